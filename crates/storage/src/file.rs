@@ -1,0 +1,241 @@
+//! Objects as files.
+//!
+//! ```text
+//! ROOT/store        marks the folder as a store and names its version
+//! ROOT/lock         locked by the one process that writes
+//! ROOT/incoming/    files being written; emptied when the store is opened
+//! ROOT/objects/KEY  the objects
+//! ```
+
+mod list;
+mod write;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use stdx::durable;
+
+use crate::{Error, Key, Listing, MAX_OBJECT_BYTES, ObjectStore, Put};
+
+const MARKER: &str = "store";
+const MARKER_TEXT: &[u8] = b"clerestory objects 1\n";
+const LOCK: &str = "lock";
+const INCOMING: &str = "incoming";
+const OBJECTS: &str = "objects";
+
+/// How many blocking tasks share a batch: syncs of several files at once end in one commit of
+/// the file system's journal.
+const BATCH_TASKS: usize = 4;
+
+/// Objects as files in a folder of this machine, each synced before it gets its name.
+#[derive(Debug)]
+pub struct FileObjects {
+    folders: Arc<Folders>,
+    access: Access,
+}
+
+#[derive(Debug)]
+struct Folders {
+    incoming: PathBuf,
+    objects: PathBuf,
+}
+
+#[derive(Debug)]
+enum Access {
+    /// The open file keeps the lock for as long as the store lives.
+    Write {
+        _lock: File,
+    },
+    Read,
+}
+
+impl FileObjects {
+    /// Makes an empty store in the folder `path`, which must be missing or empty, and opens it.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when something is there; file-system errors.
+    pub async fn create(path: &Path) -> Result<Self, Error> {
+        let path = path.to_owned();
+        blocking(move || {
+            let mut found = match std::fs::read_dir(&path) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    durable::create_folder(&path).map_err(failed("create", &path))?;
+                    std::fs::read_dir(&path).map_err(failed("read", &path))?
+                }
+                Err(error) => return Err(failed("read", &path)(error)),
+            };
+            if found.next().is_some() {
+                return Err(Error::Exists { path });
+            }
+            for folder in [INCOMING, OBJECTS] {
+                let folder = path.join(folder);
+                durable::create_folder(&folder).map_err(failed("create", &folder))?;
+            }
+            // The marker comes last: without it there is no store, and `create` didn't happen.
+            let marker = path.join(MARKER);
+            durable::create(&marker, MARKER_TEXT).map_err(failed("create", &marker))?;
+            open(&path)
+        })
+        .await
+    }
+
+    /// Opens a store for writing; no other process can meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`], [`Error::Busy`], file-system errors.
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        let path = path.to_owned();
+        blocking(move || open(&path)).await
+    }
+
+    /// Opens a store for reading, also while another process writes.
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`], file-system errors.
+    pub async fn open_read_only(path: &Path) -> Result<Self, Error> {
+        let path = path.to_owned();
+        blocking(move || Ok(Self { folders: Arc::new(recognise(&path)?), access: Access::Read })).await
+    }
+
+    fn writable(&self) -> Result<Arc<Folders>, Error> {
+        match self.access {
+            Access::Write { .. } => Ok(Arc::clone(&self.folders)),
+            Access::Read => Err(Error::ReadOnly),
+        }
+    }
+}
+
+fn recognise(path: &Path) -> Result<Folders, Error> {
+    let marker = path.join(MARKER);
+    match std::fs::read(&marker) {
+        Ok(text) if text == MARKER_TEXT => Ok(Folders { incoming: path.join(INCOMING), objects: path.join(OBJECTS) }),
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(failed("read", &marker)(error))
+        }
+        _ => Err(Error::NotAStore { path: path.to_owned(), kind: "store of objects" }),
+    }
+}
+
+fn open(path: &Path) -> Result<FileObjects, Error> {
+    let folders = recognise(path)?;
+    let lock_path = path.join(LOCK);
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(failed("open", &lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
+    }
+    durable::sweep(&folders.incoming).map_err(failed("sweep", &folders.incoming))?;
+    Ok(FileObjects { folders: Arc::new(folders), access: Access::Write { _lock: lock } })
+}
+
+#[async_trait]
+impl ObjectStore for FileObjects {
+    async fn put(&self, key: &Key, bytes: Bytes) -> Result<Put, Error> {
+        within_limit(key, bytes.len() as u64)?;
+        let (folders, key) = (self.writable()?, key.clone());
+        blocking(move || write::put(&folders, &key, &bytes)).await
+    }
+
+    async fn put_all(&self, objects: Vec<(Key, Bytes)>) -> Result<(), Error> {
+        for (key, bytes) in &objects {
+            within_limit(key, bytes.len() as u64)?;
+        }
+        let folders = self.writable()?;
+        let paths: Vec<PathBuf> = objects.iter().map(|(key, _)| folders.path(key)).collect();
+        let share = objects.len().div_ceil(BATCH_TASKS).max(1);
+        let mut tasks = Vec::new();
+        let mut rest = objects;
+        while !rest.is_empty() {
+            let later = rest.split_off(share.min(rest.len()));
+            let (folders, objects) = (Arc::clone(&folders), std::mem::replace(&mut rest, later));
+            tasks.push(tokio::task::spawn_blocking(move || write::place(&folders, &objects)));
+        }
+        for task in tasks {
+            joined(task.await)?;
+        }
+        blocking(move || write::sync_folders(&paths)).await
+    }
+
+    async fn replace(&self, key: &Key, bytes: Bytes) -> Result<(), Error> {
+        within_limit(key, bytes.len() as u64)?;
+        let (folders, key) = (self.writable()?, key.clone());
+        blocking(move || write::replace(&folders, &key, &bytes)).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error> {
+        let (path, key) = (self.folders.path(key), key.clone());
+        blocking(move || read(&path, &key)).await
+    }
+
+    async fn list(&self, listing: &Listing) -> Result<Vec<Key>, Error> {
+        let (folders, listing) = (Arc::clone(&self.folders), listing.clone());
+        blocking(move || list::list(&folders.objects, &listing)).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), Error> {
+        let path = self.writable()?.path(key);
+        blocking(move || match durable::remove(&path) {
+            Err(error) if !is_missing(&error) => Err(failed("delete", &path)(error)),
+            _ => Ok(()),
+        })
+        .await
+    }
+}
+
+impl Folders {
+    fn path(&self, key: &Key) -> PathBuf {
+        self.objects.join(key.as_str())
+    }
+}
+
+fn read(path: &Path, key: &Key) -> Result<Option<Bytes>, Error> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(failed("open", path)(error)),
+    };
+    let metadata = file.metadata().map_err(failed("read", path))?;
+    if metadata.is_dir() {
+        return Ok(None);
+    }
+    within_limit(key, metadata.len())?;
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    file.read_to_end(&mut bytes).map_err(failed("read", path))?;
+    Ok(Some(bytes.into()))
+}
+
+fn within_limit(key: &Key, size: u64) -> Result<(), Error> {
+    if size > MAX_OBJECT_BYTES { Err(Error::TooLarge { key: key.clone(), size }) } else { Ok(()) }
+}
+
+/// A key below an object finds a file where a folder would be: nothing is there.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::File { action, path, source }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    joined(tokio::task::spawn_blocking(work).await)
+}
+
+/// The task's own outcome. A blocking task isn't cancelled, so it was lost with the runtime.
+fn joined<T>(outcome: Result<Result<T, Error>, tokio::task::JoinError>) -> Result<T, Error> {
+    outcome.unwrap_or_else(|error| {
+        Err(Error::File { action: "finish work on", path: PathBuf::new(), source: io::Error::other(error) })
+    })
+}

@@ -1,0 +1,115 @@
+//! Writing: into `incoming`, synced, then renamed into place, then the folder is synced.
+//!
+//! `stdx::durable` does the same for one file; here a batch shares the syncs of folders, and
+//! what a crash leaves lies in one folder, however many the store has.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use stdx::durable;
+
+use super::{Folders, failed, read};
+use crate::{Error, Key, Put};
+
+pub(super) fn put(folders: &Folders, key: &Key, bytes: &Bytes) -> Result<Put, Error> {
+    let put = place_one(folders, key, bytes)?;
+    sync_folder_of(&folders.path(key))?;
+    Ok(put)
+}
+
+/// Puts each object in place; the folders are not yet synced.
+pub(super) fn place(folders: &Folders, objects: &[(Key, Bytes)]) -> Result<(), Error> {
+    objects.iter().try_for_each(|(key, bytes)| place_one(folders, key, bytes).map(|_| ()))
+}
+
+pub(super) fn sync_folders(paths: &[PathBuf]) -> Result<(), Error> {
+    let folders: BTreeSet<&Path> = paths.iter().filter_map(|path| path.parent()).collect();
+    folders.into_iter().try_for_each(sync)
+}
+
+pub(super) fn replace(folders: &Folders, key: &Key, bytes: &Bytes) -> Result<(), Error> {
+    let path = folders.path(key);
+    create_folder_of(&path)?;
+    let temporary = write_incoming(folders, bytes)?;
+    durable::rename(&temporary, &path).map_err(|error| {
+        discard(&temporary);
+        failed("replace", &path)(error)
+    })
+}
+
+fn place_one(folders: &Folders, key: &Key, bytes: &Bytes) -> Result<Put, Error> {
+    let path = folders.path(key);
+    // The usual repetition (a batch applied again after a crash) needs no writing.
+    if let Some(found) = read(&path, key)? {
+        return same(&path, key, bytes, &found);
+    }
+    create_folder_of(&path)?;
+    let temporary = write_incoming(folders, bytes)?;
+    match renameat_with(CWD, &temporary, CWD, &path, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(Put::New),
+        Err(rustix::io::Errno::EXIST) => {
+            discard(&temporary);
+            match read(&path, key)? {
+                Some(found) => same(&path, key, bytes, &found),
+                None => Err(failed("create", &path)(io::ErrorKind::AlreadyExists.into())),
+            }
+        }
+        Err(error) => {
+            discard(&temporary);
+            Err(failed("create", &path)(error.into()))
+        }
+    }
+}
+
+/// The object is there. Whoever wrote it may have died before its sync, so it is synced again.
+fn same(path: &Path, key: &Key, bytes: &Bytes, found: &Bytes) -> Result<Put, Error> {
+    if found != bytes {
+        return Err(Error::Conflict { key: key.clone() });
+    }
+    sync(path)?;
+    Ok(Put::Same)
+}
+
+fn write_incoming(folders: &Folders, bytes: &[u8]) -> Result<PathBuf, Error> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    // The prefix is the one that `durable::sweep` removes.
+    let temporary = folders.incoming.join(format!(".tmp-{}-{number}", process::id()));
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    match written {
+        Ok(()) => Ok(temporary),
+        Err(error) => {
+            discard(&temporary);
+            Err(failed("write", &temporary)(error))
+        }
+    }
+}
+
+/// A full disk must not be made fuller; the error that led here is the one to report.
+fn discard(temporary: &Path) {
+    let _ = std::fs::remove_file(temporary);
+}
+
+fn create_folder_of(path: &Path) -> Result<(), Error> {
+    match path.parent() {
+        Some(folder) => durable::create_folder(folder).map_err(failed("create", folder)),
+        None => Ok(()),
+    }
+}
+
+fn sync_folder_of(path: &Path) -> Result<(), Error> {
+    path.parent().map_or(Ok(()), sync)
+}
+
+fn sync(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path))
+}

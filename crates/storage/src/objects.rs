@@ -1,0 +1,52 @@
+//! The port for immutable objects (and the few that are replaced).
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{Error, Key, Listing};
+
+/// The largest object: 1 GiB, about four times the largest package an environment holds.
+pub const MAX_OBJECT_BYTES: u64 = 1 << 30;
+
+/// What [`ObjectStore::put`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The object is new.
+    New,
+    /// It was there already, with the same content.
+    Same,
+}
+
+/// Objects by key.
+///
+/// - *Durability*: a write that returned `Ok` is on disk. One that returned `Err`, or whose
+///   future was dropped, has happened wholly or not at all, and only reading tells.
+/// - *Order*: a write that returned is seen by every later read, from every process.
+/// - *Concurrency*: any number of calls at once. Of several `put`s of one key, all those with
+///   the content that got there first succeed, the others are [`Error::Conflict`].
+/// - *Retry*: every call may be repeated.
+/// - *Names*: a key must not be the folder of another key (files and folders would collide).
+///
+/// A store does not check what it gives back: disks lie, and so may the store's owner.
+#[async_trait]
+pub trait ObjectStore: Send + Sync {
+    /// Writes an object that never changes.
+    async fn put(&self, key: &Key, bytes: Bytes) -> Result<Put, Error>;
+
+    /// Writes many such objects, in any order and much faster than one by one. All are on disk
+    /// when it returns `Ok`; after an error, any of them may be.
+    async fn put_all(&self, objects: Vec<(Key, Bytes)>) -> Result<(), Error>;
+
+    /// Writes or overwrites one of the few objects that change. Readers see the old content or
+    /// the new. A key is used either with `put` or with `replace`, never with both.
+    async fn replace(&self, key: &Key, bytes: Bytes) -> Result<(), Error>;
+
+    /// The object's content, if there is one.
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error>;
+
+    /// Keys in byte order. Objects written or deleted meanwhile may or may not be listed.
+    async fn list(&self, listing: &Listing) -> Result<Vec<Key>, Error>;
+
+    /// Deletes the object; a missing one is no error.
+    async fn delete(&self, key: &Key) -> Result<(), Error>;
+}
