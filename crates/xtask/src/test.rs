@@ -1,0 +1,125 @@
+//! `cargo xtask test`: every test of the workspace, documentation included.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::AddAssign;
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+
+use crate::refusal::Refusal;
+use crate::setup::{self, Purpose};
+use crate::workspace::{Workspace, command_line, succeed};
+
+/// Run every test, or those whose names contain one of the filters.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Parts of test names; none means all.
+    filter: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    run_tests(&Workspace::find()?, &arguments.filter)
+}
+
+/// Prints the sum of all test programs on stdout; refuses a failure, an ignored test, and no test at all.
+pub(crate) fn run_tests(workspace: &Workspace, filter: &[String]) -> anyhow::Result<()> {
+    setup::ensure(Purpose::Test)?;
+    // Tests start programs of other packages (the sandbox, the servers), so those must be there first.
+    succeed(workspace.cargo(["build", "--workspace", "--all-targets"]))?;
+    let mut sum = Counts::default();
+    let mut failures = Vec::new();
+    for kind in [["--workspace", "--all-targets"], ["--workspace", "--doc"]] {
+        let mut command = workspace.cargo(["test", "--no-fail-fast"]);
+        command.args(kind).arg("--").args(filter);
+        failures.extend(count(command, &mut sum)?);
+    }
+    println!("{} passed, {} failed, {} ignored", sum.passed, sum.failed, sum.ignored);
+    judge(sum, &failures)
+}
+
+/// The sums of libtest's closing lines.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
+}
+
+impl Counts {
+    /// Reads `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
+    fn from_line(line: &str) -> Option<Self> {
+        let (_, results) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let number = |what: &str| {
+            let (number, _) =
+                results.split("; ").filter_map(|part| part.split_once(' ')).find(|part| part.1 == what)?;
+            number.parse().ok()
+        };
+        Some(Self { passed: number("passed")?, failed: number("failed")?, ignored: number("ignored")? })
+    }
+}
+
+/// Runs one `cargo test`, passing its output on to stderr; returns its name if it failed.
+fn count(mut command: Command, sum: &mut Counts) -> anyhow::Result<Option<String>> {
+    let name = command_line(&command);
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("`{name}` could not be started"))?;
+    let output = child.stdout.take().context("the child's stdout is not piped")?;
+    let mut stderr = std::io::stderr();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.with_context(|| format!("the output of `{name}`"))?;
+        stderr.write_all(&line)?;
+        stderr.write_all(b"\n")?;
+        if let Some(counts) = Counts::from_line(&String::from_utf8_lossy(&line)) {
+            *sum += counts;
+        }
+    }
+    let status = child.wait().with_context(|| format!("the end of `{name}`"))?;
+    Ok((!status.success()).then(|| format!("`{name}` ({status})")))
+}
+
+fn judge(sum: Counts, failures: &[String]) -> anyhow::Result<()> {
+    if !failures.is_empty() || sum.failed > 0 {
+        let what = format!("{} tests failed in {}", sum.failed, failures.join(" and "));
+        return Err(Refusal::refused(what).with_hint("search the output above for `FAILED` and `error`").into());
+    }
+    if sum.ignored > 0 {
+        let what = format!("{} tests are ignored", sum.ignored);
+        return Err(Refusal::refused(what).with_hint("make them run everywhere, or delete them").into());
+    }
+    if sum.passed == 0 {
+        return Err(Refusal::refused("no test ran").with_hint("the filter matches no test name").into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counts, judge};
+
+    #[test]
+    fn closing_lines_are_read() {
+        let line = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s";
+        assert_eq!(Counts::from_line(line), Some(Counts { passed: 12, failed: 0, ignored: 1 }));
+        let line = "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s";
+        assert_eq!(Counts::from_line(line), Some(Counts { passed: 1, failed: 2, ignored: 0 }));
+        assert_eq!(Counts::from_line("test result::works ... ok"), None);
+        assert_eq!(Counts::from_line("running 3 tests"), None);
+    }
+
+    #[test]
+    fn only_a_full_success_is_one() {
+        let passed = Counts { passed: 3, ..Counts::default() };
+        assert!(judge(passed, &[]).is_ok());
+        assert!(judge(Counts::default(), &[]).is_err(), "no test at all");
+        assert!(judge(Counts { ignored: 1, ..passed }, &[]).is_err());
+        assert!(judge(Counts { failed: 1, ..passed }, &[]).is_err());
+        assert!(judge(passed, &["`cargo test` (exit status: 101)".to_owned()]).is_err(), "did not compile");
+    }
+}
