@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::refusal::Refusal;
+use anyhow::Context as _;
+
 use crate::workspace::{Workspace, succeed};
 use crate::{demo, test, tidy};
 
@@ -34,11 +35,8 @@ pub(crate) fn run(_: &Arguments) -> anyhow::Result<()> {
     for (name, step) in STEPS {
         eprintln!("== {name}");
         let (result, duration) = timed(|| step(&workspace));
-        if let Err(error) = result {
-            let failed = format!("{name} failed after {:.1} s: {error:#}", duration.as_secs_f64());
-            let hint = error.downcast_ref().and_then(Refusal::hint).unwrap_or("its output stands above");
-            return Err(Refusal::refused(failed).with_hint(hint).into());
-        }
+        // The step's own exit code and hint stay in force.
+        result.with_context(|| format!("{name} failed after {:.1} s", duration.as_secs_f64()))?;
         println!("{name:<14} {:>7.1} s", duration.as_secs_f64());
     }
     Ok(())

@@ -75,7 +75,7 @@ pub(crate) fn ensure(purpose: Purpose) -> anyhow::Result<()> {
         let still = missing_for(purpose);
         if !still.is_empty() {
             return Err(Refusal::missing(format!("still missing after installation: {}", named(&still)))
-                .with_hint("another program of that name may stand earlier in PATH")
+                .with_hint("the packages are installed: does PATH hold /usr/bin, and is python3 Debian's own?")
                 .into());
         }
     }
@@ -202,7 +202,7 @@ fn namespace_hint(settings: &Path) -> String {
             return format!("run `{remedy}`, then repeat the command");
         }
     }
-    "no kernel switch is off, so a container's filter forbids it: \
+    "no kernel switch is off, so a chroot or a container's filter forbids it: leave the chroot, or \
      start the container with `--security-opt seccomp=unconfined --security-opt apparmor=unconfined` and an \
      unmasked /proc, or use a virtual machine"
         .to_owned()
