@@ -184,12 +184,8 @@ impl ObjectStore for FileObjects {
     }
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
-        let path = self.writable()?.path(key);
-        blocking(move || match durable::remove(&path) {
-            Err(error) if !is_missing(&error) => Err(failed("delete", &path)(error)),
-            _ => Ok(()),
-        })
-        .await
+        let (folders, key) = (self.writable()?, key.clone());
+        blocking(move || write::delete(&folders, &key)).await
     }
 }
 

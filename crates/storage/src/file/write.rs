@@ -14,8 +14,11 @@ use bytes::Bytes;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use stdx::durable;
 
-use super::{Folders, failed, read};
+use super::{Folders, failed, is_missing, read};
 use crate::{Error, Key, Put};
+
+/// A folder is lost to a concurrent delete rarely, and hardly ever twice.
+const FOLDER_ATTEMPTS: usize = 10;
 
 pub(super) fn put(folders: &Folders, key: &Key, bytes: &Bytes) -> Result<Put, Error> {
     let put = place_one(folders, key, bytes)?;
@@ -33,14 +36,40 @@ pub(super) fn sync_folders(paths: &[PathBuf]) -> Result<(), Error> {
     folders.into_iter().try_for_each(sync)
 }
 
+/// Removes an object, and its folder if that was the last in it: a log's partial tiles have a
+/// folder for each tile, which would otherwise stay for ever.
+pub(super) fn delete(folders: &Folders, key: &Key) -> Result<(), Error> {
+    let path = folders.path(key);
+    match durable::remove(&path) {
+        Ok(()) => {}
+        Err(error) if is_missing(&error) => return Ok(()),
+        Err(error) => return Err(failed("delete", &path)(error)),
+    }
+    if let Some(folder) = path.parent().filter(|folder| *folder != folders.objects) {
+        // Not empty is the usual case; a writer that loses its folder here makes it again.
+        let _ = std::fs::remove_dir(folder);
+    }
+    Ok(())
+}
+
 pub(super) fn replace(folders: &Folders, key: &Key, bytes: &Bytes) -> Result<(), Error> {
     let path = folders.path(key);
-    create_folder_of(&path)?;
     let temporary = write_incoming(folders, bytes)?;
-    durable::rename(&temporary, &path).map_err(|error| {
+    into_place(&path, || durable::rename(&temporary, &path)).map_err(|error| {
         discard(&temporary);
         failed("replace", &path)(error)
     })
+}
+
+/// Makes the folder and moves a file into it; again if a [`delete`] took the folder between.
+fn into_place(path: &Path, rename: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let mut left = FOLDER_ATTEMPTS;
+    loop {
+        match path.parent().map_or(Ok(()), durable::create_folder).and_then(|()| rename()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && left > 0 => left -= 1,
+            outcome => return outcome,
+        }
+    }
 }
 
 fn place_one(folders: &Folders, key: &Key, bytes: &Bytes) -> Result<Put, Error> {
@@ -49,11 +78,11 @@ fn place_one(folders: &Folders, key: &Key, bytes: &Bytes) -> Result<Put, Error> 
     if let Some(found) = read(&path, key)? {
         return same(&path, key, bytes, &found);
     }
-    create_folder_of(&path)?;
     let temporary = write_incoming(folders, bytes)?;
-    match renameat_with(CWD, &temporary, CWD, &path, RenameFlags::NOREPLACE) {
+    let rename = || renameat_with(CWD, &temporary, CWD, &path, RenameFlags::NOREPLACE).map_err(io::Error::from);
+    match into_place(&path, rename) {
         Ok(()) => Ok(Put::New),
-        Err(rustix::io::Errno::EXIST) => {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             discard(&temporary);
             match read(&path, key)? {
                 Some(found) => same(&path, key, bytes, &found),
@@ -62,7 +91,7 @@ fn place_one(folders: &Folders, key: &Key, bytes: &Bytes) -> Result<Put, Error> 
         }
         Err(error) => {
             discard(&temporary);
-            Err(failed("create", &path)(error.into()))
+            Err(failed("create", &path)(error))
         }
     }
 }
@@ -99,17 +128,14 @@ fn discard(temporary: &Path) {
     let _ = std::fs::remove_file(temporary);
 }
 
-fn create_folder_of(path: &Path) -> Result<(), Error> {
-    match path.parent() {
-        Some(folder) => durable::create_folder(folder).map_err(failed("create", folder)),
-        None => Ok(()),
-    }
-}
-
 fn sync_folder_of(path: &Path) -> Result<(), Error> {
     path.parent().map_or(Ok(()), sync)
 }
 
 fn sync(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path))
+    match File::open(path).and_then(|file| file.sync_all()) {
+        // Deleted meanwhile, with all that was in it: nothing is left to sync.
+        Err(error) if is_missing(&error) => Ok(()),
+        outcome => outcome.map_err(failed("sync", path)),
+    }
 }

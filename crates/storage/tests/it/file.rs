@@ -57,3 +57,24 @@ async fn what_a_crash_left_is_swept_and_never_listed() {
     assert_eq!(fs::read_dir(path.join("incoming")).unwrap().count(), 0);
     assert!(store.list(&Listing::of(Folder::Root)).await.unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn empty_folders_go_and_writers_do_not_mind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = Arc::new(FileObjects::create(&path).await.unwrap());
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8 {
+        let store = Arc::clone(&store);
+        tasks.spawn(async move {
+            let key = format!("a/b/{task}").parse().unwrap();
+            for _ in 0..50 {
+                store.put(&key, Bytes::from_static(b"1")).await.unwrap();
+                assert_eq!(store.get(&key).await.unwrap().unwrap(), b"1"[..]);
+                store.delete(&key).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert!(!path.join("objects/a/b").exists());
+}
