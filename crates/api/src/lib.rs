@@ -1,1 +1,22 @@
-//! placeholder
+//! What the domains say to each other over HTTP: requests, responses, error codes, and one client.
+//!
+//! # In scope
+//! The JSON bodies, the paths they go to, the error body, and a blocking typed [`Client`].
+//!
+//! # Out of scope
+//! C2SP's own wire formats (`tlog`), TUF's (`tuf`), serving (`server`), and trust: nothing that
+//! arrives here is believed; statements are verified by `verify`, content by its digest.
+//!
+//! # Invariants
+//! - Every response is read up to a limit that the caller's request implies.
+//! - A status code maps to exactly one [`ErrorClass`], and back.
+
+mod client;
+mod error;
+mod message;
+
+pub use client::{BaseUrl, BodyLimit, Client, ClientError, UrlError};
+pub use error::{ErrorBody, ErrorClass};
+pub use message::{
+    Appended, DraftRequest, Health, OutputClaim, RebuildRequest, RebuildState, RebuildTicket, ReleaseRequest, path,
+};

@@ -1,1 +1,35 @@
-//! placeholder
+//! What is said, by whom: DSSE envelopes, in-toto statements, and Clerestory's predicates.
+//!
+//! # In scope
+//! One canonical encoding of an envelope ([`Envelope`]), of a statement ([`Statement`]) and of a
+//! file of evidence ([`Bundle`]); the types of the predicates; the SLSA predicates that others read.
+//!
+//! # Out of scope
+//! Whether a signer may say it (`policy`), and whether it is true enough to act on (`verify`).
+//! Nothing in this crate makes a `Verified`.
+//!
+//! # Invariants
+//! - `parse(bytes)` succeeds only if encoding the result gives the same bytes: a statement has
+//!   one encoding, so nothing that names it by digest can be evaded by writing it another way.
+//! - A statement's identity is the SHA-256 of its PAE; signatures are no part of it.
+
+mod bundle;
+mod envelope;
+mod names;
+mod predicate;
+mod statement;
+
+pub use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleEntry, BundleError};
+pub use envelope::{
+    ENVELOPE_BYTES_MAX, Envelope, EnvelopeError, EnvelopeSignature, KeyRef, PAYLOAD_TYPE, StatementId, pae,
+};
+pub use names::{Lane, NameError, OrganisationId, ProductId, Release as ReleaseNumber, Ring, StreamName};
+pub use predicate::approval::Approval;
+pub use predicate::assembly::{BuildResult, Cause, EnvironmentKind, Heartbeat, Mismatch, Revision, Source};
+pub use predicate::release::{Artifact, Delta, Promotion, Release};
+pub use predicate::slsa::{
+    BuildDefinition, BuildMetadata, Builder, Provenance, ResourceDescriptor, RunDetails, Sha256Map, Vsa, VsaInput,
+    VsaPolicy, VsaResult, VsaVerifier,
+};
+pub use predicate::status::{Floor, Revocation, Status, Stop, StopScope};
+pub use statement::{Position, Predicate, Statement, StatementError, Subject, TYPE_BASE, predicate_type};

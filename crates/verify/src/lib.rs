@@ -1,1 +1,32 @@
-//! placeholder
+//! Evidence × policy × time → [`Verified`], [`Recorded`], [`Approved`].
+//!
+//! # In scope
+//! Checking signatures by role and organisation, inclusion under a quorum of witnesses, evidence
+//! time, freshness, revocation, and everything that a release needs before it is signed or
+//! installed. How trust in a policy begins and how it is handed on. Whether streams are complete.
+//!
+//! # Out of scope
+//! Fetching anything, remembering anything, and reading the clock: callers bring bytes, what they
+//! have seen, and a [`Moment`].
+//!
+//! # Invariants
+//! - This crate is the only maker of `Verified`, `Recorded` and `Approved`; their fields are
+//!   private, and nothing builds them without the checks that their names promise.
+//! - There is no option that skips a check.
+//! - The local clock can make evidence too old, never fresh: time is at least the evidence's own.
+
+mod approve;
+mod evidence;
+mod history;
+mod moment;
+mod refusal;
+mod stream;
+mod trust;
+
+pub use approve::{Approved, CurrentStatus, Draft, Request, StatusMark};
+pub use evidence::{Evidence, Recorded, Verified};
+pub use history::{Advance, Seen};
+pub use moment::Moment;
+pub use refusal::Refusal;
+pub use stream::{StreamChecker, Violation, ViolationKind};
+pub use trust::TrustedPolicy;

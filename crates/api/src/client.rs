@@ -1,0 +1,265 @@
+//! One blocking client for everybody.
+
+use std::io::Read as _;
+use std::time::Duration;
+use std::{fmt, str};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{ErrorBody, ErrorClass};
+
+/// An error body is a few lines; more of it is cut off.
+const ERROR_BYTES_MAX: u64 = 64 << 10;
+
+/// Where a service is: `http://host:port` or `https://host/prefix`, without a final slash.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BaseUrl(String);
+
+/// A text that is no base URL.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not a URL like http://host:port or https://host/prefix")]
+pub struct UrlError(String);
+
+impl str::FromStr for BaseUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        let good = rest.is_some_and(|rest| {
+            !rest.is_empty()
+                && !rest.starts_with('/')
+                && !rest.contains(|c: char| c.is_whitespace() || matches!(c, '?' | '#' | '@'))
+        });
+        if good {
+            Ok(Self(text.trim_end_matches('/').to_owned()))
+        } else {
+            Err(UrlError(text.chars().take(200).collect()))
+        }
+    }
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl BaseUrl {
+    /// The URL of `path`, which begins with a slash.
+    #[must_use]
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+}
+
+impl serde::Serialize for BaseUrl {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for BaseUrl {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// At most so many bytes of a body are read; a longer one is an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyLimit(pub u64);
+
+/// Why a request gave nothing usable. `url` names the object in each.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No answer.
+    #[error("{url}: no answer: {error}")]
+    Unreachable {
+        /// The URL.
+        url: String,
+        /// Why.
+        error: String,
+    },
+    /// The server refused, or can't now.
+    #[error("{url}: {status}: {message}", message = body.message)]
+    Status {
+        /// The URL.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the server says.
+        body: ErrorBody,
+        /// When to try again, where the server says so.
+        retry_after: Option<Duration>,
+    },
+    /// A body longer than it may be.
+    #[error("{url}: the answer is longer than {limit} bytes")]
+    TooLong {
+        /// The URL.
+        url: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// A body that is not what was asked for.
+    #[error("{url}: the answer can't be read: {error}")]
+    Syntax {
+        /// The URL.
+        url: String,
+        /// Why.
+        error: String,
+    },
+}
+
+impl ClientError {
+    /// What the caller can do.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Unreachable { .. } => ErrorClass::Unavailable,
+            Self::Status { status, .. } => ErrorClass::of_status(*status).unwrap_or(ErrorClass::Rejected),
+            Self::TooLong { .. } | Self::Syntax { .. } => ErrorClass::Rejected,
+        }
+    }
+
+    /// The HTTP status, if the server answered with one.
+    #[must_use]
+    pub const fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+/// A client; cheap to clone, keeps connections open. It blocks.
+#[derive(Clone, Debug)]
+pub struct Client {
+    agent: ureq::Agent,
+}
+
+impl Client {
+    /// A client whose requests end, with an error, after `timeout`.
+    #[must_use]
+    pub fn new(timeout: Duration) -> Self {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(timeout))
+            .timeout_connect(Some(timeout.min(Duration::from_secs(10))))
+            // Statuses carry meaning (409 of a witness, say), so they are read, not thrown.
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent(concat!("clerestory/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self { agent: config.into() }
+    }
+
+    /// `GET`, at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`ClientError`], also for every status from 300 on.
+    pub fn get(&self, url: &str, limit: BodyLimit) -> Result<Vec<u8>, ClientError> {
+        let response = self.agent.get(url).call().map_err(|error| unreachable(url, &error))?;
+        read(url, response, limit)
+    }
+
+    /// `GET`, where 404 is an answer.
+    ///
+    /// # Errors
+    /// As [`Client::get`], but for 404.
+    pub fn find(&self, url: &str, limit: BodyLimit) -> Result<Option<Vec<u8>>, ClientError> {
+        match self.get(url, limit) {
+            Ok(body) => Ok(Some(body)),
+            Err(ClientError::Status { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `GET` of JSON.
+    ///
+    /// # Errors
+    /// As [`Client::get`], and [`ClientError::Syntax`].
+    pub fn get_json<T: DeserializeOwned>(&self, url: &str, limit: BodyLimit) -> Result<T, ClientError> {
+        parse(url, &self.get(url, limit)?)
+    }
+
+    /// `POST` of bytes.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn post(&self, url: &str, body: &[u8], limit: BodyLimit) -> Result<Vec<u8>, ClientError> {
+        let request = self.agent.post(url).content_type("application/octet-stream");
+        let response = request.send(body).map_err(|error| unreachable(url, &error))?;
+        read(url, response, limit)
+    }
+
+    /// `POST` of JSON, answered with JSON.
+    ///
+    /// # Errors
+    /// As [`Client::get`], and [`ClientError::Syntax`].
+    pub fn post_json<T: DeserializeOwned>(
+        &self,
+        url: &str,
+        body: &impl Serialize,
+        limit: BodyLimit,
+    ) -> Result<T, ClientError> {
+        let syntax = |error: serde_json::Error| ClientError::Syntax { url: url.to_owned(), error: error.to_string() };
+        let body = serde_json::to_vec(body).map_err(syntax)?;
+        let request = self.agent.post(url).content_type("application/json");
+        let response = request.send(&body[..]).map_err(|error| unreachable(url, &error))?;
+        parse(url, &read(url, response, limit)?)
+    }
+}
+
+fn read(url: &str, mut response: ureq::http::Response<ureq::Body>, limit: BodyLimit) -> Result<Vec<u8>, ClientError> {
+    let status = response.status().as_u16();
+    if status >= 300 {
+        return Err(refused(url, status, response));
+    }
+    let mut body = Vec::new();
+    let reader = response.body_mut().as_reader();
+    reader
+        .take(limit.0.saturating_add(1))
+        .read_to_end(&mut body)
+        .map_err(|error| ClientError::Unreachable { url: url.to_owned(), error: error.to_string() })?;
+    if body.len() as u64 > limit.0 {
+        return Err(ClientError::TooLong { url: url.to_owned(), limit: limit.0 });
+    }
+    Ok(body)
+}
+
+fn refused(url: &str, status: u16, mut response: ureq::http::Response<ureq::Body>) -> ClientError {
+    let retry_after = response
+        .headers()
+        .get("retry-after")
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map(Duration::from_secs);
+    let mut text = String::new();
+    // The status is the news; a body that can't be read adds nothing.
+    let _ = response.body_mut().as_reader().take(ERROR_BYTES_MAX).read_to_string(&mut text);
+    let body = serde_json::from_str(&text).unwrap_or_else(|_| ErrorBody {
+        code: "http".to_owned(),
+        message: text.trim().chars().take(500).collect(),
+        hint: None,
+    });
+    ClientError::Status { url: url.to_owned(), status, body, retry_after }
+}
+
+fn unreachable(url: &str, error: &ureq::Error) -> ClientError {
+    ClientError::Unreachable { url: url.to_owned(), error: error.to_string() }
+}
+
+fn parse<T: DeserializeOwned>(url: &str, body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|error| ClientError::Syntax { url: url.to_owned(), error: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_have_no_final_slash_and_nothing_odd() {
+        assert_eq!("http://127.0.0.1:80/".parse::<BaseUrl>().unwrap().join("/a"), "http://127.0.0.1:80/a");
+        for bad in ["", "ftp://a", "http://", "http:///a", "http://a b", "http://a?x", "http://u@h"] {
+            assert!(bad.parse::<BaseUrl>().is_err(), "{bad}");
+        }
+    }
+}

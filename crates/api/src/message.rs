@@ -1,0 +1,128 @@
+//! Requests and responses.
+
+use attest::{Lane, ProductId, Subject};
+use serde::{Deserialize, Serialize};
+use stdx::Digest;
+use tlog::EntryIndex;
+
+/// Where things are.
+pub mod path {
+    /// `POST`: append an entry to a log; answers [`super::Appended`] once it is witnessed.
+    pub const ENTRIES: &str = "/v1/entries";
+    /// `GET …/{sha256}`: an object by content.
+    pub const OBJECTS: &str = "/v1/objects";
+    /// `POST`: ask for a rebuild. `GET …/{ticket}`: how it stands.
+    pub const REBUILDS: &str = "/v1/rebuilds";
+    /// `POST`: ask for the second signature under a `result`.
+    pub const RESULTS: &str = "/v1/results";
+    /// `POST`: ask for the second signature under a `release` or `promotion`.
+    pub const RELEASES: &str = "/v1/releases";
+    /// `GET …/{lane}`: the lane's current status, as a bundle.
+    pub const STATUS: &str = "/v1/status";
+    /// `GET`: whether the process serves.
+    pub const HEALTH: &str = "/healthz";
+}
+
+/// An entry's place in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Appended {
+    /// Its index.
+    pub index: EntryIndex,
+    /// Its C2SP tlog-proof under a cosigned checkpoint, as text.
+    pub proof: String,
+}
+
+/// A file that a build gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputClaim {
+    /// Name and SHA-256.
+    pub output: Subject,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// "Rebuild this": what the vendor claims. The recipe and source are fetched by digest; inputs
+/// are resolved by the rebuilder itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RebuildRequest {
+    /// The product.
+    pub product: ProductId,
+    /// A bundle with the vendor's logged `source` statement.
+    pub source: String,
+    /// The vendor's signed SLSA provenance, a canonical envelope.
+    pub provenance: String,
+    /// The build record (`docs/formats/build.md`), canonical JSON.
+    pub record: String,
+}
+
+/// Identifies a rebuild: SHA-256 of the claim's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RebuildTicket {
+    /// The ticket.
+    pub ticket: Digest,
+}
+
+/// How a rebuild stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase", deny_unknown_fields)]
+pub enum RebuildState {
+    /// Nobody works at it yet.
+    Queued,
+    /// Somebody does.
+    Running {
+        /// What is being done, for people.
+        step: String,
+    },
+    /// The same bytes. The VSA stands in the supervisor's log.
+    Matched {
+        /// A bundle with the VSA.
+        vsa: String,
+    },
+    /// Other bytes, or none. The `mismatch` stands in the supervisor's log, for good.
+    Mismatched {
+        /// A bundle with the `mismatch`.
+        mismatch: String,
+        /// The diagnosis, for people.
+        diagnosis: String,
+    },
+    /// The rebuilder could not do its work; says nothing about the product. Ask again.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// "Sign this `result` too": its envelope carries the vendor's signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DraftRequest {
+    /// The rebuild that it rests on.
+    pub ticket: Digest,
+    /// The envelope.
+    pub envelope: String,
+}
+
+/// "Sign this `release` (or `promotion`) too."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// The lane.
+    pub lane: Lane,
+    /// The envelope with the vendor's signature.
+    pub envelope: String,
+    /// A bundle with the result and the approvals (for a promotion: with the release as well).
+    pub evidence: String,
+}
+
+/// Whether a process serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The role.
+    pub role: String,
+    /// The version of the program.
+    pub version: String,
+}
