@@ -100,9 +100,7 @@ impl SandboxError {
                 "the path must exist, hold no mounts below it, and be readable by the user that \
                  the command runs as"
             }
-            Self::Target { .. } => {
-                "the root lacks it; mount points are made only below `/` or in writable folders"
-            }
+            Self::Target { .. } => "the root lacks it; mount points are made only below `/` or in writable folders",
             Self::Command { .. } => "the program and its interpreter must exist in the root",
             Self::Output { .. } => "the folder must not exist yet, and its parent must",
             Self::Lost { .. } => "see the messages of clerestory-sandbox on standard error",

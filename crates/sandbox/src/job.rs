@@ -132,9 +132,9 @@ const MOUNTS_MAX: usize = 256;
 fn inside(field: &'static str, path: &Path) -> Result<(), SandboxError> {
     let text = path.to_str().unwrap_or_default();
     let normal = text == "/"
-        || text.strip_prefix('/').is_some_and(|rest| {
-            rest.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0'))
-        });
+        || text
+            .strip_prefix('/')
+            .is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..") && !part.contains('\0')));
     if normal {
         return Ok(());
     }
@@ -317,7 +317,7 @@ pub enum Cgroups {
 }
 
 /// A number of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ByteSize(pub u64);
 

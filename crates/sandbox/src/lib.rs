@@ -28,16 +28,28 @@
 //!   the same holds, a moment later, when the caller is killed.
 //! - Output is read only after every process inside has ended, and no link in it is followed.
 
+mod calls;
+mod cgroup;
+mod collect;
+mod confine;
+mod descriptors;
 mod error;
+mod init;
 mod job;
 mod outcome;
+mod program;
+mod root;
 mod run;
+mod sample;
+mod supervise;
+mod unshare;
 mod wire;
 
 pub use error::SandboxError;
 pub use job::{
-    Access, ByteSize, Cgroups, HostUser, Hostname, Job, Layout, Limits, Mount, Network, Output,
-    Program, Root, Umask, User, Writing,
+    Access, ByteSize, Cgroups, HostUser, Hostname, Job, Layout, Limits, Mount, Network, Output, Program, Root, Umask,
+    User, Writing,
 };
 pub use outcome::{Captured, Copied, Evidence, Outcome, Status};
+pub use program::program;
 pub use run::{Cancel, Chunk, Sandbox, Stream};

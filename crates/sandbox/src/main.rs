@@ -1,3 +1,7 @@
 //! The stages of the sandbox, each a fresh start of this program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sandbox::program()
+}

@@ -79,10 +79,8 @@ impl Sandbox {
     }
 
     fn start(&self, job: &Job) -> Result<Session, SandboxError> {
-        let failed = |error: io::Error| SandboxError::Program {
-            path: self.program.clone(),
-            problem: error.to_string(),
-        };
+        let failed =
+            |error: io::Error| SandboxError::Program { path: self.program.clone(), problem: error.to_string() };
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let (stdout, child_stdout) = io::pipe().map_err(failed)?;
         let (stderr, child_stderr) = io::pipe().map_err(failed)?;
@@ -188,20 +186,10 @@ impl Session {
         let mut answers = polled.iter().map(|fd| fd.any().unwrap_or_default());
         let mut next = |source: Option<_>| source.is_some() && answers.next().unwrap_or_default();
         let [report, stdout, stderr, cancelled] = sources;
-        Ok(Ready {
-            report: next(report),
-            stdout: next(stdout),
-            stderr: next(stderr),
-            cancelled: next(cancelled),
-        })
+        Ok(Ready { report: next(report), stdout: next(stdout), stderr: next(stderr), cancelled: next(cancelled) })
     }
 
-    fn read(
-        &mut self,
-        stream: Stream,
-        ready: &Ready,
-        progress: &mut dyn FnMut(Chunk<'_>),
-    ) -> Result<(), SandboxError> {
+    fn read(&mut self, stream: Stream, ready: &Ready, progress: &mut dyn FnMut(Chunk<'_>)) -> Result<(), SandboxError> {
         let (kept, ready) = match stream {
             Stream::Stdout => (&mut self.stdout, ready.stdout),
             Stream::Stderr => (&mut self.stderr, ready.stderr),
