@@ -2,6 +2,7 @@
 //! Numbers in comments are those of the specification.
 
 use std::io::Read as _;
+use std::rc::Rc;
 
 use stdx::UnixTime;
 
@@ -190,7 +191,7 @@ impl<'a> Update<'a> {
             bytes_max: self.client.limits.targets_bytes,
             consistent_snapshot: root.content().consistent_snapshot,
         })?;
-        Ok(Trusted { update: self, root, timestamp, snapshot, targets })
+        Ok(Trusted { update: self, root, timestamp, snapshot, targets: Rc::new(targets) })
     }
 
     /// 5.5: update the snapshot role.

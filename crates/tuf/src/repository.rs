@@ -111,6 +111,7 @@ impl Repository {
         let first = [("targets.json", targets)].into_iter();
         for (file, metadata) in first.chain(change.delegated.values().map(|metadata| ("a delegated role", metadata))) {
             check_version(file, metadata.version(), Version::FIRST)?;
+            check_not_expired(file, metadata, now)?;
         }
         let (root, targets, delegated) = (root.clone(), targets.clone(), change.delegated.clone());
         let (snapshot, timestamp) = sign_online(Listed::first(&targets, &delegated), keys)?;
@@ -134,7 +135,7 @@ impl Repository {
         for role in trusted.targets.content().delegations.iter().flat_map(|delegations| &delegations.roles) {
             delegated.insert(role.name.clone(), trusted.delegated(&role.name)?);
         }
-        let (root, targets) = (trusted.root.clone(), trusted.targets.clone());
+        let (root, targets) = (trusted.root.clone(), trusted.targets().clone());
         let (snapshot, timestamp) = (trusted.snapshot.clone(), trusted.timestamp.clone());
         Ok(Self { root, targets, delegated, snapshot, timestamp })
     }
@@ -165,6 +166,7 @@ impl Repository {
             let last = self.snapshot.content().of(role).map(|meta| meta.version);
             let expected = last.map_or(Ok(Version::FIRST), following)?;
             check_version(&role.file_name(), metadata.version(), expected)?;
+            check_not_expired(&role.file_name(), metadata, now)?;
             next.delegated.insert(role.clone(), metadata.clone());
         }
         next.drop_undelegated(change)?;
@@ -254,7 +256,8 @@ impl Repository {
         Ok(())
     }
 
-    /// What a client checks, for every file at once.
+    /// What a client checks, for every file at once. A delegated role that has expired since it was
+    /// published does not hold up the others, whose targets clients still find.
     fn check(&self, suite: &dyn Suite, now: UnixTime) -> Result<(), PublishError> {
         if !self.root.content().consistent_snapshot {
             return Err(PublishError::NotConsistent);
@@ -271,7 +274,7 @@ impl Repository {
             let metadata = self.delegated.get(&role.name);
             let metadata = metadata.ok_or_else(|| PublishError::NoMetadata(role.name.clone()))?;
             let authority = Authority { keys: &delegations.keys, role: &role.keys };
-            check_file(&role.name.file_name(), metadata, authority, suite, now)?;
+            metadata.verify(&role.name.file_name(), authority, suite)?;
         }
         match self.delegated.keys().find(|name| !delegations.roles.iter().any(|role| role.name == **name)) {
             Some(name) => Err(PublishError::Undelegated(name.clone())),
@@ -366,6 +369,10 @@ fn check_file<T: Content>(
     now: UnixTime,
 ) -> Result<(), Error> {
     metadata.verify(file, authority, suite)?;
+    check_not_expired(file, metadata, now)
+}
+
+fn check_not_expired<T: Content>(file: &str, metadata: &Metadata<T>, now: UnixTime) -> Result<(), Error> {
     let expires = metadata.expires();
     if expires > now { Ok(()) } else { Err(Error::Expired { file: file.to_owned(), expires, now }) }
 }

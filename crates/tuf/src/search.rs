@@ -23,7 +23,7 @@ pub struct Trusted<'a> {
     pub(crate) root: Metadata<Root>,
     pub(crate) timestamp: Metadata<Timestamp>,
     pub(crate) snapshot: Metadata<Snapshot>,
-    pub(crate) targets: Metadata<Targets>,
+    pub(crate) targets: Rc<Metadata<Targets>>,
 }
 
 /// A target as a trusted role describes it.
@@ -88,7 +88,7 @@ impl Trusted<'_> {
 
     /// The trusted top-level targets.
     #[must_use]
-    pub const fn targets(&self) -> &Metadata<Targets> {
+    pub fn targets(&self) -> &Metadata<Targets> {
         &self.targets
     }
 
@@ -123,7 +123,6 @@ impl Trusted<'_> {
             }
             visited.insert(step.role);
             // 5.6.7.2: its delegations that cover the path, in order of appearance.
-            let metadata = Rc::new(metadata);
             let delegations = metadata.content().delegations.iter();
             let mut next = Vec::new();
             for role in delegations.flat_map(|delegations| &delegations.roles).filter(|role| role.paths.cover(path)) {
@@ -139,9 +138,9 @@ impl Trusted<'_> {
         Err(Error::UnknownTarget(path.clone()))
     }
 
-    fn visit(&self, step: &Step) -> Result<Metadata<Targets>, Error> {
-        let Some(delegator) = &step.delegator else { return Ok(self.targets.clone()) };
-        let found = self.delegated_by(delegator, &step.role);
+    fn visit(&self, step: &Step) -> Result<Rc<Metadata<Targets>>, Error> {
+        let Some(delegator) = &step.delegator else { return Ok(Rc::clone(&self.targets)) };
+        let found = self.delegated_by(delegator, &step.role).map(Rc::new);
         found.map_err(|source| Error::Search { role: step.role.clone(), source: Box::new(source) })
     }
 

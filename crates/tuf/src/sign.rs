@@ -6,7 +6,7 @@ use stdx::{Entropy, EntropyError};
 use crate::key::{Ed25519Sha256, KeyId, PublicKey, Suite};
 
 /// Something that holds a private key: a file, an HSM, another organisation's service.
-pub trait Signer {
+pub trait Signer: Send + Sync {
     /// The public half.
     fn public_key(&self) -> &PublicKey;
 
