@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use tuf::{Change, Error, MetaFile, Metadata, Root, Signer, Snapshot, Store};
+use tuf::{Change, Error, MetaFile, Metadata, Root, Signer, Snapshot};
 
 use crate::world::{PRODUCT, World, as_signers, days, edit, key, product, products_content, role, version};
 
