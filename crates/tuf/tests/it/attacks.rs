@@ -160,6 +160,20 @@ fn a_version_without_hashes_must_match_too() {
     assert!(matches!(&error, Error::OtherVersion { file, .. } if file == "2.snapshot.json"), "{error}");
 }
 
+#[test]
+fn a_listed_length_must_match_without_hashes_too() {
+    let world = World::refreshed();
+    let content = Snapshot { version: version(2), ..world.repository.snapshot().content().clone() };
+    let snapshot = Metadata::sign(&content, &[&world.keys.snapshot]).unwrap();
+    world.network.put("metadata/2.snapshot.json", snapshot.bytes());
+    let length = snapshot.bytes().len() as u64;
+    world.force_timestamp(MetaFile { version: version(2), length: Some(length + 1), hashes: None }, 2);
+    let error = world.refresh().err().unwrap();
+    assert!(matches!(&error, Error::OtherContent(file) if file == "2.snapshot.json"), "{error}");
+    world.force_timestamp(MetaFile { version: version(2), length: Some(length), hashes: None }, 3);
+    world.refresh().unwrap();
+}
+
 /// Two files of one version and one signer: only the one whose hash is listed counts.
 #[test]
 fn a_second_file_of_one_version_is_refused() {
