@@ -236,13 +236,18 @@ fn several_causes_are_all_named() {
     assert_eq!(differ("a.deb", &left, &right).causes(), [Cause::Time, Cause::Path]);
 }
 
-#[test]
-fn the_tree_is_for_people() {
+/// Two packages with several differences, one of which a terminal would obey.
+fn packages() -> Difference {
     let mut files = hello("built 2026-11-22 in /build/a\n");
     let left = deb(&files, 1);
     files[0].bytes = b"built 2026-11-23 in /tmp/\x1b[2Jb\n".to_vec();
     files[1].mode = 0o600;
-    let difference = differ("hello_1_amd64.deb", &left, &deb(&files, 2));
+    differ("hello_1_amd64.deb", &left, &deb(&files, 2))
+}
+
+#[test]
+fn the_tree_is_for_people() {
+    let difference = packages();
     insta::assert_snapshot!(difference.to_string(), @r##"
     different: time, path, metadata
     (what was built differs)
@@ -269,6 +274,11 @@ fn the_tree_is_for_people() {
           - 1
           + 2
     "##);
+}
+
+#[test]
+fn the_summary_is_for_machines() {
+    let difference = packages();
     insta::assert_snapshot!(serde_json::to_string_pretty(&difference.summary()).unwrap(), @r##"
     {
       "causes": [
@@ -310,6 +320,10 @@ fn the_tree_is_for_people() {
       "left_out": 1
     }
     "##);
+}
+
+#[test]
+fn a_match_lists_digests() {
     let packed = verdict("x", b"1", b"1", &Limits::default());
     insta::assert_snapshot!(packed.to_string(), @r##"
     identical: 1 outputs, byte for byte
@@ -364,5 +378,21 @@ fn limits_stop_the_diagnosis_and_stay_a_difference() {
         assert_eq!(difference.stops(), [stop], "{difference}");
         assert_eq!(difference.remark(), Remark::Undetermined);
         assert!(!difference.causes().is_empty());
+    }
+}
+
+#[test]
+fn the_documented_example_is_one() {
+    let document = include_str!("../../../../docs/formats/compare.md");
+    let example = document.split("```json\n").nth(1).unwrap().split("\n```").next().unwrap();
+    let summary = Summary::parse(example.as_bytes()).unwrap();
+    assert_eq!(serde_json::to_string(&summary).unwrap(), example);
+    // Every cause is documented under its name.
+    for cause in
+        ["time", "order", "path", "compression", "build-id", "version-string", "file-set", "metadata", "content"]
+    {
+        let parsed: Cause = serde_json::from_value(cause.into()).unwrap();
+        assert_eq!(parsed.name(), cause);
+        assert!(document.contains(&format!("| `{cause}` |")), "{cause}");
     }
 }

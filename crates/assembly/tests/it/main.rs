@@ -1,0 +1,13 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod compare;
+mod compare_elf;
+mod compare_hostile;
+mod compare_pack;
