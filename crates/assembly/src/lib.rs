@@ -14,6 +14,7 @@
 //! - Nothing of the machine's configuration is changed.
 
 mod archive;
+pub mod compare;
 mod content;
 mod inputs;
 mod lock;
