@@ -1,1 +1,23 @@
-//! placeholder
+//! A small world with real keys, logs and witnesses, for tests of everything above `verify`.
+//!
+//! # In scope
+//! [`World`]: vendor, supervisor, four witnesses (3 of 4, one faulty), two logs in memory, a policy,
+//! and the statements of a release, each signed and proven by the same code that products use.
+//!
+//! # Out of scope
+//! Processes, files and networks. Nothing here weakens a check: what a test wants refused, it
+//! makes wrong by signing or logging the wrong thing.
+//!
+//! # Invariants
+//! Only tests depend on this crate.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test world that can't be built is a failed test")]
+
+mod memory_log;
+mod party;
+mod release;
+mod world;
+
+pub use memory_log::MemoryLog;
+pub use party::Party;
+pub use release::{Build, ReleaseOptions, Released};
+pub use world::{OTHER_PRODUCT, PRODUCT, SUPERVISOR_LOG, VENDOR_LOG, World};

@@ -1,0 +1,212 @@
+//! A release from source to bundle, each step signed by whoever must.
+
+use std::time::Duration;
+
+use attest::{
+    Approval, Artifact, BuildResult, Bundle, Envelope, EnvironmentKind, Lane, ProductId, Release, ReleaseNumber, Ring,
+    Source, Statement, Status, Subject,
+};
+use policy::Role;
+use stdx::{Clock as _, Digest, UnixTime};
+use tlog::SignerKey;
+
+use crate::world::{SUPERVISOR_LOG, VENDOR_LOG, World};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A build that both builders signed.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// The product.
+    pub product: ProductId,
+    /// Its version.
+    pub version: String,
+    /// The outputs.
+    pub outputs: Vec<Subject>,
+    /// The logged result.
+    pub result: Envelope,
+}
+
+/// What may be odd about a release.
+#[derive(Clone, Debug)]
+pub struct ReleaseOptions {
+    /// The ring it is for.
+    pub ring: Ring,
+    /// Who signs the result.
+    pub builders: Vec<&'static str>,
+    /// Who signs the release.
+    pub releasers: Vec<&'static str>,
+    /// Who approves.
+    pub approvers: Vec<&'static str>,
+    /// Where the environment came from.
+    pub environment: EnvironmentKind,
+    /// How long it may be newly installed.
+    pub lifetime: Duration,
+}
+
+impl Default for ReleaseOptions {
+    fn default() -> Self {
+        let both = || vec!["vendor", "supervisor"];
+        Self {
+            ring: Ring::All,
+            builders: both(),
+            releasers: both(),
+            approvers: both(),
+            environment: EnvironmentKind::Pinned,
+            lifetime: YEAR,
+        }
+    }
+}
+
+/// A release and everything it rests on.
+#[derive(Clone, Debug)]
+pub struct Released {
+    /// The build.
+    pub build: Build,
+    /// The logged approvals.
+    pub approvals: Vec<Envelope>,
+    /// The logged release.
+    pub release: Envelope,
+    /// Its number.
+    pub number: ReleaseNumber,
+    /// Release, result and approvals, as the channel publishes them.
+    pub bundle: Bundle,
+}
+
+impl World {
+    /// Builds and releases `files` as the sample policy demands.
+    pub fn release(&mut self, product: &str, version: &str, files: &[(&str, &[u8])]) -> Released {
+        self.release_with(product, version, files, &ReleaseOptions::default())
+    }
+
+    /// Builds and releases `files`, with whatever is odd in `options`.
+    pub fn release_with(
+        &mut self,
+        product: &str,
+        version: &str,
+        files: &[(&str, &[u8])],
+        options: &ReleaseOptions,
+    ) -> Released {
+        let build = self.build(product, version, files, options);
+        let approvals: Vec<_> = options.approvers.iter().map(|party| self.approve(&build, party)).collect();
+        let statement = self.draft(&build, files, options);
+        let release = self.sign_as(&statement, Role::Release, &options.releasers);
+        let number = statement.predicate.number;
+        self.releases.insert(product.to_owned(), (number.get(), Some(release.id())));
+        let bundle = self.release_bundle(&build, &approvals, &release);
+        Released { build, approvals, release, number, bundle }
+    }
+
+    /// Source and result, logged.
+    pub fn build(&mut self, product: &str, version: &str, files: &[(&str, &[u8])], options: &ReleaseOptions) -> Build {
+        let product: ProductId = product.parse().unwrap();
+        let source = Source {
+            position: self.position(VENDOR_LOG, "assembly/vendor"),
+            product: product.clone(),
+            version: version.to_owned(),
+            files: 1,
+            bytes: 1,
+            revision: None,
+        };
+        let subject = vec![Subject::new("source", Digest::of(version.as_bytes()))];
+        let source = self.sign_as(&Statement { subject, predicate: source }, Role::Recorder, &["vendor"]);
+        let outputs: Vec<_> = files.iter().map(|(name, bytes)| Subject::new(*name, Digest::of(bytes))).collect();
+        let result = BuildResult {
+            position: self.position(VENDOR_LOG, "assembly/vendor"),
+            product: product.clone(),
+            version: version.to_owned(),
+            source: source.id(),
+            recipe: Digest::of(b"recipe"),
+            inputs: Digest::of(b"inputs"),
+            environment: Digest::of(b"environment"),
+            environment_kind: options.environment,
+            sbom: Digest::of(b"sbom"),
+        };
+        let statement = Statement { subject: outputs.clone(), predicate: result };
+        let result = self.sign_as(&statement, Role::Builder, &options.builders);
+        Build { product, version: version.to_owned(), outputs, result }
+    }
+
+    /// `party` approves `build`.
+    pub fn approve(&mut self, build: &Build, party: &str) -> Envelope {
+        let approval = Approval {
+            position: self.position(VENDOR_LOG, &format!("approval/{party}")),
+            product: build.product.clone(),
+            version: build.version.clone(),
+            result: build.result.id(),
+            comment: String::new(),
+        };
+        let statement = Statement { subject: build.outputs.clone(), predicate: approval };
+        self.sign_as(&statement, Role::Approver, &[party])
+    }
+
+    /// The release statement that `build` leads to, not yet signed.
+    #[must_use]
+    pub fn draft(&self, build: &Build, files: &[(&str, &[u8])], options: &ReleaseOptions) -> Statement<Release> {
+        let (last, previous) = self.releases.get(build.product.as_str()).copied().unwrap_or((0, None));
+        let release = Release {
+            position: self.position(VENDOR_LOG, "release/vendor"),
+            product: build.product.clone(),
+            version: build.version.clone(),
+            number: ReleaseNumber::new(last + 1),
+            previous,
+            lane: Lane::Slow,
+            ring: options.ring,
+            result: build.result.id(),
+            policy: self.policy().id(),
+            artifacts: files
+                .iter()
+                .map(|(_, bytes)| Artifact { size: bytes.len() as u64, deltas: Vec::new() })
+                .collect(),
+            not_before: UnixTime::EPOCH,
+            expires: self.clock.now().after(options.lifetime),
+            minimum_engine: None,
+        };
+        Statement { subject: build.outputs.clone(), predicate: release }
+    }
+
+    /// What the channel publishes beside the artifacts, under fresh checkpoints.
+    #[must_use]
+    pub fn release_bundle(&self, build: &Build, approvals: &[Envelope], release: &Envelope) -> Bundle {
+        let mut entries = vec![(VENDOR_LOG, release), (VENDOR_LOG, &build.result)];
+        entries.extend(approvals.iter().map(|approval| (VENDOR_LOG, approval)));
+        self.bundle(&entries)
+    }
+
+    /// A fresh status of the slow lane with the world's revocations, floors and stops.
+    pub fn status(&mut self) -> Bundle {
+        let mut status = Status {
+            position: self.position(SUPERVISOR_LOG, "status/slow"),
+            lane: Lane::Slow,
+            expires: self.clock.now().after(24 * HOUR),
+            revoked: self.revoked.clone(),
+            floors: self.floors.clone(),
+            stops: self.stops.clone(),
+        };
+        status.revoked.sort();
+        status.floors.sort();
+        status.stops.sort();
+        let subject = vec![Subject::new("slow", Digest::of(b"slow"))];
+        let envelope = self.sign_as(&Statement { subject, predicate: status }, Role::Status, &["supervisor"]);
+        self.bundle(&[(SUPERVISOR_LOG, &envelope)])
+    }
+
+    /// Signs with the `role` keys of `parties` and logs.
+    pub fn sign_as<P: attest::Predicate>(
+        &mut self,
+        statement: &Statement<P>,
+        role: Role,
+        parties: &[&str],
+    ) -> Envelope {
+        let envelope = {
+            let keys: Vec<&SignerKey> = parties
+                .iter()
+                .map(|party| if *party == "vendor" { self.vendor.key(role) } else { self.supervisor.key(role) })
+                .collect();
+            Envelope::sign(statement.encode().unwrap(), &keys).unwrap()
+        };
+        self.append(statement.predicate.position().unwrap(), &envelope);
+        envelope
+    }
+}

@@ -1,0 +1,243 @@
+//! The world: who there is, and what they have logged.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use attest::{Bundle, Envelope, Floor, Lane, Position, Predicate, Statement, StatementId, StreamName, Subject};
+use policy::{
+    Ages, LanePolicy, LogPolicyEntry, Policy, PolicyDocument, ProductPolicy, Role, StreamPolicy, Threshold, Witnessing,
+};
+use stdx::{Clock as _, Digest, ManualClock, UnixTime};
+use tlog::{KeyKind, Origin, SignedCheckpoint, SignerKey};
+use verify::{Moment, TrustedPolicy};
+
+use crate::memory_log::MemoryLog;
+use crate::party::{Party, key};
+
+/// The vendor's log.
+pub const VENDOR_LOG: &str = "vendor.example/log";
+/// The supervisor's log.
+pub const SUPERVISOR_LOG: &str = "supervisor.example/log";
+/// A product of the slow lane.
+pub const PRODUCT: &str = "libexample";
+/// Another one.
+pub const OTHER_PRODUCT: &str = "other";
+
+/// 2026-01-01T00:00:00Z.
+const START: u64 = 1_767_225_600;
+const DAY_S: u64 = 24 * 60 * 60;
+
+/// Vendor, supervisor, four witnesses and their logs.
+#[derive(Debug)]
+pub struct World {
+    /// Everybody's clock; it starts at 2026-01-01.
+    pub clock: ManualClock,
+    /// The vendor.
+    pub vendor: Party,
+    /// The supervisor.
+    pub supervisor: Party,
+    /// Four witnesses, of which three are a quorum.
+    pub witnesses: Vec<SignerKey>,
+    /// The vendor's log.
+    pub vendor_log: MemoryLog,
+    /// The supervisor's log.
+    pub supervisor_log: MemoryLog,
+    /// What the next status revokes.
+    pub revoked: Vec<Digest>,
+    /// The floors of the next status.
+    pub floors: Vec<Floor>,
+    /// The stops of the next status.
+    pub stops: Vec<attest::StopScope>,
+    pub(crate) releases: BTreeMap<String, (u64, Option<StatementId>)>,
+    genesis: Envelope,
+    trusted: TrustedPolicy,
+    streams: BTreeMap<(Origin, StreamName), (u64, StatementId)>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl World {
+    /// A world whose policy is the sample: two organisations, 3 of 4 witnesses.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_policy(|_| {})
+    }
+
+    /// A world whose policy was changed by `change` before it was signed.
+    #[must_use]
+    pub fn with_policy(change: impl FnOnce(&mut Policy)) -> Self {
+        let (vendor, supervisor) = (Party::new("vendor"), Party::new("supervisor"));
+        let witnesses: Vec<_> = (1..=4).map(|n| key(&format!("w{n}.example/witness"), KeyKind::Cosignature)).collect();
+        let (mut vendor_log, supervisor_log) = (MemoryLog::new(VENDOR_LOG), MemoryLog::new(SUPERVISOR_LOG));
+        let mut policy = sample(&[&vendor, &supervisor], &witnesses, &[&vendor_log, &supervisor_log]);
+        change(&mut policy);
+        let position = Position {
+            log: vendor_log.origin(),
+            stream: "policy".parse().unwrap(),
+            epoch: 0,
+            sequence: 0,
+            previous: None,
+            time: UnixTime::from_seconds(START),
+        };
+        let document = PolicyDocument { position: position.clone(), previous: None, policy };
+        let subject = vec![Subject::new("policy", Digest::of(b"policy"))];
+        let payload = Statement { subject, predicate: document }.encode().unwrap();
+        let genesis = Envelope::sign(payload, &[vendor.key(Role::Policy), supervisor.key(Role::Policy)]).unwrap();
+        vendor_log.append(genesis.to_bytes());
+        let trusted = TrustedPolicy::bootstrap(&genesis, &genesis.id()).unwrap();
+        let streams = BTreeMap::from([((position.log, position.stream), (1, genesis.id()))]);
+        Self {
+            clock: ManualClock::new(UnixTime::from_seconds(START)),
+            vendor,
+            supervisor,
+            witnesses,
+            vendor_log,
+            supervisor_log,
+            revoked: Vec::new(),
+            floors: Vec::new(),
+            stops: Vec::new(),
+            releases: BTreeMap::new(),
+            genesis,
+            trusted,
+            streams,
+        }
+    }
+
+    /// The genesis policy.
+    #[must_use]
+    pub const fn genesis(&self) -> &Envelope {
+        &self.genesis
+    }
+
+    /// The genesis policy, trusted.
+    #[must_use]
+    pub const fn policy(&self) -> &TrustedPolicy {
+        &self.trusted
+    }
+
+    /// Now, with evidence at most a day old.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment::new(&self.clock, UnixTime::EPOCH, Duration::from_secs(DAY_S))
+    }
+
+    /// The log of this origin.
+    #[must_use]
+    pub fn log(&self, origin: &str) -> &MemoryLog {
+        if origin == VENDOR_LOG { &self.vendor_log } else { &self.supervisor_log }
+    }
+
+    /// The next place in `stream` of the log `origin`.
+    #[must_use]
+    pub fn position(&self, origin: &str, stream: &str) -> Position {
+        let (log, stream): (Origin, StreamName) = (origin.parse().unwrap(), stream.parse().unwrap());
+        let end = self.streams.get(&(log.clone(), stream.clone()));
+        Position {
+            log,
+            stream,
+            epoch: 0,
+            sequence: end.map_or(0, |(next, _)| *next),
+            previous: end.map(|(_, previous)| *previous),
+            time: self.clock.now(),
+        }
+    }
+
+    /// Signs a statement and appends it to the log that its position names.
+    pub fn record<P: Predicate>(&mut self, statement: &Statement<P>, keys: &[&SignerKey]) -> Envelope {
+        let envelope = Envelope::sign(statement.encode().unwrap(), keys).unwrap();
+        let position = statement.predicate.position().unwrap();
+        self.append(position, &envelope);
+        envelope
+    }
+
+    /// Appends an envelope to the log that `position` names.
+    pub fn append(&mut self, position: &Position, envelope: &Envelope) {
+        let log = if position.log.as_str() == VENDOR_LOG { &mut self.vendor_log } else { &mut self.supervisor_log };
+        log.append(envelope.to_bytes());
+        let stream = (position.log.clone(), position.stream.clone());
+        self.streams.insert(stream, (position.sequence + 1, envelope.id()));
+    }
+
+    /// A checkpoint of the log `origin`, cosigned by three witnesses now.
+    #[must_use]
+    pub fn checkpoint(&self, origin: &str) -> SignedCheckpoint {
+        let quorum: Vec<_> = self.witnesses.iter().take(3).collect();
+        self.log(origin).checkpoint(&quorum, self.clock.now())
+    }
+
+    /// A bundle of logged envelopes under fresh checkpoints.
+    #[must_use]
+    pub fn bundle(&self, entries: &[(&str, &Envelope)]) -> Bundle {
+        let checkpoints = [VENDOR_LOG, SUPERVISOR_LOG].map(|origin| (origin, self.checkpoint(origin)));
+        let prove = |(origin, envelope): &(&str, &Envelope)| {
+            let (_, checkpoint) = checkpoints.iter().find(|(it, _)| it == origin).unwrap();
+            self.log(origin).prove(envelope, checkpoint)
+        };
+        Bundle::new(entries.iter().map(prove).collect()).unwrap()
+    }
+}
+
+fn sample(parties: &[&Party], witnesses: &[SignerKey], logs: &[&MemoryLog]) -> Policy {
+    let each = |count| -> Vec<Threshold> {
+        parties.iter().map(|party| Threshold { organisation: party.id.clone(), count }).collect()
+    };
+    let owner = |origin: &str| {
+        let party = parties.iter().find(|party| origin.starts_with(party.id.as_str())).unwrap();
+        party.id.clone()
+    };
+    let mut text = String::new();
+    for log in logs {
+        text.push_str(&format!("log {}\n", log.key().verifier()));
+    }
+    for (n, witness) in (1..).zip(witnesses) {
+        text.push_str(&format!("witness w{n} {}\n", witness.verifier()));
+    }
+    text.push_str("group witnesses 3 w1 w2 w3 w4\nquorum witnesses\n");
+    let stream = |log: &str, stream: &str, organisation: &str| StreamPolicy {
+        log: log.parse().unwrap(),
+        stream: stream.parse().unwrap(),
+        organisation: organisation.parse().unwrap(),
+        interval_s: DAY_S,
+    };
+    let lane = |lane, approvals| LanePolicy {
+        lane,
+        builders: each(1),
+        release: each(1),
+        approvals,
+        log: VENDOR_LOG.parse().unwrap(),
+        status: "supervisor".parse().unwrap(),
+        status_log: SUPERVISOR_LOG.parse().unwrap(),
+    };
+    Policy {
+        name: "sample".to_owned(),
+        version: 1,
+        channel_root: None,
+        ages: Ages::default(),
+        witnessing: Witnessing { faulty: 1, policy: text },
+        organisations: parties.iter().map(|party| party.organisation()).collect(),
+        logs: logs
+            .iter()
+            .map(|log| LogPolicyEntry { origin: log.origin(), organisation: owner(log.origin().as_str()) })
+            .collect(),
+        lanes: vec![lane(Lane::Slow, each(1)), lane(Lane::Fast, Vec::new())],
+        products: [PRODUCT, OTHER_PRODUCT]
+            .map(|id| ProductPolicy { id: id.parse().unwrap(), lane: Lane::Slow })
+            .to_vec(),
+        streams: vec![
+            stream(VENDOR_LOG, "policy", "vendor"),
+            stream(VENDOR_LOG, "assembly/vendor", "vendor"),
+            stream(VENDOR_LOG, "release/vendor", "vendor"),
+            stream(VENDOR_LOG, "approval/vendor", "vendor"),
+            stream(VENDOR_LOG, "approval/supervisor", "supervisor"),
+            stream(SUPERVISOR_LOG, "rebuild/supervisor", "supervisor"),
+            stream(SUPERVISOR_LOG, "desk/supervisor", "supervisor"),
+            stream(SUPERVISOR_LOG, "status/slow", "supervisor"),
+            stream(SUPERVISOR_LOG, "status/fast", "supervisor"),
+        ],
+        change: each(1),
+    }
+}
