@@ -17,6 +17,7 @@
 //! - Neither an id nor a key is counted twice towards a threshold.
 
 mod client;
+mod delegation;
 mod error;
 mod json;
 mod key;
@@ -30,6 +31,7 @@ mod search;
 mod sign;
 
 pub use client::Client;
+pub use delegation::{DelegatedRole, Delegations, Paths};
 pub use error::Error;
 pub use json::{Json, JsonError};
 pub use key::{Ed25519Sha256, KeyId, KeyRing, PublicKey, RoleKeys, RunningHash, SignedMessage, Suite};
@@ -39,8 +41,8 @@ pub use name::{NameError, RoleName, TargetPath};
 pub use ports::{Fetch, FetchError, FolderFetch, FolderStore, Location, MemoryStore, Offline, Store, StoreError};
 pub use repository::{Change, OnlineKeys, PublishError, PublishedFile, Repository};
 pub use roles::{
-    Content, DelegatedRole, Delegations, Hashes, MetaFile, Paths, Root, Signers, Snapshot, TargetFile, Targets,
-    Timestamp, TimestampMeta, TopLevelRoles, TopLevelSigners, Version,
+    Content, Hashes, MetaFile, Root, Signers, Snapshot, TargetFile, Targets, Timestamp, TimestampMeta, TopLevelRoles,
+    TopLevelSigners, Version,
 };
 pub use search::{Target, Trusted};
 pub use sign::{Ed25519Signer, SignError, Signer};

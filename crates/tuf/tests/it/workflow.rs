@@ -2,7 +2,7 @@
 
 use tuf::{Change, Error, FolderFetch, FolderStore, Limits, MemoryStore};
 
-use crate::world::{NOW, PRODUCT, SUITE, World, days, path, product, role};
+use crate::world::{NOW, PRODUCT, SUITE, World, days, edit, path, product, role};
 
 #[test]
 fn a_first_refresh_reads_each_file_once() {
@@ -93,6 +93,20 @@ fn what_was_cached_serves_offline_until_it_expires() {
 }
 
 #[test]
+fn an_expired_root_ends_offline_use_too() {
+    let world = World::refreshed();
+    let hour = |count| NOW.after(std::time::Duration::from_secs(count * 3600));
+    let mut root = world.keys.root_content(2);
+    root.expires = hour(2);
+    let root = tuf::Metadata::sign(&root, &[&world.keys.root[0], &world.keys.root[1]]).unwrap();
+    world.network.put("metadata/2.root.json", root.bytes());
+    world.refresh().unwrap();
+    world.client().cached(hour(1)).unwrap();
+    let error = world.client().cached(hour(2)).err().unwrap();
+    assert!(matches!(&error, Error::Expired { file, .. } if file == "root.json"), "{error}");
+}
+
+#[test]
 fn a_store_without_root_trusts_nobody() {
     let world = World::new();
     let store = MemoryStore::default();
@@ -128,4 +142,18 @@ fn a_repository_in_a_folder_serves_a_stick() {
     let trusted = world.client().refresh(&stick, NOW).unwrap();
     let target = trusted.find(&path(PRODUCT)).unwrap();
     assert_eq!(trusted.fetch(&target).unwrap(), product(1));
+}
+
+/// What stands in the store counts only as far as the trusted root's keys signed it.
+#[test]
+fn a_stored_file_that_nobody_signed_bounds_nothing() {
+    let world = World::refreshed();
+    let stored = tuf::Store::load(&world.store, &role("timestamp")).unwrap().unwrap();
+    for spoiled in [edit(&stored, |json| json["signed"]["version"] = 99.into()), b"\0\0\0".to_vec()] {
+        tuf::Store::save(&world.store, &role("timestamp"), &spoiled).unwrap();
+        let error = world.client().cached(NOW).err().unwrap();
+        assert!(matches!(&error, Error::Fetch { file, .. } if file == "timestamp.json"), "{error}");
+        world.refresh().unwrap();
+        assert_eq!(world.stored("timestamp"), 1);
+    }
 }
