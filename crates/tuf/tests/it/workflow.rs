@@ -95,7 +95,7 @@ fn what_was_cached_serves_offline_until_it_expires() {
 #[test]
 fn an_expired_root_ends_offline_use_too() {
     let world = World::refreshed();
-    let hour = |count| NOW.after(std::time::Duration::from_secs(count * 3600));
+    let hour = |count: u64| NOW.after(std::time::Duration::from_secs(count * 3600));
     let mut root = world.keys.root_content(2);
     root.expires = hour(2);
     let root = tuf::Metadata::sign(&root, &[&world.keys.root[0], &world.keys.root[1]]).unwrap();
