@@ -15,8 +15,8 @@ pub(super) fn compare(walk: &mut Walk<'_>, pair: Pair<'_>) -> Result<(), Stop> {
         walk.note(Note::new(Cause::Time, "source time in the header").excerpts(left.as_bytes(), right.as_bytes()));
         return Ok(());
     }
-    let (left, right) = (Split::of(pair.left), Split::of(pair.right));
-    if left.rest() != right.rest() {
+    let (left, right) = (Split::of(pair.left, walk)?, Split::of(pair.right, walk)?);
+    if left.rest != right.rest {
         note_bytes(walk, pair);
     }
     let pieces = Pieces { left: left.strings, right: right.strings, what: "string", always: None, is_manifest: false };
@@ -44,22 +44,22 @@ pub(super) fn note_bytes(walk: &mut Walk<'_>, pair: Pair<'_>) {
 /// Bytes as texts and what lies between.
 struct Split<'b> {
     strings: Vec<&'b [u8]>,
-    between: Vec<&'b [u8]>,
+    /// Without the zeroes that align texts and end them.
+    rest: Vec<u8>,
 }
 
 impl<'b> Split<'b> {
-    fn of(bytes: &'b [u8]) -> Self {
-        let mut split = Self { strings: Vec::new(), between: Vec::new() };
+    fn of(bytes: &'b [u8], walk: &Walk<'_>) -> Result<Self, Stop> {
+        let mut split = Self { strings: Vec::new(), rest: Vec::new() };
         for run in bytes.chunk_by(|a, b| is_printable(*a) == is_printable(*b)) {
-            let is_string = run.len() >= STRING_MIN && run.first().copied().is_some_and(is_printable);
-            if is_string { split.strings.push(run) } else { split.between.push(run) }
+            if run.len() >= STRING_MIN && run.first().copied().is_some_and(is_printable) {
+                walk.budget.take_members(1)?;
+                split.strings.push(run);
+            } else {
+                split.rest.extend(run.iter().filter(|byte| **byte != 0));
+            }
         }
-        split
-    }
-
-    /// What lies between the texts, without the zeroes that align and end them.
-    fn rest(&self) -> Vec<u8> {
-        self.between.iter().flat_map(|run| run.iter().copied()).filter(|byte| *byte != 0).collect()
+        Ok(split)
     }
 }
 

@@ -105,6 +105,8 @@ impl<'b> Elf<'b> {
         for section in file.sections() {
             walk.budget.take_members(1)?;
             let name = section.name_bytes().map_err(broken)?.to_vec();
+            // Names may overlap; each is kept four times.
+            walk.budget.take_bytes(name.len().saturating_mul(4))?;
             let stored = section.compressed_data().map_err(broken)?;
             let count = seen.entry(name.clone()).or_default();
             *count += 1;
@@ -124,9 +126,14 @@ impl<'b> Elf<'b> {
         Ok(Self { file, sections, order, layout: layout.join("\n"), addresses, loose: uncovered(bytes, covered) })
     }
 
-    fn symbols(&self, section: &[u8]) -> Vec<&[u8]> {
+    fn symbols(&self, section: &[u8], walk: &Walk<'_>) -> Result<Vec<&[u8]>, Stop> {
         let table = if section == b".dynsym" { self.file.dynamic_symbols() } else { self.file.symbols() };
-        table.map(|symbol| symbol.name_bytes().unwrap_or_default()).collect()
+        let mut names = Vec::new();
+        for symbol in table {
+            walk.budget.take_members(1)?;
+            names.push(symbol.name_bytes().unwrap_or_default());
+        }
+        Ok(names)
     }
 }
 
@@ -247,6 +254,10 @@ impl Both<'_, '_> {
 
     fn contents(&self, walk: &mut Walk<'_>, pair: Pair<'_>) -> Result<(), Stop> {
         let before = walk.found();
+        if self.pair.0.part == Part::Strings {
+            let count = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == 0).count();
+            walk.budget.take_members(count(pair.left).saturating_add(count(pair.right)))?;
+        }
         let name = walk.place().as_bytes().to_vec();
         let pieces = |left, right, what, always| Pieces { left, right, what, always, is_manifest: false };
         match self.pair.0.part {
@@ -261,7 +272,7 @@ impl Both<'_, '_> {
                 pieces(split(pair.left), split(pair.right), "string", Some(Cause::VersionString)).compare(walk)?;
             }
             Part::Refers if name == b".symtab" || name == b".dynsym" => {
-                let (left, right) = (self.left.symbols(&name), self.right.symbols(&name));
+                let (left, right) = (self.left.symbols(&name, walk)?, self.right.symbols(&name, walk)?);
                 // Names are in the string table, which explains them; their order is this table's own.
                 if !self.explained {
                     pieces(left, right, "symbol", None).compare(walk)?;

@@ -26,7 +26,7 @@
 //! }
 //! ```
 //! - A [`Difference`] has at least one finding that is a cause and not a consequence.
-//! - The diagnosis writes nothing to disk and holds at most [`Limits::bytes`] of unpacked data.
+//! - The diagnosis writes nothing to disk and holds a small multiple of [`Limits::bytes`].
 
 mod ar;
 mod budget;

@@ -10,7 +10,9 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
 }
 
 pub(super) fn compare(walk: &mut Walk<'_>, pair: Pair<'_>) -> Result<(), Stop> {
-    walk.budget.in_time()?;
+    // Before a list of lines is made, which takes 16 bytes for each.
+    let count = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();
+    walk.budget.take_members(count(pair.left).saturating_add(count(pair.right)))?;
     let is_manifest = is_manifest(walk.place());
     let pieces = Pieces { left: lines(pair.left), right: lines(pair.right), what: "line", always: None, is_manifest };
     pieces.compare(walk)

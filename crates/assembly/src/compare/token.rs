@@ -26,8 +26,14 @@ impl Class {
     }
 }
 
+/// Bytes of a text that is split into tokens: the longest lines of real manifests are some thousands.
+const TEXT_MAX: usize = 1 << 16;
+
 /// The kinds of differences between two texts, such as two lines.
 pub(super) fn classes(left: &str, right: &str) -> BTreeSet<Class> {
+    if left.len().max(right.len()) > TEXT_MAX {
+        return BTreeSet::from([Class::Content]);
+    }
     let (left_tokens, right_tokens) = (tokens(left), tokens(right));
     if left_tokens.len() == right_tokens.len() {
         let differing = left_tokens.iter().zip(&right_tokens).enumerate().filter(|(_, (left, right))| left != right);
