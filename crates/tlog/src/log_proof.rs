@@ -19,7 +19,7 @@ pub const MAX_LOG_PROOF_BYTES: usize = MAX_NOTE_BYTES;
 const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
 
 /// Why a proof was refused.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 pub enum LogProofError {
     /// It is too large or no text.
     #[error("the proof is not text")]

@@ -90,15 +90,6 @@ pub enum PolicyError {
     Quorum(Vec<String>),
 }
 
-impl PartialEq for PolicyError {
-    fn eq(&self, other: &Self) -> bool {
-        // Key errors hold an operating system's error, which can't be compared.
-        self.to_string() == other.to_string()
-    }
-}
-
-impl Eq for PolicyError {}
-
 /// A log that the policy accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyLog {

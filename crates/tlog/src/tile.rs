@@ -65,9 +65,11 @@ impl TileId {
     /// # Errors
     /// [`TileError::Impossible`]: the width is not 1 to 256, or the tile ends beyond 2^64 entries.
     pub fn new(level: u8, index: u64, width: u16) -> Result<Self, TileError> {
+        // The end, (index·256 + width)·256^level, fits into 64 bits.
+        let row_end = u128::from(index) * 256 + u128::from(width);
         let possible = level < LEVELS
             && (1..=TILE_WIDTH).contains(&width)
-            && (u128::from(index) * 256 + u128::from(width)) << (8 * u32::from(level)) <= u128::from(u64::MAX);
+            && row_end <= u128::from(u64::MAX >> (8 * u32::from(level)));
         if possible { Ok(Self { level, index, width }) } else { Err(TileError::Impossible { level, index, width }) }
     }
 
