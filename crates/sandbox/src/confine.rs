@@ -119,7 +119,7 @@ pub(crate) fn restrict_files(job: &Job) -> Result<u32, SandboxError> {
     }
     for device in DEVICES {
         let rights = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
-        created = allow(created, &Path::new("/dev").join(device), rights.into())?;
+        created = allow(created, &Path::new("/dev").join(device), rights)?;
     }
     let status = created.restrict_self().map_err(failed())?;
     match (status.ruleset, status.landlock) {

@@ -109,7 +109,7 @@ impl fmt::Display for Status {
 }
 
 /// The beginning and the end of a stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Captured {
     /// The first bytes, at most `limits.kept_output`.
     #[serde(with = "lossy")]
@@ -139,6 +139,12 @@ impl Captured {
     pub fn total(&self) -> u64 {
         let kept = u64::try_from(self.head.len() + self.tail.len()).unwrap_or(u64::MAX);
         kept.saturating_add(self.dropped)
+    }
+}
+
+impl fmt::Debug for Captured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_text(), f)
     }
 }
 

@@ -110,6 +110,11 @@ pub(crate) fn assemble(job: &Job, sources: Sources) -> Result<Assembled, Sandbox
     for name in ["upper", "work", "tmp", "shm", "output", "folders"] {
         std::fs::create_dir(workshop.join("scratch").join(name)).map_err(isolation(what))?;
     }
+    for name in ["tmp", "shm"] {
+        // As everywhere: anyone may make files there, and remove only their own.
+        let mode = Mode::from_raw_mode(0o1777);
+        rustix::fs::chmod(workshop.join("scratch").join(name), mode).map_err(isolation(what))?;
+    }
     let root = lower_root(sources.tree)?;
     devices(&root, sources.devices)?;
     attach_inside(&root, Path::new("/tmp"), &scratch("tmp")?)?;
