@@ -191,6 +191,18 @@ impl Client {
         read(url, response, limit)
     }
 
+    /// `PUT` of a body that is read as it is sent.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn put(&self, url: &str, body: impl std::io::Read) -> Result<(), ClientError> {
+        let mut body = body;
+        let request = self.agent.put(url).content_type("application/octet-stream");
+        let body = ureq::SendBody::from_reader(&mut body);
+        let response = request.send(body).map_err(|error| unreachable(url, &error))?;
+        read(url, response, BodyLimit(ERROR_BYTES_MAX)).map(drop)
+    }
+
     /// `POST` of JSON, answered with JSON.
     ///
     /// # Errors

@@ -17,6 +17,4 @@ mod message;
 
 pub use client::{BaseUrl, BodyLimit, Client, ClientError, UrlError};
 pub use error::{ErrorBody, ErrorClass};
-pub use message::{
-    Appended, DraftRequest, Health, OutputClaim, RebuildRequest, RebuildState, RebuildTicket, ReleaseRequest, path,
-};
+pub use message::{Appended, DraftRequest, Health, RebuildRequest, RebuildState, ReleaseRequest, path};

@@ -1,6 +1,6 @@
 //! Requests and responses.
 
-use attest::{Lane, ProductId, Subject};
+use attest::Lane;
 use serde::{Deserialize, Serialize};
 use stdx::Digest;
 use tlog::EntryIndex;
@@ -12,6 +12,7 @@ pub mod path {
     /// `GET …/{sha256}`: an object by content.
     pub const OBJECTS: &str = "/v1/objects";
     /// `POST`: ask for a rebuild. `GET …/{ticket}`: how it stands.
+    /// `PUT …/{ticket}/objects/{sha256}`: an object that the rebuild wants.
     pub const REBUILDS: &str = "/v1/rebuilds";
     /// `POST`: ask for the second signature under a `result`.
     pub const RESULTS: &str = "/v1/results";
@@ -33,43 +34,32 @@ pub struct Appended {
     pub proof: String,
 }
 
-/// A file that a build gave.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OutputClaim {
-    /// Name and SHA-256.
-    pub output: Subject,
-    /// Size in bytes.
-    pub size: u64,
-}
-
-/// "Rebuild this": what the vendor claims. The recipe and source are fetched by digest; inputs
-/// are resolved by the rebuilder itself.
+/// "Rebuild this": what the vendor claims. The rebuilder resolves every input by itself; of the
+/// vendor it takes the recipe, a git source's files and the claimed outputs, all by digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RebuildRequest {
-    /// The product.
-    pub product: ProductId,
     /// A bundle with the vendor's logged `source` statement.
     pub source: String,
-    /// The vendor's signed SLSA provenance, a canonical envelope.
+    /// The vendor's signed SLSA provenance, a canonical envelope whose subjects are the outputs.
     pub provenance: String,
     /// The build record (`docs/formats/build.md`), canonical JSON.
     pub record: String,
+    /// The recipe, `assembly.toml`.
+    pub recipe: String,
+    /// Its lock, `assembly.lock`.
+    pub lock: String,
 }
 
-/// Identifies a rebuild: SHA-256 of the claim's record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RebuildTicket {
-    /// The ticket.
-    pub ticket: Digest,
-}
-
-/// How a rebuild stands.
+/// How a rebuild stands. Its ticket is the SHA-256 of the request's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase", deny_unknown_fields)]
 pub enum RebuildState {
+    /// These objects are missing: `PUT` each, then ask again.
+    Wanting {
+        /// Their digests.
+        objects: Vec<Digest>,
+    },
     /// Nobody works at it yet.
     Queued,
     /// Somebody does.
