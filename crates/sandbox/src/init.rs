@@ -16,7 +16,6 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
 use stdx::{Clock, SystemClock};
@@ -25,7 +24,7 @@ use crate::error::{SandboxError, isolation, lost};
 use crate::job::{ByteSize, Job, Limits, Network, User};
 use crate::outcome::{Evidence, Status};
 use crate::root::{Sources, assemble};
-use crate::sample::Processes;
+use crate::sample::{Processes, Seen, sum_of};
 use crate::supervise::TICK;
 use crate::wire::{self, Confined, Ended, Message, Order};
 use crate::{calls, confine, descriptors};
@@ -168,6 +167,8 @@ struct Watch {
     limits: Limits,
     processes: Processes,
     children: SignalFd,
+    seen: Seen,
+    cpu: Duration,
     peak: ByteSize,
 }
 
@@ -180,7 +181,15 @@ impl Watch {
         mask.thread_block().map_err(isolation("watching processes"))?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let children = SignalFd::with_flags(&mask, flags).map_err(isolation("watching processes"))?;
-        Ok(Self { process, limits: *limits, processes, children, peak: ByteSize(0) })
+        Ok(Self {
+            process,
+            limits: *limits,
+            processes,
+            children,
+            seen: Seen::default(),
+            cpu: Duration::ZERO,
+            peak: ByteSize(0),
+        })
     }
 
     fn until_end(mut self, control: &UnixStream) -> Result<Ended, SandboxError> {
@@ -207,10 +216,9 @@ impl Watch {
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
         while waitpid(None, None) != Err(Errno::ECHILD) {}
         let used = getrusage(UsageWho::RUSAGE_CHILDREN).map_err(lost("rusage"))?;
-        let microseconds = (used.user_time() + used.system_time()).num_microseconds();
-        let largest = u64::try_from(used.max_rss()).unwrap_or(0).saturating_mul(1024);
-        let peak = if self.peak.0 == 0 { ByteSize(largest) } else { self.peak };
-        Ok(Ended { status, cpu: Duration::from_micros(u64::try_from(microseconds).unwrap_or(0)), peak_memory: peak })
+        let (cpu, largest) = sum_of(&used);
+        let peak_memory = if self.peak.0 == 0 { largest } else { self.peak };
+        Ok(Ended { status, cpu: cpu.max(self.cpu), peak_memory })
     }
 
     /// Waits for a child's end or the next look; whether the supervisor is gone.
@@ -230,18 +238,18 @@ impl Watch {
     }
 
     fn look(&mut self) -> Option<Status> {
-        let sample = self.processes.sample();
+        let mut sample = self.processes.sample();
         self.peak = self.peak.max(sample.memory);
-        let waited = getrusage(UsageWho::RUSAGE_CHILDREN).ok();
-        let waited = waited.map_or(0, |used| (used.user_time() + used.system_time()).num_microseconds());
-        let cpu = sample.cpu + Duration::from_micros(u64::try_from(waited).unwrap_or(0));
+        let waited = getrusage(UsageWho::RUSAGE_CHILDREN);
+        let waited = waited.map_or(Duration::ZERO, |used| sum_of(&used).0);
+        self.cpu = self.cpu.max(sample.cpu + waited).max(self.seen.with(&mut sample));
         if sample.memory > self.limits.memory {
             return Some(Status::MemoryLimit);
         }
         if sample.tasks >= u64::from(self.limits.processes) {
             return Some(Status::ProcessLimit);
         }
-        (cpu > self.limits.cpu).then_some(Status::CpuLimit)
+        (self.cpu > self.limits.cpu).then_some(Status::CpuLimit)
     }
 }
 

@@ -336,7 +336,8 @@ impl ByteSize {
 pub struct Limits {
     /// Time on the wall, from the start of the command.
     pub wall: Duration,
-    /// Processor time, user and system.
+    /// Processor time, user and system. It is sampled, so that of many very short processes for
+    /// which nobody waits is partly missed; `wall` bounds those.
     pub cpu: Duration,
     /// Processes and threads at one time.
     pub processes: u32,

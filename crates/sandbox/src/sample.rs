@@ -1,19 +1,51 @@
 //! What all processes of the namespace use, read from its own `/proc`.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use nix::sys::resource::Usage;
+use nix::sys::time::TimeValLike;
 use rustix::fs::{Mode, OFlags};
 
 use crate::job::ByteSize;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Sample {
     /// Processes and threads, without the first process.
     pub(crate) tasks: u64,
     pub(crate) memory: ByteSize,
     /// Of those that live, with the children they have waited for.
     pub(crate) cpu: Duration,
+    /// Of those that live, each without its children, by process id and start time.
+    pub(crate) own_cpu: BTreeMap<(String, String), Duration>,
+}
+
+/// The processor time of all processes seen so far, whether or not anybody waited for them.
+///
+/// A program may ignore the end of its children; the kernel then counts their time for nobody.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    gone: Duration,
+    living: BTreeMap<(String, String), Duration>,
+}
+
+impl Seen {
+    /// At least so much was used, with this sample.
+    pub(crate) fn with(&mut self, sample: &mut Sample) -> Duration {
+        let now = std::mem::take(&mut sample.own_cpu);
+        let gone = self.living.iter().filter(|(process, _)| !now.contains_key(*process));
+        self.gone += gone.map(|(_, cpu)| *cpu).sum::<Duration>();
+        self.living = now;
+        self.gone + self.living.values().sum::<Duration>()
+    }
+}
+
+/// Processor time and the largest process of a usage.
+pub(crate) fn sum_of(used: &Usage) -> (Duration, ByteSize) {
+    let microseconds = (used.user_time() + used.system_time()).num_microseconds();
+    let kibibytes = u64::try_from(used.max_rss()).unwrap_or(0);
+    (Duration::from_micros(u64::try_from(microseconds).unwrap_or(0)), ByteSize(kibibytes.saturating_mul(1024)))
 }
 
 /// An open `/proc` of the namespace.
@@ -36,12 +68,14 @@ impl Processes {
             }
             let fields = fields_after_name(&stat);
             // proc_pid_stat(5): state is field 3 and the first here; utime, stime, cutime, cstime
-            // are 14 to 17, num_threads is 20.
+            // are 14 to 17, num_threads is 20, starttime is 22.
             let field =
                 |number: usize| -> u64 { fields.get(number - 3).and_then(|text| text.parse().ok()).unwrap_or(0) };
             sum.tasks += field(20);
-            let ticks: u64 = (14..=17).map(field).sum();
-            sum.cpu += Duration::from_millis(ticks.saturating_mul(1000 / TICKS_A_SECOND));
+            let time = |ticks: u64| Duration::from_millis(ticks.saturating_mul(1000 / TICKS_A_SECOND));
+            sum.cpu += time((14..=17).map(field).sum());
+            let started = fields.get(22 - 3).map_or_else(String::new, |text| (*text).to_owned());
+            sum.own_cpu.insert((name.clone(), started), time(field(14) + field(15)));
             if let Some(statm) = self.read(&format!("{name}/statm")) {
                 let mut pages = statm.split(' ').skip(1).map(|text| text.parse().unwrap_or(0u64));
                 let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::wait::waitpid;
 use stdx::{Clock, SystemClock};
 
@@ -17,8 +19,9 @@ use crate::cgroup::Groups;
 use crate::collect;
 use crate::descriptors;
 use crate::error::{SandboxError, isolation, lost};
-use crate::job::{ByteSize, Cgroups, HostUser, Job, User};
+use crate::job::{ByteSize, Cgroups, HostUser, Job, User, Writing};
 use crate::outcome::{Evidence, Status};
+use crate::sample::sum_of;
 use crate::unshare::write_maps;
 use crate::wire::{self, Ended, Identity, Mapper, Message, Order, Report};
 
@@ -67,6 +70,7 @@ impl<'a> Supervision<'a> {
     fn start(job: &'a Job, caller: &'a UnixStream) -> Result<Self, SandboxError> {
         job.validate()?;
         let identity = identity(job)?;
+        check_owner(job, identity.host)?;
         // The first process inside becomes ours when its parent dies, so that we can wait for it:
         // the kernel lets it be reaped only after everything in its namespace is gone.
         prctl::set_child_subreaper(true).map_err(isolation("child subreaper"))?;
@@ -111,8 +115,7 @@ impl<'a> Supervision<'a> {
         inside.end();
         let killed_for_memory = inside.groups.out_of_memory();
         drop(inside);
-        let nobody = Ended { status: Status::Cancelled, cpu: Duration::ZERO, peak_memory: ByteSize(0) };
-        let mut ended = ended.unwrap_or(nobody);
+        let mut ended = ended.unwrap_or_else(used_by_children);
         ended.status = match (verdict, ended.status) {
             (Some(verdict), _) => verdict,
             (None, Status::Exited(0)) => Status::Exited(0),
@@ -241,6 +244,27 @@ fn memory_is_short() -> bool {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kibibytes.is_some_and(|kibibytes| kibibytes.saturating_mul(1024) < AVAILABLE_MEMORY_MIN.0)
+}
+
+/// What everything used that was ended here, our own stages with it.
+fn used_by_children() -> Ended {
+    let (cpu, peak_memory) =
+        getrusage(UsageWho::RUSAGE_CHILDREN).map_or_else(|_| (Duration::ZERO, ByteSize(0)), |used| sum_of(&used));
+    Ended { status: Status::Cancelled, cpu, peak_memory }
+}
+
+/// What belongs to nobody inside cannot be copied up, and would fail in the middle of a build.
+fn check_owner(job: &Job, host: User) -> Result<(), SandboxError> {
+    let path = job.root.tree.clone();
+    if job.root.writing == Writing::Refused {
+        return Ok(());
+    }
+    let problem = match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.uid() == host.uid => return Ok(()),
+        Ok(metadata) => format!("it belongs to user {}, and an overlay needs one of user {}", metadata.uid(), host.uid),
+        Err(error) => error.to_string(),
+    };
+    Err(SandboxError::Source { path, problem })
 }
 
 fn identity(job: &Job) -> Result<Identity, SandboxError> {

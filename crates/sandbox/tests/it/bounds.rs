@@ -66,7 +66,7 @@ fn endless_loops() {
     sleeping.limits.wall = Duration::from_secs(1);
     ends_with(&sleeping, &place, &Status::TimeLimit);
     // One process, two at once, and many short ones: the sum counts.
-    for name in ["spin", "spins", "ignored-children"] {
+    for name in ["spin", "spins", "short-children", "ignored-children"] {
         let mut busy = place.hostile(&[name]);
         busy.limits.cpu = Duration::from_secs(1);
         ends_with(&busy, &place, &Status::CpuLimit);

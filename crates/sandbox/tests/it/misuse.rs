@@ -64,6 +64,16 @@ fn a_source_with_mounts_below_is_refused() {
 }
 
 #[test]
+fn an_overlay_over_somebody_elses_tree() {
+    let place = Place::new();
+    let mut job = place.script("true");
+    job.root.tree = "/usr".into();
+    job.root.writing = sandbox::Writing::Overlay;
+    let error = error(&place, &job);
+    assert!(error.to_string().starts_with("cannot mount `/usr`: it belongs to user 0"), "{error}");
+}
+
+#[test]
 fn nobody_is_root_on_the_host() {
     let place = Place::new();
     let mut job = place.script("true");
