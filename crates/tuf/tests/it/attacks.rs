@@ -324,3 +324,15 @@ impl KeyIdText for tuf::Ed25519Signer {
         tuf::Signer::public_key(self).id().to_string()
     }
 }
+
+/// 4.3: another major version may mean something else by the same members.
+#[test]
+fn another_major_version_is_refused() {
+    let root = World::new().network.get("metadata/1.root.json");
+    for (spec_version, accepted) in
+        [("1", true), ("1.0", true), ("1.9.9", true), ("2.0.0", false), ("10", false), ("", false)]
+    {
+        let root = edit(&root, |json| json["signed"]["spec_version"] = spec_version.into());
+        assert_eq!(Metadata::<tuf::Root>::parse("root.json", root).is_ok(), accepted, "{spec_version}");
+    }
+}
