@@ -14,17 +14,26 @@
 //! - Nothing of the machine's configuration is changed.
 
 mod archive;
+mod build;
 pub mod compare;
+mod conditions;
 mod content;
+mod environment;
 mod inputs;
 mod lock;
 mod progress;
 mod recipe;
+mod record;
+mod sbom;
 mod source;
 mod tool;
 mod tree;
+mod vendor;
 
+pub use build::{BuildError, Builder};
+pub use conditions::{Conditions, Listing, ShimError};
 pub use content::{ContentError, ContentStore, Object};
+pub use environment::{Environment, EnvironmentError, Origin};
 pub use inputs::{Asking, Checkout, Depot, Fetched, InputsError, Kind, Pinned, Resolved, ResolvedItem, Transport, pin};
 pub use lock::{LOCK_FILE, Lock, LockError, LockedCrate, LockedFile, LockedPackage, LockedWheel, parse_cargo_lock};
 pub use progress::{Event, Progress, Silent};
@@ -32,6 +41,8 @@ pub use recipe::{
     BuildSpec, EnvironmentSpec, InputsSpec, LimitsSpec, OutputSpec, PackageName, Product, ProductId, Publisher,
     RECIPE_FILE, Recipe, RecipeError, SourceSpec, Version, WheelPin,
 };
+pub use record::{Agreed, Artifact, BuildRecord, RecordError, inputs_digest};
+pub use sbom::{SbomError, sbom};
 pub use source::{GitOrigin, GitRevision, Order, Source, SourceError, capture_folder, write_tar};
 pub use tool::ToolError;
 pub use tree::{Links, MANIFEST_BYTES_MAX, Mode, Node, Tree, TreeError, TreePath};

@@ -15,6 +15,7 @@ use crate::tool::{APT_CONFIG, APT_GET, ToolError};
 
 /// Where the machine lists its archives.
 const SOURCES: &str = "/etc/apt/sources.list";
+const RELEASE: &str = "/etc/os-release";
 const SOURCES_FOLDER: &str = "/etc/apt/sources.list.d";
 /// Options of the machine that are kept: how to reach the archive (proxies, certificates, time-outs).
 const KEPT_OPTIONS: &str = "Acquire::";
@@ -168,6 +169,9 @@ fn superseded(error: ToolError) -> InputsError {
 /// The machine's stanzas and lines for Debian's own archive, with sources added.
 fn private_sources() -> Result<String, InputsError> {
     let mut text = String::new();
+    let release = fs::read_to_string(RELEASE).map_err(io_at(Path::new(RELEASE)))?;
+    let codename =
+        release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or_default().to_owned();
     let mut files = vec![PathBuf::from(SOURCES)];
     let folder = Path::new(SOURCES_FOLDER);
     if folder.is_dir() {
@@ -181,7 +185,7 @@ fn private_sources() -> Result<String, InputsError> {
         if file.extension().is_some_and(|extension| extension == "sources") {
             text.push_str(&debian_stanzas(&content));
         } else {
-            text.push_str(&debian_lines(&content));
+            text.push_str(&debian_lines(&content, &codename));
         }
     }
     if text.is_empty() {
@@ -215,8 +219,9 @@ fn debian_stanzas(content: &str) -> String {
     text
 }
 
-/// One-line entries without a keyring of their own (so: the machine's default, Debian's), as stanzas.
-fn debian_lines(content: &str) -> String {
+/// One-line entries for the release that the machine runs and without a keyring of their own, as
+/// stanzas that only Debian's keyring can sign.
+fn debian_lines(content: &str, codename: &str) -> String {
     let mut text = String::new();
     for line in content.lines() {
         let Some(rest) = line.trim().strip_prefix("deb ") else { continue };
@@ -228,8 +233,8 @@ fn debian_lines(content: &str) -> String {
         let mut words = rest.split_whitespace();
         let (Some(uri), Some(suite)) = (words.next(), words.next()) else { continue };
         let components: Vec<&str> = words.collect();
-        // A third party's line without signed-by would be verified by Debian's keyring, and fail.
-        if other_keyring || !components.contains(&"main") || options.contains("trusted") {
+        let own = suite.strip_prefix(codename).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '/']));
+        if !own || other_keyring || !components.contains(&"main") || options.contains("trusted") {
             continue;
         }
         text.push_str(&format!(
@@ -310,7 +315,8 @@ mod tests {
             Types: deb\nURIs: x://two\nSuites: s\nSigned-By: /k/other.gpg\n\n\
             Types: deb\nEnabled: no\nURIs: x://three\nSigned-By: /k/debian-archive-keyring.gpg\n";
         insta::assert_snapshot!(debian_stanzas(stanzas), @"");
-        let lines = "deb x://one s main\ndeb [signed-by=/k/other.gpg] x://two s main\ndeb-src x://three s main\ndeb x://four s contrib\n";
-        insta::assert_snapshot!(debian_lines(lines), @"");
+        let lines = "deb x://one s main\ndeb [signed-by=/k/other.gpg] x://two s main\ndeb-src x://three s main\n\
+            deb x://four s contrib\ndeb x://five other-s main\ndeb x://six s-updates main\n";
+        insta::assert_snapshot!(debian_lines(lines, "s"), @"");
     }
 }
