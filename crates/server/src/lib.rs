@@ -1,1 +1,24 @@
-//! placeholder
+//! The roles of Clerestory as processes: the program `clerestory`.
+//!
+//! # In scope
+//! The command line, configuration, HTTP, peers over HTTP, and the wiring of engines and stores
+//! to the roles vendor, supervisor and witness.
+//!
+//! # Out of scope
+//! What evidence means (`verify`), what engines do (`log`, `witness`, `assembly`, `channel`), and
+//! endpoints (`agent`).
+//!
+//! # Invariants
+//! - HTTP statuses and exit codes come from an error's class, in one place each.
+//! - Every body, queue and connection has a limit and a time to end.
+//! - Nothing is created implicitly: `init` and `log create` make stores, `serve` opens them.
+//! - Data goes to standard output, everything else to standard error.
+
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod failure;
+pub mod http;
+pub mod key_file;
+pub mod policy_folder;
+pub mod serve;

@@ -1,0 +1,52 @@
+//! The command line: one variant, and one file under `command/`, for a subcommand.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::command;
+
+/// Proves, instead of promising, what is built and shipped.
+///
+/// Exit codes: 0 done, 1 refused or not verified, 2 usage, 75 try again later.
+#[derive(Debug, Parser)]
+#[command(name = "clerestory", version, propagate_version = true)]
+pub struct Cli {
+    /// How results are printed.
+    #[command(flatten)]
+    pub output: OutputArguments,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every subcommand.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct OutputArguments {
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How log lines on standard error look
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the folder of a role: keys, stores and a configuration
+    Init(command::init::Arguments),
+    /// Run a role
+    Serve(command::serve::Arguments),
+    /// Check a configuration and the keys and policy that it names
+    CheckConfig(command::check_config::Arguments),
+    /// Make and show keys
+    Key(command::key::Arguments),
+}

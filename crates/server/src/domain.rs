@@ -1,0 +1,173 @@
+//! What the assembly line, the rebuilder and the desks of an organisation have in common: its
+//! policy, keys, streams, depot, and the logs it reads and writes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use api::{BaseUrl, Client};
+use assembly::{Depot, Transport};
+use attest::{Lane, OrganisationId, StreamName};
+use stdx::{Clock, SystemClock, UnixTime};
+use storage::{Catalog, LockStore, SqliteStore};
+use tlog::Origin;
+use verify::{Moment, TrustedPolicy};
+
+use crate::config::{Config, DataFolder, PolicySection};
+use crate::failure::Failure;
+use crate::policy_folder;
+use crate::stream::{LogWriter, StreamWriter};
+
+/// An append waits for the witnesses; a request that wants a build only queues it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An organisation's tools.
+#[derive(Clone)]
+pub struct Domain {
+    /// Who this is in the policy.
+    pub organisation: OrganisationId,
+    /// The policy in force.
+    pub policy: Arc<TrustedPolicy>,
+    /// Where data lies.
+    pub data: DataFolder,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Talks to everybody.
+    pub client: Client,
+    locks: Arc<dyn LockStore>,
+    catalog: Arc<dyn Catalog>,
+}
+
+impl Domain {
+    /// Opens what `config` names.
+    ///
+    /// # Errors
+    /// When the policy is not trusted or a store is missing.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let (organisation, policy) = match config {
+            Config::Vendor(vendor) => (&vendor.organisation, &vendor.policy),
+            Config::Supervisor(supervisor) => (&supervisor.organisation, &supervisor.policy),
+            Config::Witness(_) => {
+                return Err(Failure::usage("a witness has no part in this").hint("name a vendor's or supervisor's configuration").into());
+            }
+        };
+        let data = config.data();
+        let store = Arc::new(SqliteStore::open(&data.state()).await?);
+        Ok(Self {
+            organisation: organisation.clone(),
+            policy: Arc::new(trusted(policy)?),
+            data,
+            clock: Arc::new(SystemClock::new()),
+            client: Client::new(REQUEST_TIMEOUT),
+            locks: Arc::clone(&store) as Arc<dyn LockStore>,
+            catalog: store,
+        })
+    }
+
+    /// Records that can be rebuilt, and the queue of jobs.
+    #[must_use]
+    pub fn catalog(&self) -> &dyn Catalog {
+        &*self.catalog
+    }
+
+    /// Now, with evidence as old as the policy lets endpoints accept it.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment::new(&*self.clock, UnixTime::EPOCH, self.policy.policy().ages.online())
+    }
+
+    /// The organisation's depot. Bytes of a digest that was resolved may come from the folder
+    /// `cache`, which others fill as well.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn depot(&self, cache: Option<&Path>) -> anyhow::Result<Depot> {
+        let transport = match cache {
+            Some(folder) => Transport::Shared(assembly::ContentStore::create(folder)?),
+            None => Transport::Clients,
+        };
+        Ok(Depot::create(&self.data.depot(), transport)?)
+    }
+
+    /// Where the log `origin` is, as the policy says.
+    ///
+    /// # Errors
+    /// When the policy gives no URL.
+    pub fn log_url(&self, origin: &Origin) -> anyhow::Result<BaseUrl> {
+        let logs = self.policy.witnessing().logs();
+        let url = logs.iter().find(|log| origin.is(log.key.name())).and_then(|log| log.url.as_deref());
+        let url = url.ok_or_else(|| {
+            Failure::refused(format!("the policy gives no URL for log `{origin}`"))
+                .hint("add it behind the log's key in the policy's `witnessing` text")
+        })?;
+        url.parse().with_context(|| format!("the policy's URL of log `{origin}`"))
+    }
+
+    /// Writes to the log `origin`.
+    ///
+    /// # Errors
+    /// When the policy gives no URL.
+    pub fn log(&self, origin: &Origin) -> anyhow::Result<LogWriter> {
+        Ok(LogWriter { origin: origin.clone(), url: self.log_url(origin)?, client: self.client.clone() })
+    }
+
+    /// Writes `stream`, which the policy must have opened for this organisation.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn stream(&self, stream: &str) -> anyhow::Result<StreamWriter> {
+        let name: StreamName = stream.parse()?;
+        let opened = self.policy.policy().streams.iter().find(|it| it.stream == name && it.organisation == self.organisation);
+        let opened = opened.ok_or_else(|| {
+            Failure::refused(format!("the policy opens no stream `{name}` for `{}`", self.organisation))
+                .hint("add it to the policy's `streams`")
+        })?;
+        Ok(StreamWriter::new(name, self.log(&opened.log)?, Arc::clone(&self.locks), Arc::clone(&self.clock)))
+    }
+
+    /// The rules of `lane`.
+    ///
+    /// # Errors
+    /// When the policy has no such lane.
+    pub fn lane(&self, lane: Lane) -> anyhow::Result<&policy::LanePolicy> {
+        let rules = self.policy.policy().lane(lane);
+        rules.ok_or_else(|| Failure::refused(format!("the policy has no lane `{lane}`")).into())
+    }
+}
+
+/// The policy that a configuration names, trusted because of the hash in it.
+///
+/// # Errors
+/// When there is no hash, or the policy is not what it says.
+pub fn trusted(section: &PolicySection) -> anyhow::Result<TrustedPolicy> {
+    let genesis = section.genesis.ok_or_else(|| {
+        Failure::usage("the configuration has no `genesis`")
+            .hint("get the policy's hash from another channel and write it there")
+    })?;
+    Ok(policy_folder::load(&section.folder, &genesis)?)
+}
+
+/// A file below the folder of one version's build.
+#[derive(Clone, Debug)]
+pub struct BuildFolder(PathBuf);
+
+impl BuildFolder {
+    /// Where `data` keeps the evidence of this product's version.
+    #[must_use]
+    pub fn new(data: &DataFolder, product: &str, version: &str) -> Self {
+        Self(data.path().join("builds").join(product).join(version))
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A file in it.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}

@@ -1,0 +1,121 @@
+//! How a command ends that didn't do what was asked: `error:`, `hint:` and an exit code.
+
+use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use api::ErrorClass;
+
+/// An error with a hint and a class of its own. It may stand anywhere in an `anyhow` chain, as
+/// an error or as context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    message: String,
+    hint: Option<String>,
+    exit: Exit,
+}
+
+/// Exit codes (STYLE 19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    Class(ErrorClass),
+    Usage,
+}
+
+impl Failure {
+    /// Refused, or not verified: exit code 1.
+    #[must_use]
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, exit: Exit::Class(ErrorClass::Rejected) }
+    }
+
+    /// Not now: exit code 75.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, exit: Exit::Class(ErrorClass::Unavailable) }
+    }
+
+    /// The command line or the configuration is wrong: exit code 2.
+    #[must_use]
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, exit: Exit::Usage }
+    }
+
+    /// The same with what could be done about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What is known of an error by its type: the one place where classes become exit codes.
+fn exit_of(error: &anyhow::Error) -> u8 {
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return match failure.exit {
+            Exit::Class(class) => class.exit_code(),
+            Exit::Usage => 2,
+        };
+    }
+    class_of(error).exit_code()
+}
+
+fn class_of(error: &anyhow::Error) -> ErrorClass {
+    error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<api::ClientError>().map(api::ClientError::class))
+        .unwrap_or(ErrorClass::Rejected)
+}
+
+fn hint_of(error: &anyhow::Error) -> Option<String> {
+    if let Some(hint) = error.downcast_ref::<Failure>().and_then(|failure| failure.hint.clone()) {
+        return Some(hint);
+    }
+    error.chain().find_map(|cause| {
+        if let Some(refusal) = cause.downcast_ref::<verify::Refusal>() {
+            return Some(refusal.hint().to_owned());
+        }
+        match cause.downcast_ref::<api::ClientError>() {
+            Some(api::ClientError::Status { body, .. }) => body.hint.clone(),
+            Some(api::ClientError::Unreachable { .. }) => Some("check that it runs and can be reached".to_owned()),
+            _ => None,
+        }
+    })
+}
+
+/// Prints the error with its causes and its hint on standard error, and gives the exit code.
+#[must_use]
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    let mut text = format!("error: {error:#}\n");
+    if let Some(hint) = hint_of(error) {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    // A closed standard error leaves nobody to tell.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+    ExitCode::from(exit_of(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_is_found_as_error_and_as_context() {
+        let error: anyhow::Error = Failure::usage("no").hint("do").into();
+        let wrapped = Err::<(), _>(error).context("outer").unwrap_err();
+        assert_eq!((exit_of(&wrapped), hint_of(&wrapped)), (2, Some("do".to_owned())));
+        let context = Err::<(), _>(std::io::Error::other("x")).context(Failure::unavailable("later")).unwrap_err();
+        assert_eq!((exit_of(&context), hint_of(&context)), (75, None));
+        assert_eq!(format!("{context:#}"), "later: x");
+    }
+}

@@ -1,0 +1,13 @@
+//! HTTP: one router for each thing that is served, merged per role.
+
+pub mod error;
+pub mod health;
+pub mod listener;
+pub mod objects;
+pub mod stream;
+pub mod tree;
+pub mod witness;
+
+mod server;
+
+pub use server::{Stop, serve};

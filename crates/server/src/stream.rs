@@ -1,0 +1,205 @@
+//! Writes an enforcement point's stream: gapless, each entry naming the one before it.
+//!
+//! The state of a stream is one lock: what is written next, and an envelope that has been signed
+//! but is not yet known to be logged. Writing is: put the envelope there, append it to the log,
+//! take it away again. Whoever finds one there (after a crash, or of another process) appends it
+//! first; a log gives an entry that it has its old place, so that this never doubles anything.
+
+use std::sync::Arc;
+
+use api::{Appended, BaseUrl, BodyLimit, Client, ClientError, path};
+use attest::{BundleEntry, Envelope, EnvelopeError, Position, StatementId, StreamName};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use stdx::Clock;
+use storage::{Key, LockStore, Swap, Versioned};
+use tlog::{LogProof, MAX_LOG_PROOF_BYTES, Origin};
+
+/// An entry's place and proof: the proof escaped into JSON (2 for 1 at most) and an index.
+const APPENDED_BYTES_MAX: BodyLimit = BodyLimit(2 * MAX_LOG_PROOF_BYTES as u64 + 1024);
+
+/// A log that can be written to over HTTP.
+#[derive(Clone, Debug)]
+pub struct LogWriter {
+    /// Its origin.
+    pub origin: Origin,
+    /// Where it is.
+    pub url: BaseUrl,
+    /// The client; its timeout covers waiting for the witnesses.
+    pub client: Client,
+}
+
+/// Why a stream could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The log refused, or is not there.
+    #[error("log `{origin}`")]
+    Log {
+        /// The log.
+        origin: Origin,
+        /// Why.
+        source: ClientError,
+    },
+    /// The log's answer is no proof of the entry.
+    #[error("log `{origin}` answered with something that is no proof: {detail}")]
+    Answer {
+        /// The log.
+        origin: Origin,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The statement could not be made.
+    #[error("stream `{stream}`: the statement could not be made")]
+    Statement {
+        /// The stream.
+        stream: StreamName,
+        /// Why.
+        source: anyhow::Error,
+    },
+    /// The state of the stream can't be read or written.
+    #[error("stream `{stream}`: {detail}")]
+    State {
+        /// The stream.
+        stream: StreamName,
+        /// Why.
+        detail: String,
+    },
+    /// A signed envelope is damaged.
+    #[error("stream `{stream}`")]
+    Envelope {
+        /// The stream.
+        stream: StreamName,
+        /// Why.
+        source: EnvelopeError,
+    },
+}
+
+impl LogWriter {
+    /// Appends `envelope` and waits until it is witnessed. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`StreamError::Log`], [`StreamError::Answer`].
+    pub async fn append(&self, envelope: &Envelope) -> Result<BundleEntry, StreamError> {
+        let (client, url) = (self.client.clone(), self.url.join(path::ENTRIES));
+        let body = envelope.to_bytes();
+        let answer = tokio::task::spawn_blocking(move || client.post(&url, &body, APPENDED_BYTES_MAX)).await;
+        let answer = answer
+            .map_err(|error| self.answer(error.to_string()))?
+            .map_err(|source| StreamError::Log { origin: self.origin.clone(), source })?;
+        let appended: Appended = serde_json::from_slice(&answer).map_err(|error| self.answer(error.to_string()))?;
+        let proof = LogProof::parse(appended.proof.as_bytes()).map_err(|error| self.answer(error.to_string()))?;
+        if *proof.checkpoint().checkpoint().origin() != self.origin {
+            return Err(self.answer(format!("its origin is `{}`", proof.checkpoint().checkpoint().origin())));
+        }
+        let (leaf, head) = (tlog::leaf_hash(&envelope.to_bytes()), *proof.checkpoint().checkpoint().head());
+        proof.path().verify(proof.index(), &leaf, &head).map_err(|error| self.answer(error.to_string()))?;
+        Ok(BundleEntry { envelope: envelope.clone(), proof })
+    }
+
+    fn answer(&self, detail: String) -> StreamError {
+        StreamError::Answer { origin: self.origin.clone(), detail }
+    }
+}
+
+/// The writer of one stream; several processes may hold one for the same stream.
+#[derive(Clone)]
+pub struct StreamWriter {
+    stream: StreamName,
+    log: LogWriter,
+    locks: Arc<dyn LockStore>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What the lock holds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    epoch: u64,
+    next: u64,
+    previous: Option<StatementId>,
+    pending: Option<String>,
+}
+
+impl StreamWriter {
+    /// The writer of `stream` in `log`, whose state is kept in `locks`.
+    #[must_use]
+    pub fn new(stream: StreamName, log: LogWriter, locks: Arc<dyn LockStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { stream, log, locks, clock }
+    }
+
+    /// Gives `make` the next place, logs the envelope that it signs, and returns the entry with
+    /// its proof. When another writer was faster, `make` is asked again with the place after.
+    ///
+    /// # Errors
+    /// [`StreamError`]. After [`StreamError::Log`] the envelope may still get logged, by whoever
+    /// writes next: it is signed, and a signed statement is not taken back.
+    pub async fn write<F>(&self, mut make: F) -> Result<BundleEntry, StreamError>
+    where
+        F: AsyncFnMut(Position) -> anyhow::Result<Envelope>,
+    {
+        loop {
+            let (state, held) = self.load().await?;
+            if state.pending.is_some() {
+                self.finish(state, held).await?;
+                continue;
+            }
+            let position = Position {
+                log: self.log.origin.clone(),
+                stream: self.stream.clone(),
+                epoch: state.epoch,
+                sequence: state.next,
+                previous: state.previous,
+                time: self.clock.now(),
+            };
+            let made = make(position).await;
+            let envelope =
+                made.map_err(|source| StreamError::Statement { stream: self.stream.clone(), source })?;
+            let text = String::from_utf8(envelope.to_bytes()).map_err(|error| self.state(error.to_string()))?;
+            let pending = State { pending: Some(text), ..state };
+            if let Some(held) = self.swap(held.as_ref(), &pending).await? {
+                return self.finish(pending, Some(held)).await;
+            }
+        }
+    }
+
+    /// Appends what is pending and notes that it is logged.
+    async fn finish(&self, state: State, held: Option<Versioned>) -> Result<BundleEntry, StreamError> {
+        let text = state.pending.as_deref().unwrap_or_default();
+        let envelope = Envelope::parse(text.as_bytes())
+            .map_err(|source| StreamError::Envelope { stream: self.stream.clone(), source })?;
+        let entry = self.log.append(&envelope).await?;
+        let done = State { epoch: state.epoch, next: state.next + 1, previous: Some(envelope.id()), pending: None };
+        // Losing this race means that somebody else appended the same envelope: nothing is lost.
+        self.swap(held.as_ref(), &done).await?;
+        Ok(entry)
+    }
+
+    async fn load(&self) -> Result<(State, Option<Versioned>), StreamError> {
+        let held = self.locks.get(&self.key()?).await.map_err(|error| self.state(error.to_string()))?;
+        let state = match &held {
+            Some(held) => serde_json::from_slice(&held.bytes).map_err(|error| self.state(error.to_string()))?,
+            None => State::default(),
+        };
+        Ok((state, held))
+    }
+
+    /// The lock's new value, or `None` when another writer was faster.
+    async fn swap(&self, held: Option<&Versioned>, state: &State) -> Result<Option<Versioned>, StreamError> {
+        let bytes = Bytes::from(serde_json::to_vec(state).map_err(|error| self.state(error.to_string()))?);
+        let expected = held.map(|held| &held.version);
+        let swapped = self.locks.compare_and_swap(&self.key()?, expected, bytes.clone()).await;
+        match swapped.map_err(|error| self.state(error.to_string()))? {
+            Swap::Won(version) => Ok(Some(Versioned { bytes, version })),
+            Swap::Lost => Ok(None),
+        }
+    }
+
+    fn key(&self) -> Result<Key, StreamError> {
+        format!("stream/{}", self.stream).parse().map_err(|error: storage::KeyError| self.state(error.to_string()))
+    }
+
+    fn state(&self, detail: String) -> StreamError {
+        StreamError::State { stream: self.stream.clone(), detail }
+    }
+}
+
