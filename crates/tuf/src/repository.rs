@@ -107,7 +107,6 @@ impl Repository {
         let (Some(root), Some(targets)) = (&change.root, &change.targets) else {
             return Err(PublishError::Incomplete);
         };
-        root.verify("root.json", authority_of(root, &RoleName::ROOT), suite)?;
         let first = [("targets.json", targets)].into_iter();
         for (file, metadata) in first.chain(change.delegated.values().map(|metadata| ("a delegated role", metadata))) {
             check_version(file, metadata.version(), Version::FIRST)?;

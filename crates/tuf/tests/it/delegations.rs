@@ -192,3 +192,12 @@ fn hash_prefixes_select_by_the_paths_hash() {
     assert!(!cover("zz"));
     assert!(!Paths::Nothing.cover(&path("x/y")));
 }
+
+#[test]
+fn paths_and_hash_prefixes_exclude_each_other_and_hashes_are_not_empty() {
+    let read = |text: &str| serde_json::from_str::<Paths>(text);
+    assert_eq!(read(r#"{"paths": ["a"]}"#).unwrap(), patterns(&["a"]));
+    assert_eq!(read("{}").unwrap(), Paths::Nothing);
+    assert!(read(r#"{"paths": ["a"], "path_hash_prefixes": ["0"]}"#).is_err());
+    assert!(serde_json::from_str::<tuf::Hashes>("{}").is_err());
+}

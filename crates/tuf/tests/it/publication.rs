@@ -143,6 +143,9 @@ fn what_clients_would_refuse_is_not_published() {
     // A root by one organisation alone.
     let alone = Metadata::sign(&keys.root_content(2), &[&keys.root[0]]).unwrap();
     assert!(matches!(is_refused(&Change { root: Some(alone), ..Change::default() }), Error::Unsigned { .. }));
+    // A root that hands over to strangers, whom the old keys didn't name.
+    let strangers = Keys { root: [key(95), key(96), key(97)], ..Keys::new() }.root(2);
+    assert!(matches!(is_refused(&Change { root: Some(strangers), ..Change::default() }), Error::Unsigned { .. }));
     // New targets keys in root, but targets by the old ones.
     let rotated = Keys { targets: key(98), ..Keys::new() }.root(2);
     assert!(matches!(is_refused(&Change { root: Some(rotated), ..Change::default() }), Error::Unsigned { .. }));
@@ -176,6 +179,15 @@ fn what_makes_no_sense_is_not_published() {
     let incomplete = Change { targets: None, ..first_change(&keys) };
     let created = Repository::create(incomplete, online(&keys.online()), &SUITE, NOW);
     assert!(matches!(created.unwrap_err(), PublishError::Incomplete));
+}
+
+#[test]
+fn a_new_repository_needs_a_root_that_its_own_keys_signed() {
+    let keys = Keys::new();
+    let alone = Metadata::sign(&keys.root_content(1), &[&keys.root[0]]).unwrap();
+    let change = Change { root: Some(alone), ..first_change(&keys) };
+    let created = Repository::create(change, online(&keys.online()), &SUITE, NOW);
+    assert!(matches!(created.unwrap_err(), PublishError::Refused(Error::Unsigned { .. })));
 }
 
 /// 5.5.5: clients refuse a snapshot that forgets a role.
