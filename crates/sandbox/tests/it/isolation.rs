@@ -104,6 +104,8 @@ fn writes_outside() {
             "write /proc/sysrq-trigger",
             "write /proc/1/oom_score_adj",
             "write /proc/self/uid_map",
+            // Refused by landlock alone.
+            "write /proc/self/comm",
             "write /dev/x",
             "read /proc/1/root/etc/passwd",
             "read /proc/1/cwd",
@@ -258,7 +260,8 @@ fn addresses_are_fixed_unless_random_is_wanted() {
 fn the_evidence_is_true() {
     let place = Place::new();
     let script = "for n in user mnt pid net uts ipc cgroup; do \
-        echo $n $(stat -Lc %i /proc/self/ns/$n); done; grep -c . /proc/self/mountinfo";
+        echo $n $(stat -Lc %i /proc/self/ns/$n); done; \
+        cat /proc/sys/user/max_user_namespaces /proc/sys/kernel/pid_max";
     place.every_way(&place.script(script), |way, outcome| {
         let text = outcome.stdout.to_text();
         for (name, number) in &outcome.evidence.namespaces {
@@ -267,6 +270,11 @@ fn the_evidence_is_true() {
             assert_ne!(ours.to_str().unwrap(), format!("{name}:[{number}]"));
         }
         assert_eq!(outcome.evidence.namespaces.len(), 7);
+        let mut settings = text.lines().skip(7);
+        assert_eq!(settings.next(), Some("0"), "{text}");
+        if let Some(number) = outcome.evidence.pid_max {
+            assert_eq!(settings.next(), Some(number.to_string().as_str()), "{text}");
+        }
         assert!(outcome.evidence.landlock_abi >= 3);
         let json = serde_json::to_string(&outcome.evidence).unwrap();
         assert_eq!(outcome.evidence, serde_json::from_str(&json).unwrap());
