@@ -178,6 +178,9 @@ pub struct LogSection {
     /// An idle log has its checkpoint cosigned again after so many seconds.
     #[serde(default = "default_refresh_s")]
     pub refresh_s: u64,
+    /// An append waits so many seconds for the witnesses before it is told to come back.
+    #[serde(default = "default_append_wait_s")]
+    pub append_wait_s: u64,
 }
 
 /// Files of the vendor's keys that the process uses. Approver and policy keys belong to people.
@@ -258,6 +261,11 @@ const fn default_batch_entries() -> usize {
 
 const fn default_refresh_s() -> u64 {
     3600
+}
+
+/// Four rounds of witnesses at their worst (5 s each), within a request's 60 s.
+const fn default_append_wait_s() -> u64 {
+    20
 }
 
 /// Why a configuration can't be used.

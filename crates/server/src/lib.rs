@@ -20,5 +20,6 @@ pub mod config;
 pub mod failure;
 pub mod http;
 pub mod key_file;
+pub mod peer;
 pub mod policy_folder;
 pub mod serve;

@@ -3,6 +3,7 @@
 pub mod error;
 pub mod health;
 pub mod listener;
+pub mod log;
 pub mod objects;
 pub mod stream;
 pub mod tree;
@@ -10,4 +11,4 @@ pub mod witness;
 
 mod server;
 
-pub use server::{Stop, serve};
+pub use server::{Stop, serve, stopped};

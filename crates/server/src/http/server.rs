@@ -54,7 +54,7 @@ pub async fn serve(router: Router, listener: TcpListener, section: HttpSection, 
 }
 
 /// Waits until `stop` becomes true, or its sender is gone.
-pub(crate) async fn stopped(mut stop: Stop) {
+pub async fn stopped(mut stop: Stop) {
     // Without a sender nobody could stop this any more, so that counts as stopping.
     let _ = stop.wait_for(|stop| *stop).await;
 }
