@@ -96,6 +96,16 @@ pub enum BuildError {
 }
 
 impl BuildError {
+    /// Whether the product itself did not build, as opposed to this builder's own trouble.
+    #[must_use]
+    pub const fn is_the_products_fault(&self) -> bool {
+        match self {
+            Self::Failed { status, .. } => !matches!(status, Status::Cancelled),
+            Self::NoOutput { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What the user can do about it, if anything beyond reading the message.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {

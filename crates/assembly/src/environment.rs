@@ -172,6 +172,7 @@ impl Environment {
         let key = environment_key(fetched);
         let folder = depot.part("environments").join(key.to_string());
         let root = folder.join("root");
+        let _alone = depot.exclusive("environments")?;
         let seal = folder.join("digest");
         if let Ok(text) = fs::read_to_string(&seal)
             && let Ok(digest) = text.trim().parse()

@@ -18,8 +18,10 @@ pub(crate) fn vendor(depot: &Depot, crates: &[LockedCrate]) -> Result<PathBuf, E
     for locked in crates {
         hasher.update(locked.sha256.as_bytes());
     }
-    let folder = depot.part("vendor").join(hasher.finish().to_string());
-    let seal = depot.part("vendor").join(format!("{}.complete", hasher_name(&folder)));
+    let name = hasher.finish().to_string();
+    let folder = depot.part("vendor").join(&name);
+    let seal = depot.part("vendor").join(format!("{name}.complete"));
+    let _alone = depot.exclusive("vendor")?;
     if seal.exists() && folder.is_dir() {
         return Ok(folder);
     }
@@ -40,8 +42,4 @@ pub(crate) fn vendor(depot: &Depot, crates: &[LockedCrate]) -> Result<PathBuf, E
     }
     durable::write(&seal, b"").map_err(io_at(&seal))?;
     Ok(folder)
-}
-
-fn hasher_name(folder: &std::path::Path) -> String {
-    folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }

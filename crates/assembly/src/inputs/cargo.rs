@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use stdx::{Digest, durable};
 
-use crate::inputs::{InputsError, io_at};
+use crate::inputs::{Depot, InputsError, io_at};
 use crate::lock::{LockedCrate, parse_cargo_lock};
 use crate::recipe::{PackageName, Version};
 use crate::tool::{CARGO, ToolError};
@@ -20,12 +20,16 @@ use crate::tool::{CARGO, ToolError};
 /// cargo with a private home.
 pub(crate) struct Cargo {
     home: PathBuf,
+    /// We remove what cargo unpacks, so it must not be unpacking for somebody else.
+    _alone: File,
 }
 
 impl Cargo {
-    pub(crate) fn open(home: &Path) -> Result<Self, InputsError> {
-        durable::create_folder(home).map_err(io_at(home))?;
-        Ok(Self { home: home.to_owned() })
+    pub(crate) fn open(depot: &Depot) -> Result<Self, InputsError> {
+        let alone = depot.exclusive("cargo")?;
+        let home = depot.part("cargo");
+        durable::create_folder(&home).map_err(io_at(&home))?;
+        Ok(Self { home, _alone: alone })
     }
 
     /// Asks the index for each crate, in `work`; an error if any checksum differs.

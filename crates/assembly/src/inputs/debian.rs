@@ -2,13 +2,13 @@
 //! of the machine's is changed. apt verifies the archive's signature and the chain of digests from
 //! it to each package's SHA-256.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use stdx::{Digest, durable};
 
-use crate::inputs::{InputsError, io_at};
+use crate::inputs::{Depot, InputsError, io_at};
 use crate::lock::{LockedFile, LockedPackage};
 use crate::recipe::{PackageName, Version};
 use crate::tool::{APT_CONFIG, APT_GET, ToolError};
@@ -25,12 +25,16 @@ const DEBIAN_KEYRING: &str = "debian-archive-keyring";
 /// apt with a private state.
 pub(crate) struct Debian {
     folder: PathBuf,
+    /// apt itself refuses to wait for another apt.
+    _alone: File,
 }
 
 impl Debian {
     /// Sets up the private state; the archives are those that the machine itself trusts Debian's
     /// keyring for, with their sources added.
-    pub(crate) fn open(folder: &Path) -> Result<Self, InputsError> {
+    pub(crate) fn open(depot: &Depot) -> Result<Self, InputsError> {
+        let alone = depot.exclusive("apt")?;
+        let folder = &depot.part("apt");
         for part in ["state/lists/partial", "cache/archives/partial", "parts", "sources"] {
             let part = folder.join(part);
             durable::create_folder(&part).map_err(io_at(&part))?;
@@ -59,7 +63,7 @@ impl Debian {
                  APT::Sandbox::User \"root\";\nAPT::Install-Recommends \"false\";\n"
             ),
         )?;
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder: folder.clone(), _alone: alone })
     }
 
     /// Fetches the signed index anew.

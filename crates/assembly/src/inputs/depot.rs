@@ -1,6 +1,6 @@
 //! One organisation's own store of sources, inputs and environments.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use stdx::durable;
@@ -61,6 +61,15 @@ impl Depot {
 
     pub(crate) fn part(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// Waits until nobody else, in this process or another, works on `what`, and holds it until the
+    /// file is dropped. The package clients and half-made folders bear only one at a time.
+    pub(crate) fn exclusive(&self, what: &str) -> Result<File, InputsError> {
+        let path = self.part(&format!("{what}.lock"));
+        let file = File::create(&path).map_err(io_at(&path))?;
+        file.lock().map_err(io_at(&path))?;
+        Ok(file)
     }
 
     /// An empty folder for one piece of work, removed with the guard.

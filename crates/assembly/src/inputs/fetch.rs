@@ -54,9 +54,36 @@ impl Fetched {
         asking: Asking,
         progress: &dyn Progress,
     ) -> Result<Self, InputsError> {
+        let source = fetch_source(depot, product, checkout, progress)?;
+        Self::with_source(depot, product, resolved, source, asking, progress)
+    }
+
+    /// As [`Fetched::fetch`], for a source whose tree and files the depot was given by digest.
+    ///
+    /// # Errors
+    /// [`InputsError`].
+    pub fn fetch_with_source(
+        depot: &Depot,
+        product: &Product,
+        resolved: &Resolved,
+        source: &Digest,
+        asking: Asking,
+        progress: &dyn Progress,
+    ) -> Result<Self, InputsError> {
+        let source = Source::load(source, depot.content())?;
+        Self::with_source(depot, product, resolved, source, asking, progress)
+    }
+
+    fn with_source(
+        depot: &Depot,
+        product: &Product,
+        resolved: &Resolved,
+        source: Source,
+        asking: Asking,
+        progress: &dyn Progress,
+    ) -> Result<Self, InputsError> {
         fetch_debian(depot, &product.lock.debian, progress)?;
         fetch_wheels(depot, product, progress)?;
-        let source = fetch_source(depot, product, checkout, progress)?;
         let mut items: Vec<ResolvedItem> =
             resolved.items().iter().filter(|item| item.kind != Kind::Published).cloned().collect();
         let mut crates = Vec::new();
@@ -65,7 +92,9 @@ impl Fetched {
             let text = String::from_utf8_lossy(&bytes);
             crates = parse_cargo_lock(&text, Path::new(path.as_str()))?;
             let registry = registry_of(&text).unwrap_or_default();
-            progress.event(Event::Resolving { index: "cargo", packages: crates.len() });
+            if asking == Asking::Upstream {
+                progress.event(Event::Resolving { index: "cargo", packages: crates.len() });
+            }
             let found = Resolved::ask_crates(depot, &Digest::of(&bytes), &crates, registry, asking)?;
             items.extend(found.items().iter().cloned());
             fetch_crates(depot, &crates, registry, progress)?;
@@ -89,7 +118,7 @@ fn fetch_debian(depot: &Depot, packages: &[LockedPackage], progress: &dyn Progre
     }
     progress.event(Event::Fetching { index: "debian", missing: missing.len() });
     let work = depot.work("debian")?;
-    Debian::open(&depot.part("apt"))?.download(&missing, work.path())?;
+    Debian::open(depot)?.download(&missing, work.path())?;
     for package in missing {
         let LockedPackage { name, version, architecture, sha256 } = package;
         // apt writes the epoch's colon as `%3a`.
@@ -142,7 +171,7 @@ fn fetch_source(
             if !depot.has(&file.sha256)? {
                 progress.event(Event::Fetching { index: "cargo", missing: 1 });
                 let work = depot.work("crate")?;
-                let cargo = Cargo::open(&depot.part("cargo"))?;
+                let cargo = Cargo::open(depot)?;
                 cargo.lookup(name, version, work.path())?;
                 cargo.fetch(work.path())?;
                 depot.take(&cargo.archive(name, version)?, &file.sha256)?;
@@ -172,7 +201,7 @@ fn fetch_debian_source(
     if missing > 0 {
         progress.event(Event::Fetching { index: "debian", missing });
         let work = depot.work("source")?;
-        Debian::open(&depot.part("apt"))?.download_source(name, &product.recipe.version, work.path())?;
+        Debian::open(depot)?.download_source(name, &product.recipe.version, work.path())?;
         for file in files {
             take(depot, work.path(), &file.file, &file.sha256)?;
         }
@@ -203,7 +232,7 @@ fn fetch_crates(
     }
     progress.event(Event::Fetching { index: "cargo", missing: missing.len() });
     let work = depot.work("crates")?;
-    let cargo = Cargo::open(&depot.part("cargo"))?;
+    let cargo = Cargo::open(depot)?;
     cargo.verify(crates, registry, work.path())?;
     cargo.fetch(work.path())?;
     for locked in missing {

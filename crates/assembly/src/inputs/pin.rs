@@ -37,7 +37,7 @@ pub fn pin(depot: &Depot, folder: &Path, progress: &dyn Progress) -> Result<Pinn
     } else {
         Lock { format: 1, ..Lock::default() }
     };
-    let debian = Debian::open(&depot.part("apt"))?;
+    let debian = Debian::open(depot)?;
     progress.event(Event::Resolving { index: "debian", packages: before.debian.len() });
     debian.update()?;
 
@@ -84,7 +84,7 @@ fn pin_source(depot: &Depot, recipe: &Recipe, debian: &Debian) -> Result<Vec<Loc
         SourceSpec::Debian { name } => debian.source(name, version),
         SourceSpec::Crate { name } => {
             let work = depot.work("pin")?;
-            let sha256 = Cargo::open(&depot.part("cargo"))?.lookup(name, version, work.path())?;
+            let sha256 = Cargo::open(depot)?.lookup(name, version, work.path())?;
             Ok(vec![LockedFile { file: crate_file(name, version), sha256 }])
         }
         SourceSpec::Sdist { name } => {

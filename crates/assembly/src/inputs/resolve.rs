@@ -72,7 +72,7 @@ impl Resolved {
         let Product { recipe, lock, .. } = product;
         let mut items = Vec::new();
         let debian = if needs_debian(recipe, lock) {
-            let debian = Debian::open(&depot.part("apt"))?;
+            let debian = Debian::open(depot)?;
             progress.event(Event::Resolving { index: "debian", packages: lock.debian.len() });
             debian.update()?;
             ask_debian(&debian, lock, &mut items)?;
@@ -107,7 +107,7 @@ impl Resolved {
             return Self::recorded(depot, lock);
         }
         let work = depot.work("crates")?;
-        Cargo::open(&depot.part("cargo"))?.verify(crates, registry, work.path())?;
+        Cargo::open(depot)?.verify(crates, registry, work.path())?;
         let items = crates.iter().map(|locked| ResolvedItem {
             kind: Kind::Crate,
             name: locked.name.to_string(),
@@ -190,7 +190,7 @@ fn ask_source(
         SourceSpec::Crate { name } => {
             progress.event(Event::Resolving { index: "cargo", packages: 1 });
             let work = depot.work("crate")?;
-            let sha256 = Cargo::open(&depot.part("cargo"))?.lookup(name, version, work.path())?;
+            let sha256 = Cargo::open(depot)?.lookup(name, version, work.path())?;
             vec![LockedFile { file: crate_file(name, version), sha256 }]
         }
         SourceSpec::Debian { name } => match debian {

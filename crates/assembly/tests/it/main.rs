@@ -7,7 +7,11 @@
     reason = "tests"
 )]
 
+mod bench;
 mod compare;
 mod compare_elf;
 mod compare_hostile;
 mod compare_pack;
+mod inputs;
+mod poisoned;
+mod products;
