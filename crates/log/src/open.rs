@@ -1,0 +1,168 @@
+//! Opening a log. What a crash left is finished by the same functions that do it otherwise.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use storage::{Key, Listing, ObjectStore};
+use tlog::{EntryBundleId, EntryIndex, Frontier, Hash, ProofError, SignedCheckpoint, TileId, TreeHead, VerifierKey};
+use tokio::sync::watch;
+
+use crate::dedup::Dedup;
+use crate::engine::{Shared, source};
+use crate::growth::Edge;
+use crate::locked::Locked;
+use crate::pool::Pool;
+use crate::sequencer::{Pending, Sequencer, apply};
+use crate::witnesses::Witnesses;
+use crate::{Class, Error, Log, LogParts, ReadError, Reader, layout, staged};
+
+/// How many tiles are read at once when the dedup table is filled.
+const TILES_AT_ONCE: usize = 32;
+
+pub(crate) async fn open(parts: LogParts) -> Result<(Log, Sequencer), Error> {
+    let quorum = parts.quorum()?;
+    let origin = parts.origin()?;
+    let key = parts.signer.verifier().clone();
+    let stored = parts.locks.get(&layout::lock(&origin)).await?;
+    let stored = stored.ok_or(Error::Existence { found: "does not exist yet" })?;
+    let locked = Locked::parse(&stored, &key).map_err(|problem| corrupt(layout::lock(&origin), problem))?;
+
+    whole_history(&*parts.objects, &locked, &key).await?;
+    let published = published(&*parts.objects, &locked, &key).await?;
+    let staged = staged_objects(&*parts.objects, &locked).await?;
+    let unfinished = staged.is_some();
+    apply(&*parts.objects, &locked, staged.unwrap_or_default()).await?;
+
+    let reader = Reader::new(source(&parts), locked.head());
+    if let Some(published) = &published
+        && *published.checkpoint().head() != reader.consistency(published.checkpoint().size()).await?.0
+    {
+        return Err(corrupt(layout::checkpoint(), "is not of the tree in the store".to_owned()));
+    }
+    let edge = edge(&reader).await?;
+    let dedup = dedup(&reader).await?;
+
+    let witnesses = Witnesses::new(origin.clone(), key, quorum, &parts.witnesses);
+    match witnesses.compare(&reader).await {
+        Err(error) if error.class() != Class::Unavailable => return Err(error),
+        Err(error) => tracing::warn!(%error, "the witnesses are asked again before anything is signed"),
+        Ok(()) => {}
+    }
+    let accepted = published.as_ref().and_then(|published| parts.policy.verify_checkpoint(published).ok());
+    let accepted =
+        accepted.filter(|_| published.as_ref().is_some_and(|p| p.checkpoint() == locked.checkpoint.checkpoint()));
+    let pending = if accepted.is_some() && !unfinished { None } else { Some(Pending::recovered(&locked)) };
+    let shared = Arc::new(Shared {
+        pool: Pool::new(parts.limits, dedup),
+        published: watch::Sender::new(published.map(Arc::new)),
+        parts,
+        origin,
+    });
+    let cosigned_at = accepted.map(|cosigned| cosigned.time);
+    let sequencer = Sequencer::new(Arc::clone(&shared), witnesses, edge, locked, pending, cosigned_at);
+    Ok((Log { shared }, sequencer))
+}
+
+pub(crate) fn corrupt(key: Key, problem: String) -> Error {
+    Error::Corrupt { key, problem }
+}
+
+/// The lock must be at the end of the log's own history: a lock store restored from a backup
+/// isn't.
+async fn whole_history(objects: &dyn ObjectStore, locked: &Locked, key: &VerifierKey) -> Result<(), Error> {
+    let size = locked.head().size;
+    let mut listing = Listing::of(layout::history_folder());
+    loop {
+        let page = objects.list(&listing).await?;
+        for found in &page {
+            match layout::history_size(found) {
+                Some(found) if found <= size => {}
+                Some(_) => {
+                    return Err(corrupt(found.clone(), format!("is newer than the lock, which has size {size}")));
+                }
+                None => return Err(corrupt(found.clone(), "is no part of a log's history".to_owned())),
+            }
+        }
+        let Some(last) = page.last() else { break };
+        listing = listing.after(last.clone());
+    }
+    same_history(objects, locked, key).await
+}
+
+/// The history's object of the locked size, if it was written yet, is the locked checkpoint.
+pub(crate) async fn same_history(objects: &dyn ObjectStore, locked: &Locked, key: &VerifierKey) -> Result<(), Error> {
+    let history = layout::history(locked.head().size);
+    let Some(bytes) = objects.get(&history).await? else { return Ok(()) };
+    let found = SignedCheckpoint::open(&bytes, key).map_err(|error| corrupt(history.clone(), error.to_string()))?;
+    if found == locked.checkpoint {
+        Ok(())
+    } else {
+        Err(corrupt(history, "is not the checkpoint in the lock".to_owned()))
+    }
+}
+
+/// The published checkpoint can't be ahead of the lock, nor contradict it.
+pub(crate) async fn published(
+    objects: &dyn ObjectStore,
+    locked: &Locked,
+    key: &VerifierKey,
+) -> Result<Option<SignedCheckpoint>, Error> {
+    let Some(bytes) = objects.get(&layout::checkpoint()).await? else { return Ok(None) };
+    let wrong = |problem: String| corrupt(layout::checkpoint(), problem);
+    let published = SignedCheckpoint::open(&bytes, key).map_err(|error| wrong(error.to_string()))?;
+    let (found, locked): (TreeHead, TreeHead) = (*published.checkpoint().head(), locked.head());
+    if found.size > locked.size {
+        return Err(wrong(format!("has size {}, but the lock has only {}", found.size, locked.size)));
+    }
+    if found.size == locked.size && found.root != locked.root {
+        return Err(wrong("has another root than the lock".to_owned()));
+    }
+    Ok(Some(published))
+}
+
+/// The batch of the locked checkpoint, if it may not be wholly in the tree. What else is staged
+/// was never signed, and goes.
+async fn staged_objects(objects: &dyn ObjectStore, locked: &Locked) -> Result<Option<Vec<(Key, Bytes)>>, Error> {
+    let wanted = locked.staged_key();
+    // One batch at a time is staged, so what crashes leave is few.
+    for key in objects.list(&Listing::of(layout::staged_folder())).await? {
+        if key != wanted {
+            objects.delete(&key).await?;
+        }
+    }
+    let Some(bytes) = objects.get(&wanted).await? else { return Ok(None) };
+    staged::decode(bytes).map(Some).ok_or_else(|| corrupt(wanted, "is damaged".to_owned()))
+}
+
+/// The right edge, as read from the store and checked against the lock.
+pub(crate) async fn edge(reader: &Reader) -> Result<Edge, Error> {
+    let tree = reader.edge().await?;
+    let size = reader.head().size;
+    let tail = match size.get().checked_sub(1).map(EntryIndex::new).filter(|_| !size.get().is_multiple_of(256)) {
+        Some(last) => match EntryBundleId::of_entry(last, size) {
+            Some(id) => reader.bundle(id).await?,
+            None => Vec::new(),
+        },
+        None => Vec::new(),
+    };
+    Ok(Edge { tree, tail })
+}
+
+/// Reads all leaf hashes, which together must have the lock's root.
+async fn dedup(reader: &Reader) -> Result<Dedup, Error> {
+    let size = reader.head().size;
+    let (mut dedup, mut frontier) = (Dedup::default(), Frontier::new());
+    let tiles = (0..size.get().div_ceil(256)).filter_map(|index| TileId::in_tree(0, index, size));
+    let mut tiles = stream::iter(tiles).map(|tile| reader.unchecked_tile(tile)).buffered(TILES_AT_ONCE);
+    while let Some(bytes) = tiles.try_next().await? {
+        let (hashes, _) = bytes.as_chunks::<32>();
+        for hash in hashes {
+            let leaf = Hash::from_bytes(*hash);
+            dedup.insert(&leaf, EntryIndex::new(frontier.size().get()));
+            frontier.append(&leaf);
+        }
+    }
+    let (computed, expected) = (frontier.root(), reader.head().root);
+    if computed == expected { Ok(dedup) } else { Err(ReadError::Tree(ProofError::Root { computed, expected }).into()) }
+}

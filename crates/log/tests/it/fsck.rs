@@ -1,0 +1,128 @@
+//! Every bit of every kind of object counts.
+
+use log::fsck;
+
+use crate::kit::{Bench, append, submit};
+
+/// A log with full and partial tiles on three levels, several published sizes, and a batch that
+/// is signed but not applied.
+async fn large() -> Bench {
+    let (bench, log, mut sequencer) = Bench::opened().await;
+    for range in [0..1, 1..255, 255..256, 256..600, 600..602] {
+        append(&bench, &log, &mut sequencer, range).await;
+    }
+    bench
+}
+
+#[tokio::test]
+async fn every_flipped_bit_is_found_by_its_object() {
+    let bench = large().await;
+    bench.check(602).await;
+    let kinds = bench.keys();
+    for kind in ["checkpoint", "history/000", "tile/0/000", "tile/0/002.p/90", "tile/1/000.p/2", "tile/entries/001"] {
+        assert!(kinds.iter().any(|key| key == kind), "{kind} is among {kinds:?}");
+    }
+    for key in kinds {
+        let bits = bench.object(&key).unwrap().len() * 8;
+        // A prime step: over all objects, every place in a byte and every kind of field.
+        for bit in (0..bits).step_by(if bits > 10_000 { 2477 } else { 61 }).chain([bits - 1]) {
+            bench.flip(&key, bit);
+            let report = fsck(&bench.fsck_parts()).await.unwrap();
+            assert!(report.damages.iter().any(|damage| damage.key.as_str() == key), "{key} {bit}: {report:?}");
+            bench.flip(&key, bit);
+        }
+    }
+    bench.check(602).await;
+}
+
+#[tokio::test]
+async fn only_the_damaged_object_is_blamed() {
+    let bench = large().await;
+    for key in ["tile/0/000", "tile/entries/000", "tile/entries/002.p/90", "history/256"] {
+        bench.flip(key, 777);
+        let report = fsck(&bench.fsck_parts()).await.unwrap();
+        let blamed: Vec<_> = report.damages.iter().map(|damage| damage.key.as_str()).collect();
+        assert_eq!(blamed, [key]);
+        bench.flip(key, 777);
+    }
+}
+
+#[tokio::test]
+async fn missing_and_superfluous_objects_are_found() {
+    let bench = large().await;
+    for key in bench.keys() {
+        // Checkpoints of the past are not numbered, so one that is gone can't be missed.
+        if key == "checkpoint" || key.starts_with("history/") && key != "history/602" {
+            continue;
+        }
+        let bytes = bench.memory.0.lock().unwrap().remove(&key).unwrap();
+        let report = fsck(&bench.fsck_parts()).await.unwrap();
+        assert!(report.damages.iter().any(|damage| damage.key.as_str() == key), "{key}: {report:?}");
+        bench.memory.0.lock().unwrap().insert(key, bytes);
+    }
+    for key in [
+        "tile/0/003",
+        "tile/0/002.p/91",
+        "tile/2/000.p/1",
+        "tile/0/004.p/1",
+        "tile/entries/003",
+        "other",
+        "history/x000/001",
+    ] {
+        bench.memory.0.lock().unwrap().insert(key.to_owned(), bytes::Bytes::from(vec![1; 32]));
+        let report = fsck(&bench.fsck_parts()).await.unwrap();
+        assert!(report.damages.iter().any(|damage| damage.key.as_str() == key), "{key}: {report:?}");
+        bench.memory.0.lock().unwrap().remove(key);
+    }
+    bench.check(602).await;
+}
+
+#[tokio::test]
+async fn the_lock_is_checked_as_well() {
+    let bench = large().await;
+    let (name, (version, bytes)) = bench.locks.0.lock().unwrap().pop_first().unwrap();
+    for bit in (0..bytes.len() * 8).step_by(37) {
+        let mut flipped = bytes.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        bench.locks.0.lock().unwrap().insert(name.clone(), (version, flipped.into()));
+        let report = fsck(&bench.fsck_parts()).await.unwrap();
+        // The size before matters only until the batch is applied; any other bit is signed.
+        let in_old_size = bit / 8 >= "clerestory-log/1\nold ".len() && bit / 8 < "clerestory-log/1\nold 600".len();
+        let found = report.damages.iter().any(|damage| damage.key.as_str() == name);
+        assert!(found || in_old_size, "{bit}: {report:?}");
+    }
+    bench.locks.0.lock().unwrap().clear();
+    let report = fsck(&bench.fsck_parts()).await.unwrap();
+    assert_eq!(report.damages.len(), 1, "{report:?}");
+}
+
+#[tokio::test]
+async fn a_batch_on_its_way_is_no_damage_unless_it_is_damaged() {
+    let (bench, log, mut sequencer) = Bench::opened().await;
+    append(&bench, &log, &mut sequencer, 0..250).await;
+    let tickets = submit(&log, 250..260).await;
+    bench.faults.clear();
+    // Dies right after the swap.
+    let swap = {
+        let (other, other_log, mut other_sequencer) = Bench::opened().await;
+        append(&other, &other_log, &mut other_sequencer, 0..250).await;
+        other.faults.clear();
+        append(&other, &other_log, &mut other_sequencer, 250..260).await;
+        other.faults.calls().iter().position(|call| call.starts_with("swap ")).unwrap()
+    };
+    bench.faults.fail(swap + 1, crate::kit::Fault::NotApplied, true);
+    sequencer.step().await.unwrap_err();
+    drop((log, sequencer, tickets));
+    bench.faults.clear();
+    bench.check(250).await;
+    let staged = bench.keys().into_iter().find(|key| key.starts_with("staged/")).unwrap();
+    for bit in (0..bench.object(&staged).unwrap().len() * 8).step_by(997) {
+        bench.flip(&staged, bit);
+        let report = fsck(&bench.fsck_parts()).await.unwrap();
+        assert!(report.damages.iter().any(|damage| damage.key.as_str() == staged), "{bit}: {report:?}");
+        bench.flip(&staged, bit);
+    }
+    let (_log, mut sequencer) = bench.open().await.unwrap();
+    sequencer.step().await.unwrap();
+    bench.check(260).await;
+}
