@@ -43,19 +43,8 @@ pub enum BuildError {
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     /// The build failed, or went beyond a limit. Its log is in the depot.
-    #[error("{product} {version} did not build: {status}\n{words}")]
-    Failed {
-        /// The product.
-        product: String,
-        /// Its version.
-        version: String,
-        /// How it ended.
-        status: Status,
-        /// The end of its log.
-        words: String,
-        /// The whole log.
-        log: Digest,
-    },
+    #[error(transparent)]
+    Failed(Box<FailedBuild>),
     /// The script ended well but did not leave what the recipe announces.
     #[error("{product}: the build left no `{path}`, which the recipe announces as {name}")]
     NoOutput {
@@ -95,12 +84,28 @@ pub enum BuildError {
     },
 }
 
+/// How a build failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{product} {version} did not build: {status}\n{words}")]
+pub struct FailedBuild {
+    /// The product.
+    pub product: String,
+    /// Its version.
+    pub version: String,
+    /// How it ended.
+    pub status: Status,
+    /// The end of its log.
+    pub words: String,
+    /// The whole log.
+    pub log: Digest,
+}
+
 impl BuildError {
     /// Whether the product itself did not build, as opposed to this builder's own trouble.
     #[must_use]
-    pub const fn is_the_products_fault(&self) -> bool {
+    pub fn is_the_products_fault(&self) -> bool {
         match self {
-            Self::Failed { status, .. } => !matches!(status, Status::Cancelled),
+            Self::Failed(failed) => !matches!(failed.status, Status::Cancelled),
             Self::NoOutput { .. } => true,
             _ => false,
         }
@@ -111,7 +116,7 @@ impl BuildError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Sandbox(error) => Some(error.hint()),
-            Self::Failed { status, .. } => status.hint(),
+            Self::Failed(failed) => failed.status.hint(),
             Self::NoOutput { .. } => Some("correct the script, or output.path in assembly.toml"),
             _ => None,
         }
@@ -164,13 +169,9 @@ impl Builder<'_> {
         if !outcome.status.is_success() {
             let end = log.get(log.len().saturating_sub(SHOWN_BYTES_MAX)..).unwrap_or_default();
             let words = String::from_utf8_lossy(end).trim().to_owned();
-            return Err(BuildError::Failed {
-                product: product_id,
-                version,
-                status: outcome.status,
-                words,
-                log: log_digest,
-            });
+            let status = outcome.status;
+            let failed = FailedBuild { product: product_id, version, status, words, log: log_digest };
+            return Err(BuildError::Failed(Box::new(failed)));
         }
         let outputs = self.collect(recipe, &out)?;
         let document = sbom(self.depot.content(), product, fetched)?;

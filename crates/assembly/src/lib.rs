@@ -31,7 +31,7 @@ mod tool;
 mod tree;
 mod vendor;
 
-pub use build::{BuildError, Builder};
+pub use build::{BuildError, Builder, FailedBuild};
 pub use conditions::{Conditions, Listing, ShimError};
 pub use content::{ContentError, ContentStore, Object};
 pub use environment::{Environment, EnvironmentError, Origin};

@@ -281,7 +281,12 @@ mod tests {
         new.debian[0].version = "1:2.36-9+deb12u15".parse().unwrap();
         new.wheels.clear();
         let changes: Vec<String> = old.changes(&new).into_iter().map(|line| line.chars().take(40).collect()).collect();
-        insta::assert_debug_snapshot!(changes, @"");
+        insta::assert_debug_snapshot!(changes, @r#"
+        [
+            "~ package libc6:amd64 1:2.36-9+deb12u14 ",
+            "- wheel poetry-core 2.5.0 d4735e3a265e16",
+        ]
+        "#);
     }
 
     #[test]

@@ -409,11 +409,29 @@ path = "target/release/hexyl"
 
     #[test]
     fn mistakes_are_named_with_their_line() {
-        insta::assert_snapshot!(refusal(&GOOD.replace("[build]", "[build]\nscripts = 1")), @"");
-        insta::assert_snapshot!(refusal(&GOOD.replace("\"hexyl\"\nversion", "\"He xyl\"\nversion")), @"");
-        insta::assert_snapshot!(refusal(&GOOD.replace("kind = \"crate\"", "kind = \"svn\"")), @"");
-        insta::assert_snapshot!(refusal(&GOOD.replace("target/release", "..")), @"");
-        insta::assert_snapshot!(refusal(&GOOD.replace("name = \"hexyl\"\npath", "name = \"a/b\"\npath")), @"");
+        insta::assert_snapshot!(refusal(&GOOD.replace("[build]", "[build]\nscripts = 1")), @r#"
+        assembly.toml: TOML parse error at line 14, column 1
+           |
+        14 | scripts = 1
+           | ^^^^^^^
+        unknown field `scripts`, expected `script` or `source_date_epoch`
+        "#);
+        insta::assert_snapshot!(refusal(&GOOD.replace("\"hexyl\"\nversion", "\"He xyl\"\nversion")), @r#"
+        assembly.toml: TOML parse error at line 2, column 11
+          |
+        2 | product = "He xyl"
+          |           ^^^^^^^^
+        "He xyl" is not a product: lower-case letters, digits, `.`, `+`, `-`, at most 100
+        "#);
+        insta::assert_snapshot!(refusal(&GOOD.replace("kind = \"crate\"", "kind = \"svn\"")), @r#"
+        assembly.toml: TOML parse error at line 6, column 8
+          |
+        6 | kind = "svn"
+          |        ^^^^^
+        unknown variant `svn`, expected one of `git`, `crate`, `debian`, `sdist`
+        "#);
+        insta::assert_snapshot!(refusal(&GOOD.replace("target/release", "..")), @"assembly.toml: `output.path` must be a relative path without `..`, below BUILD");
+        insta::assert_snapshot!(refusal(&GOOD.replace("name = \"hexyl\"\npath", "name = \"a/b\"\npath")), @"assembly.toml: `output.name` must be a plain file name, each only once");
     }
 
     #[test]

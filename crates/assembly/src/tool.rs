@@ -54,6 +54,7 @@ pub(crate) struct Tool {
 }
 
 pub(crate) const APT_GET: Tool = Tool { name: "apt-get", package: "apt" };
+pub(crate) const APT_CACHE: Tool = Tool { name: "apt-cache", package: "apt" };
 pub(crate) const APT_CONFIG: Tool = Tool { name: "apt-config", package: "apt" };
 pub(crate) const CARGO: Tool = Tool { name: "cargo", package: "cargo" };
 pub(crate) const PYTHON: Tool = Tool { name: "python3", package: "python3-pip" };

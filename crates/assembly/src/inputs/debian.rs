@@ -11,7 +11,7 @@ use stdx::{Digest, durable};
 use crate::inputs::{Depot, InputsError, io_at};
 use crate::lock::{LockedFile, LockedPackage};
 use crate::recipe::{PackageName, Version};
-use crate::tool::{APT_CONFIG, APT_GET, ToolError};
+use crate::tool::{APT_CACHE, APT_CONFIG, APT_GET, ToolError};
 
 /// Where the machine lists its archives.
 const SOURCES: &str = "/etc/apt/sources.list";
@@ -113,13 +113,14 @@ impl Debian {
         let mut command = self.command();
         command.args(["--print-uris", "--download-only", "--only-source", "source", name.as_str()]);
         let text = APT_GET.text(&mut command).map_err(superseded)?;
-        // A source's control file is `NAME_VERSION.dsc`; its version there has no epoch, which
-        // `source=VERSION` does not want either when there is none.
-        uri_lines(&text)?
-            .iter()
-            .filter_map(|(file, _)| file.strip_suffix(".dsc")?.split_once('_')?.1.parse().ok())
-            .next()
-            .ok_or_else(|| APT_GET.answer(&text).into())
+        let files = uri_lines(&text)?;
+        let control = files.iter().map(|(file, _)| file).find(|file| file.ends_with(".dsc"));
+        let control = control.ok_or_else(|| APT_GET.answer(&text))?;
+        // File names have no epoch; the index's own stanza has.
+        let mut command = APT_CACHE.command();
+        command.env("APT_CONFIG", self.folder.join("apt.conf"));
+        let stanzas = APT_CACHE.text(command.args(["showsrc", "--only-source", name.as_str()]))?;
+        version_with(&stanzas, control).ok_or_else(|| APT_CACHE.answer(&stanzas).into())
     }
 
     /// Downloads packages into `folder`.
@@ -149,6 +150,13 @@ impl Debian {
         command.env("APT_CONFIG", self.folder.join("apt.conf"));
         command
     }
+}
+
+/// The version of the stanza that lists `file`.
+fn version_with(stanzas: &str, file: &str) -> Option<Version> {
+    let lists = |stanza: &&str| stanza.lines().any(|line| line.starts_with(' ') && line.ends_with(&format!(" {file}")));
+    let stanza = stanzas.split("\n\n").find(lists)?;
+    stanza.lines().find_map(|line| line.strip_prefix("Version: "))?.trim().parse().ok()
 }
 
 /// apt's words for what the index does not have.
@@ -304,6 +312,14 @@ mod tests {
     }
 
     #[test]
+    fn a_sources_version_has_its_epoch() {
+        let stanzas = "Package: a\nVersion: 1.0-1\nFiles:\n 00 1 a_1.0-1.dsc\n\n\
+            Package: a\nVersion: 2:0.9-1\nFiles:\n 00 1 a_0.9-1.dsc\n\n";
+        assert_eq!(version_with(stanzas, "a_0.9-1.dsc").unwrap().as_str(), "2:0.9-1");
+        assert_eq!(version_with(stanzas, "9-1.dsc"), None);
+    }
+
+    #[test]
     fn a_version_that_left_is_named() {
         let failed = |words: &str| superseded(ToolError::Failed { tool: "apt-get", words: words.to_owned() });
         let error = failed("E: Version '1.0' for 'libfoo' was not found");
@@ -318,9 +334,27 @@ mod tests {
         let stanzas = "# comment\nTypes: deb\nURIs: x://one\nSuites: s\nComponents: main\nSigned-By: /k/debian-archive-keyring.gpg\n\n\
             Types: deb\nURIs: x://two\nSuites: s\nSigned-By: /k/other.gpg\n\n\
             Types: deb\nEnabled: no\nURIs: x://three\nSigned-By: /k/debian-archive-keyring.gpg\n";
-        insta::assert_snapshot!(debian_stanzas(stanzas), @"");
+        insta::assert_snapshot!(debian_stanzas(stanzas), @r#"
+        Types: deb deb-src
+        URIs: x://one
+        Suites: s
+        Components: main
+        Signed-By: /k/debian-archive-keyring.gpg
+        "#);
         let lines = "deb x://one s main\ndeb [signed-by=/k/other.gpg] x://two s main\ndeb-src x://three s main\n\
             deb x://four s contrib\ndeb x://five other-s main\ndeb x://six s-updates main\n";
-        insta::assert_snapshot!(debian_lines(lines, "s"), @"");
+        insta::assert_snapshot!(debian_lines(lines, "s"), @r#"
+        Types: deb deb-src
+        URIs: x://one
+        Suites: s
+        Components: main
+        Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+        Types: deb deb-src
+        URIs: x://six
+        Suites: s-updates
+        Components: main
+        Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+        "#);
     }
 }

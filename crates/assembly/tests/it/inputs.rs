@@ -34,19 +34,24 @@ fn ask(organisation: &Organisation, product: &Product) -> InputsError {
 #[test]
 fn a_lock_that_upstream_contradicts_is_refused() {
     let supervisor = Organisation::new("supervisor");
-    for (name, word) in [
+    let vendor = Organisation::new("vendor");
+    let poisoned = [
         ("pysigma", "name = \"dash\""),
         ("pysigma", "pysigma-2.0.1.tar.gz"),
         ("pysigma", "pysigma-2.0.1-py3-none-any.whl"),
         ("pysigma", "poetry_core"),
         ("hexyl", "hexyl-0.16.0.crate"),
-    ] {
+    ];
+    for name in ["pysigma", "hexyl"] {
         let scratch = tempfile::tempdir().unwrap();
-        let vendor = Organisation::new("vendor");
         let folder = current(&vendor, name, scratch.path()).folder;
-        let product = with_lock(&folder, |text| poison(text, word));
-        let error = ask(&supervisor, &product);
-        assert!(matches!(&error, InputsError::Differs { locked, .. } if *locked == Digest::of(b"poison")), "{error}");
+        let honest = fs::read_to_string(folder.join("assembly.lock")).unwrap();
+        for (_, word) in poisoned.iter().filter(|(product, _)| *product == name) {
+            let product = with_lock(&folder, |_| poison(&honest, word));
+            let error = ask(&supervisor, &product);
+            let locked = Digest::of(b"poison");
+            assert!(matches!(&error, InputsError::Differs { locked: got, .. } if *got == locked), "{error}");
+        }
     }
 }
 
@@ -129,8 +134,8 @@ fn failed_builds_say_what_happened() {
     };
     let error = build("echo on purpose >&2; exit 3");
     assert!(error.to_string().contains("failed with code 3\non purpose"), "{error}");
-    let BuildError::Failed { log, .. } = &error else { panic!("{error}") };
-    assert_eq!(vendor.depot.content().get(log, 1_000).unwrap(), b"on purpose\n");
+    let BuildError::Failed(failed) = &error else { panic!("{error}") };
+    assert_eq!(vendor.depot.content().get(&failed.log, 1_000).unwrap(), b"on purpose\n");
 
     let error = build("true");
     assert!(matches!(&error, BuildError::NoOutput { path, .. } if path.ends_with(".whl")), "{error}");
