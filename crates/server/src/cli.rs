@@ -49,4 +49,16 @@ pub enum Command {
     CheckConfig(command::check_config::Arguments),
     /// Make and show keys
     Key(command::key::Arguments),
+    /// Draft, sign, assemble, show and check policies
+    Policy(command::policy::Arguments),
+    /// Make a log, append to it, read it
+    Log(command::log::Arguments),
+    /// Check everything that a role has stored
+    Fsck(command::fsck::Arguments),
+    /// Audit the logs of a policy, or verify a proof of misbehaviour
+    Audit(Box<command::audit::Arguments>),
+    /// Print completions for a shell
+    Completions(command::shell::CompletionsArguments),
+    /// Write manual pages
+    Man(command::shell::ManArguments),
 }

@@ -14,12 +14,18 @@
 //! - Nothing is created implicitly: `init` and `log create` make stores, `serve` opens them.
 //! - Data goes to standard output, everything else to standard error.
 
+pub mod audit;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod domain;
 pub mod failure;
 pub mod http;
 pub mod key_file;
+pub mod line;
 pub mod peer;
 pub mod policy_folder;
+pub mod prove;
 pub mod serve;
+pub mod stream;
+pub mod supervise;

@@ -1,18 +1,26 @@
 //! One file for a subcommand.
 
+pub mod audit;
 pub mod check_config;
+pub mod fsck;
 pub mod init;
 pub mod key;
+pub mod log;
+pub mod policy;
 pub mod serve;
+pub mod shell;
+pub mod trust;
 
 use std::fmt::Display;
 use std::future::Future;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::cli::{Cli, Command, LogFormat, OutputArguments};
+use crate::failure::Failure;
 
 /// Runs a command line to its end.
 ///
@@ -26,6 +34,12 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments, output),
         Command::Key(arguments) => key::run(&arguments, output),
+        Command::Policy(arguments) => policy::run(&arguments, output),
+        Command::Log(arguments) => log::run(&arguments, output),
+        Command::Fsck(arguments) => fsck::run(&arguments, output),
+        Command::Audit(arguments) => audit::run(&arguments, output),
+        Command::Completions(arguments) => shell::completions(&arguments),
+        Command::Man(arguments) => shell::man(&arguments),
     }
 }
 
@@ -60,6 +74,20 @@ impl Output {
 pub(crate) fn write_line(line: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("can't write to standard output")
+}
+
+/// Reads a file that is at most so long.
+///
+/// # Errors
+/// When it can't be read, or is longer.
+pub(crate) fn read_limited(path: &Path, limit: usize) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut bytes));
+    read.with_context(|| format!("can't read `{}`", path.display()))?;
+    if bytes.len() > limit {
+        return Err(Failure::refused(format!("`{}` is longer than {limit} bytes", path.display())).into());
+    }
+    Ok(bytes)
 }
 
 /// Runs `work` on a runtime of its own.

@@ -6,6 +6,7 @@ pub mod listener;
 pub mod log;
 pub mod objects;
 pub mod stream;
+pub mod supervisor;
 pub mod tree;
 pub mod witness;
 

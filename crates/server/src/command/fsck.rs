@@ -1,0 +1,165 @@
+//! `clerestory fsck`: reads everything a role has stored, and names each object that is not as it
+//! was written.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use assembly::ContentStore;
+use clap::Args;
+use log::{FsckParts, fsck};
+use serde::Serialize;
+use stdx::{Digest, SystemClock};
+use storage::{FileObjects, SqliteStore};
+use tlog::witness_protocol::origin_hash;
+use witness::{Witness, WitnessParts};
+
+use crate::command::{Output, block_on, check_config};
+use crate::config::{Config, LogSection};
+use crate::failure::Failure;
+use crate::{key_file, serve};
+
+/// Check everything that a role has stored
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// What was found.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// Objects that were read.
+    objects: u64,
+    damages: Vec<Damage>,
+}
+
+#[derive(Debug, Serialize)]
+struct Damage {
+    object: String,
+    problem: String,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for damage in &self.damages {
+            writeln!(f, "`{}` {}", damage.object, damage.problem)?;
+        }
+        write!(f, "{} objects read, {} damaged", self.objects, self.damages.len())
+    }
+}
+
+impl Report {
+    fn damage(&mut self, object: impl fmt::Display, problem: impl Into<String>) {
+        self.damages.push(Damage { object: object.to_string(), problem: problem.into() });
+    }
+}
+
+/// # Errors
+/// When something is damaged, or nothing could be checked.
+pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
+    let config = check_config::load(&arguments.config)?;
+    let report = block_on(check(&config))?;
+    output.print(&report)?;
+    if report.damages.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::refused(format!("{} objects are damaged", report.damages.len()))
+        .hint("nothing was changed; get the objects back from a mirror, and look for what damaged them")
+        .into())
+}
+
+async fn check(config: &Config) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    let data = config.data();
+    let state = SqliteStore::open(&data.state()).await?;
+    report.objects += 1;
+    for problem in state.check().await? {
+        report.damage(data.state().display(), problem);
+    }
+    if let Some(section) = config.log() {
+        log(section, config, &state, &mut report).await?;
+        content(&data.content(), &mut report)?;
+    }
+    if let Config::Witness(section) = config {
+        let parts = WitnessParts {
+            locks: Arc::new(state.clone()),
+            clock: Arc::new(SystemClock::new()),
+            signer: key_file::load(&section.key)?,
+            logs: section.logs.clone(),
+        };
+        witness(&Witness::new(parts)?, &mut report).await?;
+    }
+    state.close().await;
+    Ok(report)
+}
+
+async fn log(section: &LogSection, config: &Config, state: &SqliteStore, report: &mut Report) -> anyhow::Result<()> {
+    let policy = serve::policy(config)?;
+    let parts = FsckParts {
+        objects: Arc::new(FileObjects::open_read_only(&config.data().log()).await?),
+        locks: Arc::new(state.clone()),
+        key: key_file::load(&section.key)?.verifier().clone(),
+        policy: policy.witnessing().clone(),
+    };
+    let found = fsck(&parts).await?;
+    report.objects += found.objects;
+    for damage in found.damages {
+        report.damage(format_args!("log/{}", damage.key), damage.problem);
+    }
+    Ok(())
+}
+
+/// Every object of the depot has the digest it is filed under.
+fn content(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
+    let store = ContentStore::open(folder)?;
+    let read = |folder: &Path| -> anyhow::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(folder).with_context(|| format!("can't read `{}`", folder.display()))?;
+        let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        paths.sort();
+        Ok(paths)
+    };
+    for shelf in read(folder)? {
+        if !shelf.is_dir() || shelf.ends_with("incoming") {
+            continue;
+        }
+        for path in read(&shelf)? {
+            report.objects += 1;
+            let Some(digest) = digest_of(&path) else {
+                report.damage(path.display(), "is no object's name");
+                continue;
+            };
+            if let Err(error) = store.open_object(&digest) {
+                report.damage(path.display(), format!("{:#}", anyhow::Error::new(error)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `xx/REST` in hexadecimal.
+fn digest_of(path: &Path) -> Option<Digest> {
+    let shelf = path.parent()?.file_name()?.to_str()?;
+    format!("{shelf}{}", path.file_name()?.to_str()?).parse().ok()
+}
+
+async fn witness(witness: &Witness, report: &mut Report) -> anyhow::Result<()> {
+    let origins: Vec<_> = witness.origins().cloned().collect();
+    for origin in origins {
+        report.objects += 1;
+        let outcomes =
+            [witness.checkpoint(&origin_hash(&origin)).await.map(|_| ()), witness.evidence(&origin).await.map(|_| ())];
+        for outcome in outcomes {
+            match outcome {
+                Ok(()) | Err(witness::Error::NothingCosigned(_)) => {}
+                Err(error @ witness::Error::Damaged { .. }) => {
+                    report.damage(format_args!("state of log {origin}"), format!("{:#}", anyhow::Error::new(error)));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
