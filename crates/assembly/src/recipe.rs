@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use stdx::{Digest, Hasher};
 
-use crate::lock::{Lock, LockError};
-use crate::tree::TreePath;
+use crate::lock::{LOCK_FILE, Lock, LockError};
+use crate::tree::{MANIFEST_HEADER, TreePath};
 
 /// Name of the recipe in a product's folder.
 pub const RECIPE_FILE: &str = "assembly.toml";
@@ -50,9 +51,6 @@ pub enum RecipeError {
     /// The lock beside the recipe.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The product's folder holds something odd.
-    #[error(transparent)]
-    Folder(#[from] crate::source::SourceError),
 }
 
 /// What `assembly.toml` says.
@@ -340,9 +338,9 @@ pub struct Product {
     /// `assembly.lock`.
     pub lock: Lock,
     /// SHA-256 of the lock's bytes, under which resolutions are filed.
-    pub lock_digest: stdx::Digest,
-    /// What everybody who builds must agree on: the digest of the folder's canonical tree.
-    pub digest: stdx::Digest,
+    pub lock_digest: Digest,
+    /// What everybody who builds must agree on: the digest of the canonical tree of recipe and lock.
+    pub digest: Digest,
 }
 
 impl Product {
@@ -352,13 +350,28 @@ impl Product {
     /// Any [`RecipeError`].
     pub fn open(folder: &Path) -> Result<Self, RecipeError> {
         let path = folder.join(RECIPE_FILE);
-        let recipe = Recipe::parse(&read_text(&path)?, &path)?;
-        let lock_path = folder.join(crate::lock::LOCK_FILE);
-        let text = read_text(&lock_path)?;
-        let lock = Lock::parse(&text, &lock_path)?;
-        let digest = crate::source::capture_folder(folder, crate::tree::Links::Inside, None)?.digest();
-        Ok(Self { folder: folder.to_owned(), recipe, lock, lock_digest: stdx::Digest::of(text.as_bytes()), digest })
+        let recipe_text = read_text(&path)?;
+        let recipe = Recipe::parse(&recipe_text, &path)?;
+        let lock_path = folder.join(LOCK_FILE);
+        let lock_text = read_text(&lock_path)?;
+        let lock = Lock::parse(&lock_text, &lock_path)?;
+        let digest = digest_of(&recipe_text, &lock_text);
+        let lock_digest = Digest::of(lock_text.as_bytes());
+        Ok(Self { folder: folder.to_owned(), recipe, lock, lock_digest, digest })
     }
+}
+
+/// The digest of a canonical tree that has nothing but recipe and lock: what else lies in the
+/// folder (notes, a copy's attributes) goes into no build.
+fn digest_of(recipe: &str, lock: &str) -> Digest {
+    let mut hasher = Hasher::default();
+    hasher.update(MANIFEST_HEADER.as_bytes());
+    for (name, text) in [(LOCK_FILE, lock), (RECIPE_FILE, recipe)] {
+        let digest = Digest::of(text.as_bytes());
+        hasher.update(format!("\nf\t{digest}\t{}\t{name}", text.len()).as_bytes());
+    }
+    hasher.update(b"\n");
+    hasher.finish()
 }
 
 pub(crate) fn read_text(path: &Path) -> Result<String, RecipeError> {
@@ -432,6 +445,18 @@ path = "target/release/hexyl"
         "#);
         insta::assert_snapshot!(refusal(&GOOD.replace("target/release", "..")), @"assembly.toml: `output.path` must be a relative path without `..`, below BUILD");
         insta::assert_snapshot!(refusal(&GOOD.replace("name = \"hexyl\"\npath", "name = \"a/b\"\npath")), @"assembly.toml: `output.name` must be a plain file name, each only once");
+    }
+
+    #[test]
+    fn a_product_is_its_recipe_and_its_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [(RECIPE_FILE, GOOD), (LOCK_FILE, "format = 1\n")] {
+            stdx::durable::write(&folder.path().join(name), text.as_bytes()).unwrap();
+        }
+        let tree = crate::source::capture_folder(folder.path(), crate::tree::Links::Inside, None).unwrap();
+        assert_eq!(Product::open(folder.path()).unwrap().digest, tree.digest());
+        stdx::durable::write(&folder.path().join("README"), b"").unwrap();
+        assert_eq!(Product::open(folder.path()).unwrap().digest, tree.digest());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct Agreed {
     pub version: Version,
     /// Digest of the source's canonical tree.
     pub source: Digest,
-    /// Digest of the product folder's canonical tree: recipe and lock.
+    /// Digest of the canonical tree of recipe and lock.
     pub recipe: Digest,
     /// Digest of the list of inputs: SHA-256 of its canonical JSON.
     pub inputs: Digest,

@@ -17,7 +17,7 @@ pub(crate) const NODES_MAX: usize = 400_000;
 /// Longest manifest: 400,000 nodes of about 150 bytes.
 pub const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// First line of a manifest.
-const MANIFEST_HEADER: &str = "clerestory-tree-v1";
+pub(crate) const MANIFEST_HEADER: &str = "clerestory-tree-v1";
 
 /// A tree, or a name or link in it, that we do not accept.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

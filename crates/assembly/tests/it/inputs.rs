@@ -143,6 +143,9 @@ fn failed_builds_say_what_happened() {
     let error = build("mkdir -p \"$BUILD/dist\"; ln -s /etc \"$BUILD/dist/pysigma-$VERSION-py3-none-any.whl\"");
     assert!(matches!(error, BuildError::NoOutput { .. }), "{error}");
     let error = build("python3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 80), 1)'");
+    // Landlock refuses before the empty network namespace would.
+    assert!(error.to_string().contains("PermissionError"), "{error}");
+    let error = build("python3 -c 'import socket; socket.socket(2, 2).sendto(b\"x\", (\"192.0.2.1\", 53))'");
     assert!(error.to_string().contains("Network is unreachable"), "{error}");
     let error = build("echo x > /usr/bin/cc");
     assert!(error.to_string().contains("Read-only file system"), "{error}");
