@@ -24,6 +24,10 @@ use crate::{Class, Error, layout, staged};
 /// The first wait after a failure; each further one is twice as long, up to the log's limit.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 
+/// An idle log looks so often, within the age at which cosignatures are renewed, whether it is
+/// time: so they get an eighth older at most.
+const REFRESH_LOOKS: u32 = 8;
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -100,15 +104,23 @@ impl Sequencer {
             let nap = match self.step().await {
                 Ok(Step::Published(_)) => {
                     wait = FIRST_WAIT;
-                    Duration::ZERO
+                    // The next batch may be waiting already. A timer would cost a millisecond.
+                    None
                 }
-                Ok(Step::Idle) => limits.refresh / 8,
+                Ok(Step::Idle) => Some(limits.refresh / REFRESH_LOOKS),
                 Err(error) if error.class() == Class::Unavailable => {
                     tracing::warn!(%error, "the log can't go on yet");
                     wait = (wait * 2).min(limits.retry_after);
-                    wait
+                    Some(wait)
                 }
                 Err(error) => return Err(error),
+            };
+            let Some(nap) = nap else {
+                tokio::select! {
+                    biased;
+                    () = &mut stop => return Ok(()),
+                    () = std::future::ready(()) => continue,
+                }
             };
             let idle = self.pending.is_none() && self.batch.is_none();
             tokio::select! {

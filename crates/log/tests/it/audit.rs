@@ -42,14 +42,13 @@ async fn fork(bench: &Bench, count: u64) -> Bench {
     let forked = Bench { signer: Arc::clone(&bench.signer), policy: bench.policy.clone(), ..forked };
     let witnesses = bench.witnesses.iter().map(Arc::clone).collect();
     let forked = Bench { witnesses, ..forked };
-    let memories: Vec<_> = bench.witnesses.iter().map(|witness| witness.locks.0.lock().unwrap().clone()).collect();
-    bench.witnesses.iter().for_each(|witness| witness.forget());
+    let memories: Vec<_> = bench.witnesses.iter().map(|witness| witness.latest.lock().unwrap().take()).collect();
     log::Log::create(&forked.parts()).await.unwrap();
     let (log, mut sequencer) = forked.open().await.unwrap();
     sequencer.step().await.unwrap();
     append(&forked, &log, &mut sequencer, 1000..1000 + count).await;
     for (witness, memory) in bench.witnesses.iter().zip(memories) {
-        *witness.locks.0.lock().unwrap() = memory;
+        *witness.latest.lock().unwrap() = memory;
     }
     forked
 }

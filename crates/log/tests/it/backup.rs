@@ -38,13 +38,13 @@ async fn even_if_a_witness_was_restored_with_it() {
     let (bench, log, mut sequencer) = Bench::opened().await;
     append(&bench, &log, &mut sequencer, 0..3).await;
     let backup = bench.backup();
-    let old = bench.witnesses[0].locks.0.lock().unwrap().clone();
+    let old = bench.witnesses[0].latest.lock().unwrap().clone();
     // One witness misses the growth, one is restored with the log: two are left that know.
     bench.witnesses[1].set_silent(true);
     append(&bench, &log, &mut sequencer, 3..6).await;
     drop((log, sequencer));
     bench.restore(&backup);
-    *bench.witnesses[0].locks.0.lock().unwrap() = old;
+    *bench.witnesses[0].latest.lock().unwrap() = old;
     bench.witnesses[1].set_silent(false);
     // Any three answers have one of the two among them.
     for silent in 0..4 {

@@ -14,12 +14,11 @@ use log::{
 };
 use stdx::{Clock, ManualClock, SystemEntropy, UnixTime};
 use storage::{Error as StoreError, Key, Listing, LockStore, ObjectStore, Put, Swap, Version, Versioned};
-use tlog::witness_protocol::{AddCheckpoint, origin_hash};
+use tlog::witness_protocol::AddCheckpoint;
 use tlog::{
-    EntryBundleId, EntryIndex, Frontier, KeyKind, LogPolicy, NoteSignature, Origin, SignedCheckpoint, SignerKey,
-    VerifierKey, decode_bundle, leaf_hash,
+    EntryBundleId, EntryIndex, Frontier, Growth, KeyKind, LogPolicy, NoteSignature, Origin, SignedCheckpoint,
+    SignerKey, TreeHead, VerifierKey, cosign, decode_bundle, leaf_hash,
 };
-use witness::{Witness, WitnessParts};
 
 pub const NOW: UnixTime = UnixTime::from_seconds(1_800_000_000);
 pub const ORIGIN: &str = "log.example/1";
@@ -208,89 +207,73 @@ impl<S: LockStore> LockStore for Failing<S> {
     }
 }
 
-/// A real witness behind the log's port, which can be silent.
+/// A witness by C2SP tlog-witness, with a real key, which can be silent. The crate `witness` has
+/// the product's; engines don't depend on each other, not in tests either.
 pub struct Near {
-    pub witness: Mutex<Arc<Witness>>,
-    key: VerifierKey,
-    secret: String,
+    signer: SignerKey,
     log: VerifierKey,
     clock: Arc<ManualClock>,
-    pub locks: Locks,
-    pub silent: AtomicBool,
-    /// Answers to be given instead of asking, first come first served.
+    /// What it cosigned last.
+    pub latest: Mutex<Option<SignedCheckpoint>>,
+    silent: AtomicBool,
+    /// Answers to be given instead of cosigning, first come first served.
     pub scripted: Mutex<VecDeque<WitnessError>>,
 }
 
 impl Near {
     pub fn new(name: &str, log: &VerifierKey, clock: &Arc<ManualClock>) -> Arc<Self> {
-        let signer = key(name, KeyKind::Cosignature);
-        let (secret, locks) = (signer.to_secret_text().to_string(), Locks::default());
-        let witness = Mutex::new(build(&secret, log, clock, &locks));
         Arc::new(Self {
-            witness,
-            key: signer.verifier().clone(),
-            secret,
+            signer: key(name, KeyKind::Cosignature),
             log: log.clone(),
             clock: Arc::clone(clock),
-            locks,
+            latest: Mutex::default(),
             silent: AtomicBool::new(false),
             scripted: Mutex::default(),
         })
-    }
-
-    /// The witness forgets everything, as if restored from its first backup.
-    pub fn forget(&self) {
-        self.locks.0.lock().unwrap().clear();
-        *self.witness.lock().unwrap() = build(&self.secret, &self.log, &self.clock, &self.locks);
     }
 
     pub fn set_silent(&self, silent: bool) {
         self.silent.store(silent, Ordering::SeqCst);
     }
 
-    fn reachable(&self) -> Result<Arc<Witness>, WitnessError> {
-        if self.silent.load(Ordering::SeqCst) {
-            return Err(WitnessError::Silent("switched off".to_owned()));
-        }
-        Ok(Arc::clone(&self.witness.lock().unwrap()))
+    fn reachable(&self) -> Result<(), WitnessError> {
+        let silent = self.silent.load(Ordering::SeqCst);
+        if silent { Err(WitnessError::Silent("switched off".to_owned())) } else { Ok(()) }
     }
-}
-
-fn build(secret: &str, log: &VerifierKey, clock: &Arc<ManualClock>, locks: &Locks) -> Arc<Witness> {
-    let parts = WitnessParts {
-        locks: Arc::new(locks.clone()),
-        clock: Arc::clone(clock) as Arc<dyn Clock>,
-        signer: secret.parse().unwrap(),
-        logs: vec![log.clone()],
-    };
-    Arc::new(Witness::new(parts).unwrap())
 }
 
 #[async_trait]
 impl Port for Near {
     fn key(&self) -> &VerifierKey {
-        &self.key
+        self.signer.verifier()
     }
 
     async fn add_checkpoint(&self, request: &AddCheckpoint) -> Result<Vec<NoteSignature>, WitnessError> {
-        let witness = self.reachable()?;
+        self.reachable()?;
         if let Some(answer) = self.scripted.lock().unwrap().pop_front() {
             return Err(answer);
         }
-        match witness.add_checkpoint(request.to_string().as_bytes()).await {
-            Ok(lines) => Ok(lines.into_lines()),
-            Err(witness::Error::Stale { latest }) => Err(WitnessError::Stale { latest }),
-            Err(witness::Error::Fork { .. } | witness::Error::BadProof(_)) => Err(WitnessError::Inconsistent),
-            Err(error) => Err(WitnessError::Refused(error.to_string())),
+        // Over the wire and back.
+        let request = AddCheckpoint::parse(request.to_string()).unwrap();
+        let signed = request.checkpoint().only_verified(std::slice::from_ref(&self.log));
+        let mut signed = signed.map_err(|error| WitnessError::Refused(error.to_string()))?;
+        let mut latest = self.latest.lock().unwrap();
+        let old = latest.as_ref().map_or(TreeHead::EMPTY, |latest| *latest.checkpoint().head());
+        if request.old() != old.size {
+            return Err(WitnessError::Stale { latest: old.size });
         }
+        let growth = Growth { old: &old, new: signed.checkpoint().head() };
+        request.proof().verify(growth).map_err(|_| WitnessError::Inconsistent)?;
+        let line = cosign(signed.checkpoint(), &self.signer, self.clock.now()).unwrap();
+        signed.merge([line.clone()]).unwrap();
+        *latest = Some(signed);
+        Ok(vec![line])
     }
 
     async fn checkpoint(&self, origin: &Origin) -> Result<Option<SignedCheckpoint>, WitnessError> {
-        match self.reachable()?.checkpoint(&origin_hash(origin)).await {
-            Ok(found) => Ok(Some(found)),
-            Err(witness::Error::NothingCosigned(_)) => Ok(None),
-            Err(error) => Err(WitnessError::Silent(error.to_string())),
-        }
+        self.reachable()?;
+        let latest = self.latest.lock().unwrap().clone();
+        Ok(latest.filter(|latest| latest.checkpoint().origin() == origin))
     }
 }
 
@@ -326,7 +309,7 @@ impl Bench {
         let log = signer.verifier();
         let near = |number| Near::new(&format!("witness.example/{number}"), log, &clock);
         let witnesses: Vec<_> = (0..4).map(near).collect();
-        let keys: Vec<_> = witnesses.iter().map(|witness| &witness.key).collect();
+        let keys: Vec<_> = witnesses.iter().map(|witness| witness.signer.verifier()).collect();
         let policy = LogPolicy::parse(policy_text(log, &keys, 3)).unwrap();
         let limits = Limits { refresh: Duration::from_secs(600), ..Limits::default() };
         let faults = Faults::default();
