@@ -161,6 +161,19 @@ impl Client {
         read(url, response, limit)
     }
 
+    /// `GET`, as a stream. The caller bounds how much of it is read; the client's timeout bounds
+    /// the whole of it.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn open(&self, url: &str) -> Result<impl std::io::Read + use<>, ClientError> {
+        let response = self.agent.get(url).call().map_err(|error| unreachable(url, &error))?;
+        match response.status().as_u16() {
+            status @ 300.. => Err(refused(url, status, response)),
+            _ => Ok(response.into_body().into_reader()),
+        }
+    }
+
     /// `GET`, where 404 is an answer.
     ///
     /// # Errors
