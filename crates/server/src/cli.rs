@@ -57,6 +57,17 @@ pub enum Command {
     Fsck(command::fsck::Arguments),
     /// Audit the logs of a policy, or verify a proof of misbehaviour
     Audit(Box<command::audit::Arguments>),
+    /// Build, have rebuilt, compare, pin
+    #[command(subcommand)]
+    Assembly(command::assembly::Command),
+    /// Approve, publish, promote
+    #[command(subcommand)]
+    Release(command::release::Command),
+    /// Revoke and stop, as the supervisor
+    #[command(subcommand)]
+    Status(command::status::Command),
+    /// Show the whole system on this machine, on real third-party source
+    Demo(command::demo::Arguments),
     /// Print completions for a shell
     Completions(command::shell::CompletionsArguments),
     /// Write manual pages

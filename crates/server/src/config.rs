@@ -121,8 +121,12 @@ pub struct SupervisorConfig {
     pub log: LogSection,
     /// The keys that this process signs statements with.
     pub keys: SupervisorKeys,
-    /// Where the vendor answers.
-    pub vendor: Option<BaseUrl>,
+    /// A folder of downloads that others fill too; what comes from it is checked by digest.
+    pub cache: Option<PathBuf>,
+    /// Whether upstream's indexes can't be asked: then what this supervisor itself found in them
+    /// before, for the same lock, counts.
+    #[serde(default)]
+    pub offline: bool,
     /// At least one entry, if only a heartbeat, in each stream in so many seconds.
     #[serde(default = "default_heartbeat_s")]
     pub heartbeat_s: u64,
@@ -370,6 +374,9 @@ impl Config {
                     &mut keys.recorder,
                     &mut keys.status,
                 ]
+                .into_iter()
+                .chain(it.cache.as_mut())
+                .collect()
             }
             Self::Witness(it) => vec![&mut it.data, &mut it.key],
         }

@@ -11,7 +11,7 @@ use assembly::{Depot, Transport};
 use attest::{Lane, OrganisationId, StreamName};
 use stdx::{Clock, SystemClock, UnixTime};
 use storage::{Catalog, LockStore, SqliteStore};
-use tlog::Origin;
+use tlog::{Origin, SignerKey};
 use verify::{Moment, TrustedPolicy};
 
 use crate::config::{Config, DataFolder, PolicySection};
@@ -124,6 +124,16 @@ impl Domain {
                 .hint("add it to the policy's `streams`")
         })?;
         Ok(StreamWriter::new(name, self.log(&opened.log)?, Arc::clone(&self.locks), Arc::clone(&self.clock)))
+    }
+
+    /// A heartbeat in the organisation's stream `kind/ORGANISATION`, if it has been quiet; a failure
+    /// is told and tried again with the next one.
+    pub async fn beat(&self, kind: &str, recorder: &SignerKey, interval: Duration) {
+        let name = format!("{kind}/{}", self.organisation);
+        let beat = async { Ok::<(), anyhow::Error>(self.stream(&name)?.beat(recorder, interval).await?) };
+        if let Err(error) = beat.await {
+            tracing::error!(stream = name, "no heartbeat could be written: {error:#}");
+        }
     }
 
     /// The rules of `lane`.

@@ -40,7 +40,8 @@ fn fetch(tile: TileId, url: &BaseUrl, client: &Client) -> anyhow::Result<Vec<u8>
     if let Some(bytes) = client.find(&path(tile), TILE_BYTES_MAX)? {
         return Ok(bytes);
     }
-    let mut bytes = client.get(&path(tile.full()), TILE_BYTES_MAX)?;
+    let full = tile.full().context("a tile without a full one")?;
+    let mut bytes = client.get(&path(full), TILE_BYTES_MAX)?;
     bytes.truncate(usize::from(tile.width()) * 32);
     Ok(bytes)
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use assembly::ContentStore;
 use axum::Router;
 use log::{Faulty, Limits, Log, LogParts};
 use stdx::SystemClock;
@@ -18,9 +17,11 @@ use witness::{Witness, WitnessParts};
 use crate::command::block_on;
 use crate::command::check_config::load_policy;
 use crate::config::{Config, LogSection, WitnessConfig};
+use crate::domain::Domain;
 use crate::failure::Failure;
 use crate::http::{self, Stop};
-use crate::{key_file, peer};
+use crate::supervise::Supervisor;
+use crate::{key_file, peer, publish};
 
 /// What a role serves, and what runs beside it.
 #[derive(Default)]
@@ -68,12 +69,18 @@ async fn service(config: &Config, stop: &Stop) -> anyhow::Result<Service> {
         Config::Witness(section) => witness(section, config).await,
         Config::Vendor(vendor) => {
             let mut service = log(&vendor.log, config, stop).await?;
-            service.router = service.router.merge(objects(config)?).merge(http::tree::router(config.data().channel()));
+            let domain = Domain::open(config).await?;
+            service.tasks.spawn(publish::keep_fresh(Arc::new(config.clone()), domain, stop.clone()));
+            service.router = service.router.merge(http::tree::router(config.data().channel()));
             Ok(service)
         }
         Config::Supervisor(supervisor) => {
             let mut service = log(&supervisor.log, config, stop).await?;
-            service.router = service.router.merge(objects(config)?);
+            let supervisor = Supervisor::open(config).await?;
+            supervisor.resume().await?;
+            service.tasks.spawn(Arc::clone(&supervisor).work(stop.clone()));
+            service.tasks.spawn(Arc::clone(&supervisor).keep_fresh(stop.clone()));
+            service.router = service.router.merge(http::supervisor::router(supervisor));
             Ok(service)
         }
     }
@@ -89,10 +96,6 @@ async fn witness(section: &WitnessConfig, config: &Config) -> anyhow::Result<Ser
     };
     let witness = Witness::new(parts).with_context(|| format!("`{}` or `logs`", section.key.display()))?;
     Ok(Service { router: http::witness::router(Arc::new(witness)), tasks: JoinSet::new() })
-}
-
-fn objects(config: &Config) -> anyhow::Result<Router> {
-    Ok(http::objects::router(ContentStore::open(&config.data().content())?))
 }
 
 async fn log(section: &LogSection, config: &Config, stop: &Stop) -> anyhow::Result<Service> {

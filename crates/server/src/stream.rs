@@ -6,14 +6,15 @@
 //! first; a log gives an entry that it has its old place, so that this never doubles anything.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::{Appended, BaseUrl, BodyLimit, Client, ClientError, path};
-use attest::{BundleEntry, Envelope, EnvelopeError, Position, StatementId, StreamName};
+use attest::{BundleEntry, Envelope, EnvelopeError, Heartbeat, Position, Statement, StatementId, StreamName, Subject};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use stdx::Clock;
+use stdx::{Clock, Digest, UnixTime};
 use storage::{Key, LockStore, Swap, Versioned};
-use tlog::{LogProof, MAX_LOG_PROOF_BYTES, Origin};
+use tlog::{LogProof, MAX_LOG_PROOF_BYTES, Origin, SignerKey};
 
 /// An entry's place and proof: the proof escaped into JSON (2 for 1 at most) and an index.
 const APPENDED_BYTES_MAX: BodyLimit = BodyLimit(2 * MAX_LOG_PROOF_BYTES as u64 + 1024);
@@ -118,6 +119,9 @@ struct State {
     next: u64,
     previous: Option<StatementId>,
     pending: Option<String>,
+    /// When the newest entry was made.
+    #[serde(default)]
+    last: Option<UnixTime>,
 }
 
 impl StreamWriter {
@@ -133,10 +137,10 @@ impl StreamWriter {
     /// # Errors
     /// [`StreamError`]. After [`StreamError::Log`] the envelope may still get logged, by whoever
     /// writes next: it is signed, and a signed statement is not taken back.
-    pub async fn write<F>(&self, mut make: F) -> Result<BundleEntry, StreamError>
-    where
-        F: AsyncFnMut(Position) -> anyhow::Result<Envelope>,
-    {
+    pub async fn write(
+        &self,
+        mut make: impl FnMut(Position) -> anyhow::Result<Envelope> + Send,
+    ) -> Result<BundleEntry, StreamError> {
         loop {
             let (state, held) = self.load().await?;
             if state.pending.is_some() {
@@ -151,15 +155,36 @@ impl StreamWriter {
                 previous: state.previous,
                 time: self.clock.now(),
             };
-            let made = make(position).await;
+            let position_time = position.time;
             let envelope =
-                made.map_err(|source| StreamError::Statement { stream: self.stream.clone(), source })?;
+                make(position).map_err(|source| StreamError::Statement { stream: self.stream.clone(), source })?;
             let text = String::from_utf8(envelope.to_bytes()).map_err(|error| self.state(error.to_string()))?;
-            let pending = State { pending: Some(text), ..state };
+            let pending = State { pending: Some(text), last: Some(position_time), ..state };
             if let Some(held) = self.swap(held.as_ref(), &pending).await? {
                 return self.finish(pending, Some(held)).await;
             }
         }
+    }
+
+    /// Writes a heartbeat if the stream has been silent for half of `interval`.
+    ///
+    /// # Errors
+    /// [`StreamError`].
+    pub async fn beat(&self, recorder: &SignerKey, interval: Duration) -> Result<(), StreamError> {
+        let (state, _) = self.load().await?;
+        let now = self.clock.now();
+        if state.last.is_some_and(|last| now.since(last) < interval / 2) {
+            return Ok(());
+        }
+        let name = self.stream.as_str();
+        let subject = vec![Subject::new(name, Digest::of(name.as_bytes()))];
+        let interval_s = interval.as_secs();
+        self.write(|position| {
+            let statement = Statement { subject: subject.clone(), predicate: Heartbeat { position, interval_s } };
+            Ok(Envelope::sign(statement.encode()?, &[recorder])?)
+        })
+        .await
+        .map(drop)
     }
 
     /// Appends what is pending and notes that it is logged.
@@ -168,7 +193,7 @@ impl StreamWriter {
         let envelope = Envelope::parse(text.as_bytes())
             .map_err(|source| StreamError::Envelope { stream: self.stream.clone(), source })?;
         let entry = self.log.append(&envelope).await?;
-        let done = State { epoch: state.epoch, next: state.next + 1, previous: Some(envelope.id()), pending: None };
+        let done = State { epoch: state.epoch, next: state.next + 1, previous: Some(envelope.id()), pending: None, last: state.last };
         // Losing this race means that somebody else appended the same envelope: nothing is lost.
         self.swap(held.as_ref(), &done).await?;
         Ok(entry)

@@ -1,14 +1,18 @@
 //! One file for a subcommand.
 
+pub mod assembly;
 pub mod audit;
 pub mod check_config;
+pub mod demo;
 pub mod fsck;
 pub mod init;
 pub mod key;
 pub mod log;
 pub mod policy;
+pub mod release;
 pub mod serve;
 pub mod shell;
+pub mod status;
 pub mod trust;
 
 use std::fmt::Display;
@@ -38,6 +42,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Log(arguments) => log::run(&arguments, output),
         Command::Fsck(arguments) => fsck::run(&arguments, output),
         Command::Audit(arguments) => audit::run(&arguments, output),
+        Command::Assembly(command) => assembly::run(&command, output),
+        Command::Release(command) => release::run(&command, output),
+        Command::Status(command) => status::run(&command, output),
+        Command::Demo(arguments) => demo::run(&arguments, output),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(&arguments),
     }

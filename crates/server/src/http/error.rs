@@ -42,11 +42,15 @@ pub enum Code {
     Storage,
     /// A witness refuses a checkpoint; the status says why.
     Witness,
+    /// A request that is not what it must be.
+    Request,
+    /// The supervisor does not sign this.
+    NotSigned,
 }
 
 impl Code {
     /// All of them, for the test that compares `docs/errors.md`.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::NotFound,
         Self::Method,
         Self::TooLong,
@@ -63,6 +67,8 @@ impl Code {
         Self::Damaged,
         Self::Storage,
         Self::Witness,
+        Self::Request,
+        Self::NotSigned,
     ];
 
     /// The stable code.
@@ -85,6 +91,8 @@ impl Code {
             Self::Damaged => "damaged",
             Self::Storage => "storage",
             Self::Witness => "witness",
+            Self::Request => "request",
+            Self::NotSigned => "not-signed",
         }
     }
 
@@ -100,7 +108,9 @@ impl Code {
             | Self::EntryLog
             | Self::EntryStream
             | Self::EntrySigner
-            | Self::Witness => ErrorClass::Rejected,
+            | Self::Witness
+            | Self::Request
+            | Self::NotSigned => ErrorClass::Rejected,
             Self::Busy | Self::Timeout | Self::PoolFull | Self::NotWitnessed | Self::Storage => ErrorClass::Unavailable,
             Self::LogStopped | Self::Damaged => ErrorClass::Fatal,
         }
@@ -113,7 +123,7 @@ impl Code {
             Self::Method => 405,
             Self::TooLong => 413,
             Self::Body => 400,
-            Self::EntryStream | Self::EntrySigner => 403,
+            Self::EntryStream | Self::EntrySigner | Self::NotSigned => 403,
             _ => self.class().status(),
         }
     }
@@ -133,6 +143,8 @@ impl Code {
             Self::LogStopped => "the operator must look at the log (`clerestory fsck`)",
             Self::Damaged => "the operator must look at the store (`clerestory fsck`)",
             Self::Witness => "C2SP tlog-witness says what the status means",
+            Self::Request => "docs/errors.md names the form of each request",
+            Self::NotSigned => "the message names what is missing; nothing was signed",
         })
     }
 }

@@ -1,0 +1,60 @@
+//! `clerestory demo`: the whole system on this machine, on real third-party source.
+//!
+//! Everything runs as it would anywhere: separate processes with separate keys and folders, talking
+//! over HTTP, driven by the same commands that people type. The demo adds no way around a check.
+
+mod attacks;
+mod endpoint;
+mod path;
+mod report;
+mod stage;
+mod verify;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+pub use report::{Report, Row};
+
+use crate::demo::path::Shown;
+use crate::demo::report::Narrator;
+use crate::demo::stage::Stage;
+
+/// What the demo is asked to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it keeps what it fetched, and what this run makes.
+    pub folder: PathBuf,
+    /// Where the products' recipes are.
+    pub products: PathBuf,
+    /// What to build; the first is the one that is attacked.
+    pub names: Vec<String>,
+    /// Do not ask upstream: use what an earlier run found and fetched.
+    pub offline: bool,
+}
+
+/// Runs the demo and says what was shown. The processes run on until [`Running`] is dropped.
+///
+/// # Errors
+/// When something does not go as it must: a release that is not accepted, or an attack that is.
+pub fn run(options: &Options) -> anyhow::Result<(Report, Running)> {
+    let narrator = Narrator::new();
+    let stage = Stage::set(options, &narrator)?;
+    let mut report = Report::new(stage.folder(), narrator.clock());
+    let shown: Shown = path::walk(&stage, options, &narrator, &mut report).context("the main path")?;
+    attacks::run(&stage, &shown, &narrator, &mut report).context("the attacks")?;
+    path::audit(&stage, &narrator, &mut report).context("the audit")?;
+    report.finish();
+    Ok((report, Running(stage)))
+}
+
+/// The processes of a demo that is over.
+pub struct Running(Stage);
+
+impl Running {
+    /// Where they can be reached: who, and URL.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(String, String)> {
+        self.0.addresses()
+    }
+}

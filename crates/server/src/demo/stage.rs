@@ -1,0 +1,364 @@
+//! The stage: folders, keys, a policy, and the processes of every domain.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use api::{BodyLimit, Client, path as api_path};
+use attest::{Lane, StatementId};
+use policy::{
+    Ages, LanePolicy, LogPolicyEntry, Organisation, Policy, ProductPolicy, Role, RoleKey, StreamPolicy, Threshold,
+    Witnessing,
+};
+use stdx::{Clock as _, SystemClock, durable};
+use tlog::VerifierKey;
+
+use super::Options;
+use super::report::Narrator;
+use crate::failure::Failure;
+
+/// Four witnesses, of which three are a quorum and one may be faulty.
+pub(super) const WITNESSES: [&str; 4] = ["w1", "w2", "w3", "w4"];
+/// A product of the demo's own that builds differently each time.
+pub(super) const CLOCK_PRODUCT: &str = "tells-the-time";
+/// A product that is not released, but could be put in another's place.
+pub(super) const OTHER_PRODUCT: &str = "something-else";
+
+const DAY_S: u64 = 24 * 60 * 60;
+/// People approve when they do.
+const PEOPLE_S: u64 = 3650 * DAY_S;
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Folders, keys and processes of a demo.
+pub(super) struct Stage {
+    folder: PathBuf,
+    program: PathBuf,
+    ports: BTreeMap<String, TcpListener>,
+    children: Mutex<BTreeMap<String, Child>>,
+    genesis: StatementId,
+    client: Client,
+}
+
+impl Stage {
+    /// Makes everything anew but what was fetched, and starts the processes.
+    pub(super) fn set(options: &Options, narrator: &Narrator) -> anyhow::Result<Self> {
+        narrator.chapter("Setting the stage");
+        let folder = options.folder.join("run");
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("can't remove `{}`", folder.display()))?;
+        }
+        durable::create_folder(&folder).with_context(|| format!("can't make `{}`", folder.display()))?;
+        let folder = fs::canonicalize(&folder)?;
+        let names = ["vendor", "supervisor"].into_iter().chain(WITNESSES);
+        let ports = names
+            .map(|name| Ok((name.to_owned(), TcpListener::bind("127.0.0.1:0")?)))
+            .collect::<std::io::Result<BTreeMap<_, _>>>()
+            .context("can't listen on the loopback address")?;
+        let mut stage = Self {
+            program: std::env::current_exe().context("can't find this program")?,
+            folder,
+            ports,
+            children: Mutex::new(BTreeMap::new()),
+            genesis: StatementId::of(b""),
+            client: Client::new(Duration::from_secs(60)),
+        };
+        stage.make_domains(options)?;
+        narrator.say("keys and stores: a vendor, a supervisor, four witnesses");
+        stage.make_policy(options)?;
+        narrator.say(&format!("policy signed by vendor and supervisor: {}", stage.genesis));
+        for witness in WITNESSES {
+            stage.start(witness)?;
+        }
+        for log in ["vendor", "supervisor"] {
+            stage.clerestory(&["log", "create", "--config", &stage.config(log)])?;
+            stage.start(log)?;
+        }
+        let genesis = stage.file("vendor/policy/1.envelope");
+        stage.clerestory(&["log", "append", "--config", &stage.config("vendor"), "--log", "vendor.example/log", &genesis])?;
+        stage.wait_for_status()?;
+        stage.clerestory(&["release", "freshen", "--config", &stage.config("vendor")])?;
+        narrator.say("six processes serve; the policy is logged and witnessed by three of four");
+        Ok(stage)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A file of this run, as text for a command line.
+    pub(super) fn file(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+
+    pub(super) fn config(&self, name: &str) -> String {
+        self.file(&format!("{name}/clerestory.toml"))
+    }
+
+    pub(super) const fn genesis(&self) -> StatementId {
+        self.genesis
+    }
+
+    pub(super) fn url(&self, name: &str) -> anyhow::Result<String> {
+        let listener = self.ports.get(name).with_context(|| format!("no process `{name}`"))?;
+        Ok(format!("http://{}", listener.local_addr()?))
+    }
+
+    pub(super) fn addresses(&self) -> Vec<(String, String)> {
+        self.ports.keys().filter_map(|name| Some((name.clone(), self.url(name).ok()?))).collect()
+    }
+
+    /// A program that lies beside this one.
+    pub(super) fn beside(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.program.with_file_name(name);
+        if path.is_file() {
+            return Ok(path);
+        }
+        Err(Failure::usage(format!("`{}` is missing", path.display()))
+            .hint("build all programs: `cargo xtask demo` does")
+            .into())
+    }
+
+    /// Runs `clerestory` and gives what it printed as JSON; an error is its own words.
+    pub(super) fn clerestory(&self, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
+        let output = self.try_clerestory(arguments)?;
+        if !output.status.success() {
+            bail!("`clerestory {}`: {}", arguments.join(" "), last_words(&output));
+        }
+        if output.stdout.iter().all(u8::is_ascii_whitespace) {
+            return Ok(serde_json::Value::Null);
+        }
+        serde_json::from_slice(&output.stdout).with_context(|| format!("`clerestory {}` printed no JSON", arguments.join(" ")))
+    }
+
+    /// Runs `clerestory` whatever comes of it.
+    pub(super) fn try_clerestory(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).arg("--json").env("RUST_LOG", "warn").stdin(Stdio::null());
+        command.output().with_context(|| format!("can't run `{}`", self.program.display()))
+    }
+
+    /// Starts a process and waits until it serves.
+    pub(super) fn start(&self, name: &str) -> anyhow::Result<()> {
+        let listener = self.ports.get(name).with_context(|| format!("no process `{name}`"))?;
+        let log = fs::File::options().create(true).append(true).open(self.folder.join(format!("{name}.log")))?;
+        let child = Command::new(&self.program)
+            .args(["serve", "--config", &self.config(name)])
+            .stdin(Stdio::from(OwnedFd::from(listener.try_clone()?)))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("can't start `{name}`"))?;
+        if let Ok(mut children) = self.children.lock() {
+            children.insert(name.to_owned(), child);
+        }
+        self.wait_until(&format!("`{name}` does not serve; see {name}.log"), || {
+            let url = format!("{}{}", self.url(name)?, api_path::HEALTH);
+            Ok(self.client.get(&url, BodyLimit(4096)).is_ok())
+        })
+    }
+
+    /// Ends a process by its id.
+    pub(super) fn stop(&self, name: &str) -> anyhow::Result<()> {
+        let child = self.children.lock().ok().and_then(|mut children| children.remove(name));
+        if let Some(mut child) = child {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the supervisor's first status.
+    fn wait_for_status(&self) -> anyhow::Result<()> {
+        self.wait_until("the supervisor publishes no status; see supervisor.log", || {
+            let url = format!("{}{}/slow", self.url("supervisor")?, api_path::STATUS);
+            Ok(self.client.get(&url, BodyLimit(1 << 20)).is_ok())
+        })
+    }
+
+    fn wait_until(&self, complaint: &str, ready: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+        let clock = SystemClock::new();
+        while !ready()? {
+            if clock.monotonic() > START_TIMEOUT {
+                bail!("{complaint}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn make_domains(&self, options: &Options) -> anyhow::Result<()> {
+        for name in ["vendor", "supervisor"] {
+            self.clerestory(&["init", name, "--organisation", name, "--dir", &self.file(name)])?;
+            // What was fetched outlives the run: each organisation has a depot of its own.
+            let kept = options.folder.join("depots").join(name);
+            durable::create_folder(&kept)?;
+            let kept = fs::canonicalize(kept)?;
+            let depot = self.folder.join(name).join("depot");
+            fs::remove_dir_all(&depot)?;
+            std::os::unix::fs::symlink(&kept, &depot)?;
+            self.configure(name, "listen = \"127.0.0.1:808", "listen = \"stdin\"\n#")?;
+        }
+        self.configure("vendor", "# supervisor = ", &format!("supervisor = \"{}\"\n#", self.url("supervisor")?))?;
+        let cache = options.folder.join("downloads");
+        durable::create_folder(&cache)?;
+        let cache = fs::canonicalize(cache)?;
+        let inputs = format!("cache = \"{}\"\noffline = {}\nheartbeat_s", cache.display(), options.offline);
+        self.configure("supervisor", "heartbeat_s", &inputs)?;
+        let logs = [self.key("vendor/keys/log")?.to_string(), self.key("supervisor/keys/log")?.to_string()];
+        for name in WITNESSES {
+            let [vendor, supervisor] = &logs;
+            let domain = format!("{name}.example");
+            let dir = self.file(name);
+            let arguments =
+                ["init", "witness", "--organisation", name, "--domain", &domain, "--dir", &dir, "--log", vendor, "--log", supervisor];
+            self.clerestory(&arguments)?;
+            self.configure(name, "listen = \"127.0.0.1:808", "listen = \"stdin\"\n#")?;
+        }
+        Ok(())
+    }
+
+    fn configure(&self, name: &str, from: &str, to: &str) -> anyhow::Result<()> {
+        let path = self.folder.join(name).join("clerestory.toml");
+        let text = fs::read_to_string(&path)?;
+        if !text.contains(from) {
+            bail!("`{}` has no line with `{from}`", path.display());
+        }
+        durable::write(&path, text.replacen(from, to, 1).as_bytes())?;
+        Ok(())
+    }
+
+    fn key(&self, name: &str) -> anyhow::Result<VerifierKey> {
+        let path = self.folder.join(format!("{name}.pub"));
+        let text = fs::read_to_string(&path).with_context(|| format!("can't read `{}`", path.display()))?;
+        Ok(text.trim().parse()?)
+    }
+
+    fn make_policy(&mut self, options: &Options) -> anyhow::Result<()> {
+        let root = self.clerestory(&["release", "create-channel", "--config", &self.config("vendor")])?;
+        let mut policy = self.policy(options)?;
+        policy.channel_root = Some(root.as_str().context("no digest of the channel's root")?.parse()?);
+        policy.check()?;
+        durable::write(&self.folder.join("policy.toml"), toml::to_string(&policy)?.as_bytes())?;
+        let (payload, toml) = (self.file("policy.json"), self.file("policy.toml"));
+        let drafted = ["policy", "draft", &toml, "--log", "vendor.example/log", "--out", &payload];
+        self.clerestory(&drafted)?;
+        let mut envelopes = Vec::new();
+        for name in ["vendor", "supervisor"] {
+            let (key, out) = (self.file(&format!("{name}/keys/policy.key")), self.file(&format!("policy.{name}")));
+            self.clerestory(&["policy", "sign", "--key", &key, &payload, "--out", &out])?;
+            envelopes.push(out);
+        }
+        let genesis = self.file("vendor/policy/1.envelope");
+        let mut arguments = vec!["policy", "assemble"];
+        arguments.extend(envelopes.iter().map(String::as_str));
+        arguments.extend(["--out", &genesis]);
+        self.clerestory(&arguments)?;
+        self.genesis = attest::Envelope::parse(&fs::read(&genesis)?)?.id();
+        fs::copy(&genesis, self.folder.join("supervisor/policy/1.envelope"))?;
+        for name in ["vendor", "supervisor"] {
+            self.configure(name, "# genesis = ", &format!("genesis = \"{}\"\n#", self.genesis))?;
+        }
+        Ok(())
+    }
+
+    fn policy(&self, options: &Options) -> anyhow::Result<Policy> {
+        let each = || -> anyhow::Result<Vec<Threshold>> {
+            ["vendor", "supervisor"].iter().map(|it| Ok(Threshold { organisation: it.parse()?, count: 1 })).collect()
+        };
+        let (vendor_log, supervisor_log) = ("vendor.example/log", "supervisor.example/log");
+        let stream = |log: &str, stream: &str, organisation: &str, interval_s| -> anyhow::Result<StreamPolicy> {
+            Ok(StreamPolicy { log: log.parse()?, stream: stream.parse()?, organisation: organisation.parse()?, interval_s })
+        };
+        let own = [CLOCK_PRODUCT, OTHER_PRODUCT].map(str::to_owned);
+        let products = options.names.iter().chain(&own);
+        Ok(Policy {
+            name: "demo".to_owned(),
+            version: 1,
+            channel_root: None,
+            ages: Ages::default(),
+            witnessing: Witnessing { faulty: 1, policy: self.witnessing()? },
+            organisations: vec![
+                self.organisation("vendor", &[Role::Builder, Role::Release, Role::Approver, Role::Policy, Role::Recorder])?,
+                self.organisation(
+                    "supervisor",
+                    &[Role::Builder, Role::Release, Role::Approver, Role::Policy, Role::Recorder, Role::Status],
+                )?,
+            ],
+            logs: vec![
+                LogPolicyEntry { origin: vendor_log.parse()?, organisation: "vendor".parse()? },
+                LogPolicyEntry { origin: supervisor_log.parse()?, organisation: "supervisor".parse()? },
+            ],
+            lanes: vec![LanePolicy {
+                lane: Lane::Slow,
+                builders: each()?,
+                release: each()?,
+                approvals: each()?,
+                log: vendor_log.parse()?,
+                status: "supervisor".parse()?,
+                status_log: supervisor_log.parse()?,
+            }],
+            products: products
+                .map(|name| Ok(ProductPolicy { id: name.parse()?, lane: Lane::Slow }))
+                .collect::<anyhow::Result<_>>()?,
+            streams: vec![
+                stream(vendor_log, "policy", "vendor", PEOPLE_S)?,
+                stream(vendor_log, "assembly/vendor", "vendor", DAY_S)?,
+                stream(vendor_log, "release/vendor", "vendor", DAY_S)?,
+                stream(vendor_log, "approval/vendor", "vendor", PEOPLE_S)?,
+                stream(vendor_log, "approval/supervisor", "supervisor", PEOPLE_S)?,
+                stream(supervisor_log, "rebuild/supervisor", "supervisor", DAY_S)?,
+                stream(supervisor_log, "desk/supervisor", "supervisor", DAY_S)?,
+                stream(supervisor_log, "status/slow", "supervisor", DAY_S)?,
+            ],
+            change: each()?,
+        })
+    }
+
+    fn witnessing(&self) -> anyhow::Result<String> {
+        let mut text = String::new();
+        for log in ["vendor", "supervisor"] {
+            text.push_str(&format!("log {} {}\n", self.key(&format!("{log}/keys/log"))?, self.url(log)?));
+        }
+        for name in WITNESSES {
+            text.push_str(&format!("witness {name} {} {}\n", self.key(&format!("{name}/keys/witness"))?, self.url(name)?));
+        }
+        text.push_str("group witnesses 3 w1 w2 w3 w4\nquorum witnesses\n");
+        Ok(text)
+    }
+
+    fn organisation(&self, name: &str, roles: &[Role]) -> anyhow::Result<Organisation> {
+        let keys = roles
+            .iter()
+            .map(|role| Ok(RoleKey { role: *role, key: self.key(&format!("{name}/keys/{role}"))? }))
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Organisation { id: name.parse()?, keys })
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Ok(mut children) = self.children.lock() {
+            for child in children.values_mut() {
+                // A process that has ended already needs no ending.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+}
+
+/// The first `error:` line that a program printed, without the mark.
+pub(super) fn last_words(output: &Output) -> String {
+    let mut text = String::new();
+    // A slice is read without an error.
+    let _ = output.stderr.as_slice().read_to_string(&mut text);
+    let error = text.lines().rev().find_map(|line| line.strip_prefix("error: "));
+    error.map_or_else(|| text.lines().last().unwrap_or_default().to_owned(), str::to_owned)
+}

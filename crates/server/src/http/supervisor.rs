@@ -1,0 +1,122 @@
+//! What the vendor asks of the supervisor, and the status that everybody asks for.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use api::path;
+use attest::Lane;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use http::header;
+use serde::de::DeserializeOwned;
+use stdx::Digest;
+
+use crate::http::error::{Code, HttpError};
+use crate::http::server::checked_body;
+use crate::http::stream::NO_CACHE;
+use crate::supervise::{PutError, SecondError, Supervisor};
+
+/// A record of 10,000 inputs, and recipe and lock of a megabyte each, escaped into JSON.
+const REBUILD_BYTES_MAX: usize = 16 << 20;
+/// An envelope and a bundle, escaped.
+const DRAFT_BYTES_MAX: usize = 4 << 20;
+/// The largest artifact that is taken; it is held in memory while it is stored.
+const OBJECT_BYTES_MAX: usize = 256 << 20;
+
+/// Serves what vendors ask of `supervisor`.
+pub fn router(supervisor: Arc<Supervisor>) -> Router {
+    Router::new()
+        .route(path::REBUILDS, post(request).layer(DefaultBodyLimit::max(REBUILD_BYTES_MAX)))
+        .route(&format!("{}/{{ticket}}", path::REBUILDS), get(state))
+        .route(
+            &format!("{}/{{ticket}}/objects/{{object}}", path::REBUILDS),
+            put(object).layer(DefaultBodyLimit::max(OBJECT_BYTES_MAX)),
+        )
+        .route(path::RESULTS, post(result).layer(DefaultBodyLimit::max(DRAFT_BYTES_MAX)))
+        .route(path::RELEASES, post(release).layer(DefaultBodyLimit::max(DRAFT_BYTES_MAX)))
+        .route(&format!("{}/{{lane}}", path::STATUS), get(status))
+        .with_state(supervisor)
+}
+
+type Body = Result<Bytes, BytesRejection>;
+
+async fn request(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result<Response, HttpError> {
+    let state = supervisor.request(parse(body)?).await.map_err(|error| refused(&error))?;
+    Ok(Json(state).into_response())
+}
+
+async fn state(State(supervisor): State<Arc<Supervisor>>, Path(ticket): Path<String>) -> Result<Response, HttpError> {
+    let ticket = digest(&ticket)?;
+    let state = supervisor.rebuild_state(&ticket).await.map_err(|error| storage(&error))?;
+    match state {
+        Some(state) => Ok(Json(state).into_response()),
+        None => Err(HttpError::new(Code::NotFound, format!("there is no rebuild `{ticket}`"))),
+    }
+}
+
+async fn object(
+    State(supervisor): State<Arc<Supervisor>>,
+    Path((ticket, object)): Path<(String, String)>,
+    body: Body,
+) -> Result<Response, HttpError> {
+    let (ticket, object, body) = (digest(&ticket)?, digest(&object)?, checked_body(body)?);
+    match supervisor.put(&ticket, object, Cursor::new(body)).await {
+        Ok(()) => Ok(Json(()).into_response()),
+        Err(error @ PutError::Unwanted { .. }) => Err(HttpError::new(Code::NotFound, error.to_string())),
+        Err(error @ PutError::Other { .. }) => Err(HttpError::new(Code::Body, error.to_string())),
+        Err(error @ PutError::Store { .. }) => Err(HttpError::new(Code::Storage, error.to_string())),
+    }
+}
+
+async fn result(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result<Response, HttpError> {
+    let signed = supervisor.sign_result(&parse(body)?).await.map_err(|error| second(&error))?;
+    Ok(json(signed.to_bytes()))
+}
+
+async fn release(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result<Response, HttpError> {
+    let signed = supervisor.sign_release(&parse(body)?).await.map_err(|error| second(&error))?;
+    Ok(json(signed.to_bytes()))
+}
+
+async fn status(State(supervisor): State<Arc<Supervisor>>, Path(lane): Path<String>) -> Result<Response, HttpError> {
+    let lane = match lane.as_str() {
+        "slow" => Lane::Slow,
+        "fast" => Lane::Fast,
+        _ => return Err(HttpError::not_found(&lane)),
+    };
+    let bundle = supervisor.status_bundle(lane).await.map_err(|error| storage(&error))?;
+    Ok(json(bundle.to_bytes()))
+}
+
+fn json(bytes: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, NO_CACHE)], bytes).into_response()
+}
+
+fn parse<T: DeserializeOwned>(body: Body) -> Result<T, HttpError> {
+    let body = checked_body(body)?;
+    serde_json::from_slice(&body).map_err(|error| HttpError::new(Code::Request, error.to_string()))
+}
+
+fn digest(text: &str) -> Result<Digest, HttpError> {
+    text.parse().map_err(|_| HttpError::not_found(text))
+}
+
+fn refused(error: &anyhow::Error) -> HttpError {
+    HttpError::new(Code::Request, format!("{error:#}"))
+}
+
+fn storage(error: &anyhow::Error) -> HttpError {
+    HttpError::new(Code::Storage, format!("{error:#}"))
+}
+
+fn second(error: &SecondError) -> HttpError {
+    match error {
+        SecondError::Refused(_) => HttpError::new(Code::NotSigned, error.to_string()),
+        SecondError::Evidence(refusal) => HttpError::new(Code::NotSigned, format!("not signed: {refusal}")),
+        SecondError::Unavailable(_) => HttpError::new(Code::Storage, error.to_string()),
+    }
+}

@@ -1,0 +1,158 @@
+//! The vendor's assembly line: source in, a result that two organisations signed out.
+//!
+//! Each step leaves a file in `builds/PRODUCT/VERSION/`, so that a run that was interrupted goes on
+//! where it stopped, and anybody can look at what was signed.
+
+pub(crate) mod rebuild;
+mod release;
+pub(crate) mod submit;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use api::BaseUrl;
+use assembly::{Asking, Builder, BuildRecord, Checkout, Conditions, Environment, Fetched, Product, Progress, Resolved};
+use attest::{Bundle, BundleEntry};
+use sandbox::{Cancel, Sandbox};
+use stdx::{UnixTime, durable};
+use tlog::SignerKey;
+
+pub use rebuild::RebuildOutcome;
+pub use release::{ApprovalOf, Publication, approve};
+
+use crate::config::Config;
+use crate::domain::{BuildFolder, Domain};
+use crate::failure::Failure;
+use crate::key_file;
+
+/// The vendor's assembly line.
+pub struct Line {
+    domain: Domain,
+    builder: SignerKey,
+    release: SignerKey,
+    recorder: SignerKey,
+    supervisor: BaseUrl,
+}
+
+/// What a build is asked to do.
+#[derive(Clone, Debug)]
+pub struct BuildOptions {
+    /// The product's folder: recipe and lock.
+    pub product: PathBuf,
+    /// The repository and commit, for a recipe whose source is git.
+    pub checkout: Option<Checkout>,
+    /// Whether upstream's indexes are asked.
+    pub asking: Asking,
+    /// A folder of downloads that others fill too.
+    pub cache: Option<PathBuf>,
+    /// Another root file system than the recipe's: such a build is marked and never releases.
+    pub environment: Option<PathBuf>,
+}
+
+/// A product that was built here.
+pub struct Built {
+    /// Recipe and lock.
+    pub product: Product,
+    /// What came out, and of what.
+    pub record: BuildRecord,
+    /// What went in.
+    pub fetched: Fetched,
+    /// The logged source.
+    pub source: BundleEntry,
+    /// When the build began.
+    pub started: UnixTime,
+    /// Where the evidence lies.
+    pub folder: BuildFolder,
+}
+
+impl Line {
+    /// Opens the line of `config`.
+    ///
+    /// # Errors
+    /// When a key, the policy or a store is missing, or no supervisor is named.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let Config::Vendor(vendor) = config else {
+            return Err(Failure::usage("only a vendor has an assembly line").hint("name the vendor's configuration").into());
+        };
+        let supervisor = vendor.supervisor.clone().ok_or_else(|| {
+            Failure::usage("the configuration names no `supervisor`").hint("nothing is released without one")
+        })?;
+        Ok(Self {
+            domain: Domain::open(config).await?,
+            builder: key_file::load(&vendor.keys.builder)?,
+            release: key_file::load(&vendor.keys.release)?,
+            recorder: key_file::load(&vendor.keys.recorder)?,
+            supervisor,
+        })
+    }
+
+    /// The organisation's tools.
+    #[must_use]
+    pub const fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// Fetches, logs the source, builds.
+    ///
+    /// # Errors
+    /// When any of that fails; what was fetched and logged stays.
+    pub async fn build(&self, options: &BuildOptions, progress: &dyn Progress) -> anyhow::Result<Built> {
+        let product = Product::open(&options.product)?;
+        let recipe = &product.recipe;
+        let id: attest::ProductId = recipe.product.as_str().parse()?;
+        if self.domain.policy.policy().product(&id).is_none() {
+            return Err(Failure::refused(format!("the policy knows no product `{id}`")).hint("add it to the policy's `products`").into());
+        }
+        let depot = self.domain.depot(options.cache.as_deref())?;
+        let fetched = tokio::task::block_in_place(|| -> anyhow::Result<Fetched> {
+            let resolved = Resolved::ask(&depot, &product, options.asking, progress)?;
+            let checkout = options.checkout.as_ref();
+            Ok(Fetched::fetch(&depot, &product, &resolved, checkout, options.asking, progress)?)
+        })?;
+        let folder = BuildFolder::new(&self.domain.data, recipe.product.as_str(), recipe.version.as_str());
+        durable::create_folder(folder.path()).with_context(|| format!("can't make `{}`", folder.path().display()))?;
+        let source = self.log_source(&id, &product, &fetched.source, &folder).await?;
+        let started = self.domain.clock.now();
+        let record = tokio::task::block_in_place(|| -> anyhow::Result<BuildRecord> {
+            let environment = match &options.environment {
+                Some(root) => Environment::captured(root)?,
+                None => Environment::prepare(&depot, &recipe.environment, &fetched, progress)?,
+            };
+            let builder = Builder { depot: &depot, sandbox: sandbox()?, cancel: Cancel::default() };
+            Ok(builder.build(&product, &fetched, &environment, &Conditions::plain(), progress)?)
+        })?;
+        write(&folder.file("record.json"), &record.to_bytes())?;
+        for output in &record.agreed.outputs {
+            let path = folder.file("outputs").join(&output.name);
+            durable::create_folder(&folder.file("outputs"))?;
+            write(&path, &depot.content().get(&output.digest, output.size)?)?;
+        }
+        write(&folder.file("sbom.cdx.json"), &depot.content().get(&record.agreed.sbom, SBOM_BYTES_MAX)?)?;
+        Ok(Built { product, record, fetched, source, started, folder })
+    }
+}
+
+/// 10,000 components of 1 KB.
+const SBOM_BYTES_MAX: u64 = 16 << 20;
+
+/// The program that isolates lies beside this one.
+pub(crate) fn sandbox() -> anyhow::Result<Sandbox> {
+    Ok(Sandbox::beside_this_program()?)
+}
+
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    durable::write(path, bytes).with_context(|| format!("can't write `{}`", path.display()))
+}
+
+/// Reads a bundle that an earlier step left, if it did.
+pub(crate) fn read_bundle(path: &Path) -> anyhow::Result<Option<Bundle>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(Bundle::parse(&bytes).with_context(|| format!("`{}`", path.display()))?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("can't read `{}`", path.display())),
+    }
+}
+
+pub(crate) fn bundle_text(bundle: &Bundle) -> anyhow::Result<String> {
+    Ok(String::from_utf8(bundle.to_bytes())?)
+}

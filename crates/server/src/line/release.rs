@@ -1,0 +1,266 @@
+//! From a result to a release that endpoints accept.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use api::{BodyLimit, ReleaseRequest, path};
+use attest::{
+    Approval, Artifact, BUNDLE_BYTES_MAX, BuildResult, Bundle, BundleEntry, Envelope, Position, ProductId, Promotion,
+    Release, ReleaseNumber, Ring, Statement, StatementId,
+};
+use bytes::Bytes;
+use policy::Role;
+use serde::{Deserialize, Serialize};
+use storage::RecordKey;
+use tlog::SignerKey;
+use verify::{Approved, CurrentStatus, Evidence, Request};
+
+use super::{Line, bundle_text, read_bundle, write};
+use crate::domain::{BuildFolder, Domain};
+use crate::failure::Failure;
+use crate::prove::under_one_checkpoint;
+
+const STATUS_BYTES_MAX: BodyLimit = BodyLimit(BUNDLE_BYTES_MAX as u64);
+
+/// A release may be newly installed for so long; status ends it earlier.
+const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What is approved, and with which words.
+#[derive(Clone, Debug)]
+pub struct ApprovalOf<'a> {
+    /// A bundle with the result.
+    pub result: &'a Bundle,
+    /// What the approver has to say.
+    pub comment: String,
+}
+
+/// A release, signed, recorded and approved by the same rules as at an endpoint.
+pub struct Publication {
+    /// The release.
+    pub approved: Approved<Release>,
+    /// What endpoints check.
+    pub bundle: Bundle,
+    /// The files: name and path.
+    pub artifacts: Vec<(String, PathBuf)>,
+}
+
+/// The last release of a product, in the catalog.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Last {
+    number: ReleaseNumber,
+    id: StatementId,
+}
+
+/// Signs an approval with a person's key and logs it.
+///
+/// # Errors
+/// When the result is not what both builders signed, or the log refuses.
+pub async fn approve(domain: &Domain, approver: &SignerKey, approval: &ApprovalOf<'_>) -> anyhow::Result<Bundle> {
+    let evidence = Evidence::open(&domain.policy, approval.result)?;
+    let result = evidence.one::<BuildResult>(Role::Builder)?;
+    let says = &result.statement().predicate;
+    let listed = domain.policy.policy().product(&says.product);
+    let lane = domain.lane(listed.with_context(|| format!("the policy knows no product `{}`", says.product))?.lane)?;
+    policy::Policy::decide(Role::Builder, &lane.builders, result.signers())?;
+    let stream = domain.stream(&format!("approval/{}", domain.organisation))?;
+    let entry = stream
+        .write(|position| {
+            let predicate = Approval {
+                position,
+                product: says.product.clone(),
+                version: says.version.clone(),
+                result: result.id(),
+                comment: approval.comment.clone(),
+            };
+            let statement = Statement { subject: result.statement().subject.clone(), predicate };
+            Ok(Envelope::sign(statement.encode()?, &[approver])?)
+        })
+        .await?;
+    Ok(Bundle::new(vec![entry])?)
+}
+
+impl Line {
+    /// The evidence folder of a version.
+    #[must_use]
+    pub fn folder(&self, product: &ProductId, version: &str) -> BuildFolder {
+        BuildFolder::new(&self.domain.data, product.as_str(), version)
+    }
+
+    /// Keeps an approval beside the result that it is of.
+    ///
+    /// # Errors
+    /// When there is no such result here, or the approval is of another.
+    pub fn keep_approval(&self, product: &ProductId, version: &str, approval: &Bundle) -> anyhow::Result<()> {
+        let folder = self.folder(product, version).file("approvals");
+        stdx::durable::create_folder(&folder)?;
+        for approval in Evidence::open(&self.domain.policy, approval)?.all::<Approval>(Role::Approver)? {
+            let says = &approval.statement().predicate;
+            if says.product != *product || says.version != version {
+                return Err(Failure::refused(format!("the approval is of `{}` {}", says.product, says.version)).into());
+            }
+        }
+        let name = approval.entries().first().map(|entry| entry.envelope.id().to_string()).unwrap_or_default();
+        write(&folder.join(format!("{name}.bundle")), &approval.to_bytes())
+    }
+
+    /// Drafts the release, checks that it may be signed, signs, has the supervisor sign, logs it,
+    /// and checks the whole as an endpoint would.
+    ///
+    /// # Errors
+    /// Whatever is missing, by name.
+    pub async fn release(&self, product: &ProductId, version: &str, ring: Ring) -> anyhow::Result<Publication> {
+        let folder = self.folder(product, version);
+        let evidence = self.evidence(&folder)?;
+        let lane = self.lane_of(product)?;
+        let status = self.status(lane)?;
+        let last = self.last(product).await?;
+        let stream = self.domain.stream(&format!("release/{}", self.domain.organisation))?;
+        let entry = stream
+            .write(|position| {
+                let draft = self.draft(&evidence, position, ring, last)?;
+                self.check_draft(&evidence, &draft, &status)?;
+                let mut envelope = Envelope::sign(draft.encode()?, &[&self.release])?;
+                envelope.merge(&self.release_signature(lane, &envelope, &evidence)?)?;
+                Ok(envelope)
+            })
+            .await?;
+        let number = last.map_or(ReleaseNumber::FIRST, |last| last.number.next());
+        self.remember(product, Last { number, id: entry.envelope.id() }).await?;
+        let entries: Vec<BundleEntry> = std::iter::once(entry).chain(evidence.entries().iter().cloned()).collect();
+        self.finish(product, version, &entries, ring).await
+    }
+
+    /// Widens the ring of a release.
+    ///
+    /// # Errors
+    /// When there is no such release, or the supervisor does not agree.
+    pub async fn promote(&self, product: &ProductId, version: &str, ring: Ring) -> anyhow::Result<Publication> {
+        let folder = self.folder(product, version);
+        let bundle = read_bundle(&folder.file("release.bundle"))?.ok_or_else(|| {
+            Failure::refused(format!("`{product}` {version} has not been released")).hint("release it first")
+        })?;
+        let lane = self.lane_of(product)?;
+        let released = Evidence::open(&self.domain.policy, &bundle)?.one::<Release>(Role::Release)?;
+        let stream = self.domain.stream(&format!("release/{}", self.domain.organisation))?;
+        let entry = stream
+            .write(|position| {
+                let predicate = Promotion { position, product: product.clone(), release: released.id(), ring };
+                let statement = Statement { subject: released.statement().subject.clone(), predicate };
+                let mut envelope = Envelope::sign(statement.encode()?, &[&self.release])?;
+                envelope.merge(&self.release_signature(lane, &envelope, &bundle)?)?;
+                Ok(envelope)
+            })
+            .await?;
+        let entries: Vec<BundleEntry> = bundle.entries().iter().cloned().chain(std::iter::once(entry)).collect();
+        self.finish(product, version, &entries, ring).await
+    }
+
+    async fn finish(&self, product: &ProductId, version: &str, entries: &[BundleEntry], ring: Ring) -> anyhow::Result<Publication> {
+        let lane = self.lane_of(product)?;
+        let url = self.domain.log_url(&self.domain.lane(lane)?.log)?;
+        let bundle = tokio::task::block_in_place(|| under_one_checkpoint(entries, &url, &self.domain.client))?;
+        let (status, at) = (self.status(lane)?, self.domain.moment());
+        let request = Request { product, ring, status: &status, at: &at, installed: None };
+        let approved = self.domain.policy.approve(&Evidence::open(&self.domain.policy, &bundle)?, &request)?;
+        let folder = self.folder(product, version);
+        write(&folder.file("release.bundle"), &bundle.to_bytes())?;
+        let outputs = folder.file("outputs");
+        let artifacts =
+            approved.artifacts().iter().map(|artifact| (artifact.name.clone(), outputs.join(&artifact.name))).collect();
+        Ok(Publication { approved, bundle, artifacts })
+    }
+
+    /// Result and approvals under one checkpoint.
+    fn evidence(&self, folder: &BuildFolder) -> anyhow::Result<Bundle> {
+        let result = read_bundle(&folder.file("result.bundle"))?.ok_or_else(|| {
+            Failure::refused(format!("`{}` holds no result that both builders signed", folder.path().display()))
+                .hint("build it, and have it rebuilt: `clerestory assembly build`")
+        })?;
+        let mut entries: Vec<BundleEntry> = result.entries().to_vec();
+        let approvals = folder.file("approvals");
+        if approvals.is_dir() {
+            let mut paths: Vec<PathBuf> =
+                std::fs::read_dir(&approvals)?.map(|entry| entry.map(|it| it.path())).collect::<Result<_, _>>()?;
+            paths.sort();
+            for path in paths {
+                entries.extend(read_bundle(&path)?.unwrap_or_default().entries().iter().cloned());
+            }
+        }
+        let Some(origin) = entries.first().map(|entry| entry.proof.checkpoint().checkpoint().origin().clone()) else {
+            return Ok(Bundle::default());
+        };
+        let url = self.domain.log_url(&origin)?;
+        tokio::task::block_in_place(|| under_one_checkpoint(&entries, &url, &self.domain.client))
+    }
+
+    fn status(&self, lane: attest::Lane) -> anyhow::Result<CurrentStatus> {
+        let url = self.supervisor.join(&format!("{}/{lane}", path::STATUS));
+        let bytes = tokio::task::block_in_place(|| self.domain.client.get(&url, STATUS_BYTES_MAX))?;
+        let bundle = Bundle::parse(&bytes).context("the supervisor's status")?;
+        let evidence = Evidence::open(&self.domain.policy, &bundle)?;
+        Ok(self.domain.policy.current_status(&evidence, lane, None, &self.domain.moment())?)
+    }
+
+    fn draft(&self, evidence: &Bundle, position: Position, ring: Ring, last: Option<Last>) -> anyhow::Result<Statement<Release>> {
+        let result = Evidence::open(&self.domain.policy, evidence)?.one::<BuildResult>(Role::Builder)?;
+        let says = &result.statement().predicate;
+        let outputs = self.folder(&says.product, &says.version).file("outputs");
+        let mut artifacts = Vec::new();
+        for subject in &result.statement().subject {
+            let path = outputs.join(&subject.name);
+            let file = std::fs::File::open(&path).with_context(|| format!("can't read `{}`", path.display()))?;
+            let (digest, size) = stdx::Digest::of_reader(file)?;
+            if digest != subject.sha256() {
+                return Err(Failure::refused(format!("`{}` is not what was built: SHA-256 {digest}", path.display()))
+                    .hint("build it again, or restore the file; nothing was signed")
+                    .into());
+            }
+            artifacts.push(Artifact { size, deltas: Vec::new() });
+        }
+        let now = self.domain.clock.now();
+        let predicate = Release {
+            position,
+            product: says.product.clone(),
+            version: says.version.clone(),
+            number: last.map_or(ReleaseNumber::FIRST, |last| last.number.next()),
+            previous: last.map(|last| last.id),
+            lane: self.lane_of(&says.product)?,
+            ring,
+            result: result.id(),
+            policy: self.domain.policy.id(),
+            artifacts,
+            not_before: now,
+            expires: now.after(LIFETIME),
+            minimum_engine: None,
+        };
+        Ok(Statement { subject: result.statement().subject.clone(), predicate })
+    }
+
+    /// The vendor's own discipline: nothing leaves unless it may be signed.
+    fn check_draft(&self, evidence: &Bundle, draft: &Statement<Release>, status: &CurrentStatus) -> anyhow::Result<()> {
+        let evidence = Evidence::open(&self.domain.policy, evidence)?;
+        self.domain.policy.approve_draft(&evidence, draft, status, &self.domain.moment())?;
+        Ok(())
+    }
+
+    fn release_signature(&self, lane: attest::Lane, envelope: &Envelope, evidence: &Bundle) -> anyhow::Result<Envelope> {
+        let request =
+            ReleaseRequest { lane, envelope: String::from_utf8(envelope.to_bytes())?, evidence: bundle_text(evidence)? };
+        self.second_signature(path::RELEASES, &request)
+    }
+
+    async fn last(&self, product: &ProductId) -> anyhow::Result<Option<Last>> {
+        let bytes = self.domain.catalog().record(&last_key(product)?).await?;
+        Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
+    }
+
+    async fn remember(&self, product: &ProductId, last: Last) -> anyhow::Result<()> {
+        self.domain.catalog().put(&last_key(product)?, Bytes::from(serde_json::to_vec(&last)?)).await?;
+        Ok(())
+    }
+}
+
+fn last_key(product: &ProductId) -> anyhow::Result<RecordKey> {
+    Ok(RecordKey { table: "release".parse()?, key: product.as_str().parse()? })
+}

@@ -1,0 +1,60 @@
+//! The supervisor's part: rebuilding with inputs of its own, signing second, and saying no.
+
+mod rebuild;
+mod second;
+mod status;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tlog::SignerKey;
+use tokio::sync::Notify;
+
+pub use rebuild::PutError;
+pub use second::SecondError;
+pub use status::{Negative, Shown};
+
+use crate::config::{Config, SupervisorConfig};
+use crate::domain::Domain;
+use crate::failure::Failure;
+use crate::key_file;
+
+/// The supervisor.
+pub struct Supervisor {
+    domain: Domain,
+    config: SupervisorConfig,
+    builder: SignerKey,
+    release: SignerKey,
+    recorder: SignerKey,
+    status: SignerKey,
+    cache: Option<PathBuf>,
+    work: Notify,
+}
+
+impl Supervisor {
+    /// Opens what `config` names.
+    ///
+    /// # Errors
+    /// When a key, the policy or a store is missing.
+    pub async fn open(config: &Config) -> anyhow::Result<Arc<Self>> {
+        let Config::Supervisor(section) = config else {
+            return Err(Failure::usage("only a supervisor can do this").hint("name the supervisor's configuration").into());
+        };
+        Ok(Arc::new(Self {
+            domain: Domain::open(config).await?,
+            builder: key_file::load(&section.keys.builder)?,
+            release: key_file::load(&section.keys.release)?,
+            recorder: key_file::load(&section.keys.recorder)?,
+            status: key_file::load(&section.keys.status)?,
+            cache: section.cache.clone(),
+            config: (**section).clone(),
+            work: Notify::new(),
+        }))
+    }
+
+    /// The organisation's tools.
+    #[must_use]
+    pub const fn domain(&self) -> &Domain {
+        &self.domain
+    }
+}

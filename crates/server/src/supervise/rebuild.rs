@@ -1,0 +1,428 @@
+//! Rebuilding what a vendor claims.
+//!
+//! A request becomes a job; one worker takes them in order. The claim counts for nothing but its
+//! digests: recipe and lock are read again, every input is resolved in upstream's own index, the
+//! build runs under other conditions, and bytes decide.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use api::{RebuildRequest, RebuildState};
+use assembly::compare::{self, Builds, Limits, Output, Outputs, Verdict};
+use assembly::{
+    Asking, BuildRecord, Builder, Conditions, Depot, Environment, Event, Fetched, Object, Product, Progress, Resolved,
+    SourceSpec,
+};
+use attest::{
+    Bundle, Cause, Envelope, Mismatch, Position, Provenance, Sha256Map, Source, Statement, StatementId, Vsa, VsaInput,
+    VsaPolicy, VsaResult, VsaVerifier,
+};
+use bytes::Bytes;
+use policy::Role;
+use sandbox::Cancel;
+use serde::{Deserialize, Serialize};
+use stdx::{Digest, durable};
+use storage::{Folder, JobKey, Listing, RecordKey, Term};
+
+use super::Supervisor;
+use crate::line::submit::subjects;
+use crate::line::{bundle_text, sandbox};
+
+/// A build's own limit of time comes on top; a worker that died is followed by another after this.
+const LEASE: std::time::Duration = std::time::Duration::from_secs(3 * 60 * 60);
+/// A version string of SLSA that has `SLSA_BUILD_REPRODUCED`.
+const SLSA_VERSION: &str = "1.1";
+
+/// What is kept of a rebuild.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Job {
+    pub(super) request: RebuildRequest,
+    /// The logged `source` statement.
+    pub(super) source: StatementId,
+    pub(super) state: RebuildState,
+    /// This organisation's own record, once it has built.
+    pub(super) record: Option<String>,
+}
+
+/// Why an object is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// No such rebuild, or it does not want this object.
+    #[error("no rebuild `{ticket}` wants object {object}")]
+    Unwanted {
+        /// The ticket.
+        ticket: Digest,
+        /// The object.
+        object: Digest,
+    },
+    /// Other bytes, or too many.
+    #[error("object {object}: {detail}")]
+    Other {
+        /// The object.
+        object: Digest,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The store failed.
+    #[error("object {object} can't be stored: {detail}")]
+    Store {
+        /// The object.
+        object: Digest,
+        /// Why.
+        detail: String,
+    },
+}
+
+/// What a claim was checked to be.
+struct Claim {
+    record: BuildRecord,
+    source: StatementId,
+}
+
+impl Supervisor {
+    /// Takes in a request, or says how the same request stands.
+    ///
+    /// # Errors
+    /// When the claim is not signed, recorded and consistent in itself.
+    pub async fn request(&self, request: RebuildRequest) -> anyhow::Result<RebuildState> {
+        let ticket = Digest::of(request.record.as_bytes());
+        let claim = self.check(&request)?;
+        if let Some(job) = self.job(&ticket).await?
+            && !matches!(job.state, RebuildState::Wanting { .. } | RebuildState::Failed { .. })
+        {
+            return Ok(job.state);
+        }
+        let wanted = self.wanted(&claim.record, &request)?;
+        let state = if wanted.is_empty() { RebuildState::Queued } else { RebuildState::Wanting { objects: wanted } };
+        let queued = state == RebuildState::Queued;
+        self.save(&ticket, &Job { request, source: claim.source, state: state.clone(), record: None }).await?;
+        if queued {
+            let key = JobKey { queue: "rebuild".parse()?, id: ticket.to_string().parse()? };
+            self.domain.catalog().enqueue(&key, Bytes::new()).await?;
+            self.work.notify_one();
+        }
+        Ok(state)
+    }
+
+    /// How a rebuild stands.
+    ///
+    /// # Errors
+    /// When the catalog can't be read.
+    pub async fn rebuild_state(&self, ticket: &Digest) -> anyhow::Result<Option<RebuildState>> {
+        Ok(self.job(ticket).await?.map(|job| job.state))
+    }
+
+    /// Takes an object that a rebuild wants.
+    ///
+    /// # Errors
+    /// [`PutError`].
+    pub async fn put(&self, ticket: &Digest, object: Digest, body: impl Read + Send) -> Result<(), PutError> {
+        let store = |detail: String| PutError::Store { object, detail };
+        let job = self.job(ticket).await.map_err(|error| store(format!("{error:#}")))?;
+        let wanted = match &job {
+            Some(Job { state: RebuildState::Wanting { objects }, .. }) => objects.contains(&object),
+            _ => false,
+        };
+        if !wanted {
+            return Err(PutError::Unwanted { ticket: *ticket, object });
+        }
+        let depot = self.domain.depot(None).map_err(|error| store(format!("{error:#}")))?;
+        tokio::task::block_in_place(|| {
+            let stored = depot.content().put_reader("the object", body, OBJECT_BYTES_MAX);
+            let stored = stored.map_err(|error| PutError::Other { object, detail: error.to_string() })?;
+            if stored.digest == object {
+                return Ok(());
+            }
+            Err(PutError::Other { object, detail: format!("the bytes have SHA-256 {}", stored.digest) })
+        })
+    }
+
+    /// Works on rebuilds until told to stop.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn work(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) -> anyhow::Result<()> {
+        loop {
+            let now = self.domain.clock.now();
+            let term = Term { holder: "rebuilder".parse()?, now, until: now.after(LEASE) };
+            match self.domain.catalog().claim(&"rebuild".parse()?, &term).await? {
+                Some(job) => {
+                    let ticket: Digest = job.lease.job.id.as_str().parse()?;
+                    self.run(&ticket).await?;
+                    self.domain.catalog().finish(&job.lease).await?;
+                }
+                None => tokio::select! {
+                    () = self.work.notified() => {}
+                    _ = stop.changed() => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// Puts unfinished rebuilds of a process before this one back into the queue.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn resume(&self) -> anyhow::Result<()> {
+        let listing = Listing { folder: Folder::Root, after: None, limit: Listing::PAGE };
+        for record in self.domain.catalog().list(&"rebuild".parse()?, &listing).await? {
+            let job: Job = serde_json::from_slice(&record.bytes)?;
+            if matches!(job.state, RebuildState::Queued | RebuildState::Running { .. }) {
+                let failed = RebuildState::Failed { reason: "the rebuilder was restarted".to_owned() };
+                let ticket: Digest = record.key.as_str().parse()?;
+                self.save(&ticket, &Job { state: failed, ..job }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn run(&self, ticket: &Digest) -> anyhow::Result<()> {
+        let Some(mut job) = self.job(ticket).await? else { return Ok(()) };
+        if !matches!(job.state, RebuildState::Queued) {
+            return Ok(());
+        }
+        job.state = RebuildState::Running { step: "resolving, fetching and building".to_owned() };
+        self.save(ticket, &job).await?;
+        job.state = match self.rebuild(&mut job, ticket).await {
+            Ok(state) => state,
+            Err(error) => {
+                tracing::warn!(rebuild.ticket = %ticket, "rebuild failed: {error:#}");
+                RebuildState::Failed { reason: format!("{error:#}") }
+            }
+        };
+        self.save(ticket, &job).await
+    }
+
+    async fn rebuild(&self, job: &mut Job, ticket: &Digest) -> anyhow::Result<RebuildState> {
+        let claim = self.check(&job.request)?;
+        let depot = self.domain.depot(self.cache.as_deref())?;
+        let built = tokio::task::block_in_place(|| self.build(&depot, job, &claim.record, ticket))?;
+        let own = match built {
+            Ok(own) => own,
+            Err(reason) => {
+                return self.mismatch(job, &claim, &[], vec![Cause::BuildFailed], reason.clone(), &reason).await;
+            }
+        };
+        job.record = Some(String::from_utf8(own.to_bytes())?);
+        if own.agreed == claim.record.agreed {
+            let vsa = self.vsa(job, &own).await?;
+            return Ok(RebuildState::Matched { vsa: bundle_text(&vsa)? });
+        }
+        let (causes, summary, diagnosis) = diagnose(&depot, &claim.record, &own, &*self.domain.clock)?;
+        self.mismatch(job, &claim, &subjects(&own), causes, summary, &diagnosis).await
+    }
+
+    /// Builds the claimed product again. The inner error is the build's: it is the product's fault.
+    fn build(&self, depot: &Depot, job: &Job, claimed: &BuildRecord, ticket: &Digest) -> anyhow::Result<Result<BuildRecord, String>> {
+        let folder = self.domain.data.path().join("rebuilds").join(ticket.to_string()).join("product");
+        durable::create_folder(&folder)?;
+        durable::write(&folder.join(assembly::RECIPE_FILE), job.request.recipe.as_bytes())?;
+        durable::write(&folder.join(assembly::LOCK_FILE), job.request.lock.as_bytes())?;
+        let product = Product::open(&folder)?;
+        let progress = Traced;
+        // Upstream is asked by this organisation itself, always: that is the point of it.
+        let resolved = Resolved::ask(depot, &product, self.asking(), &progress)?;
+        let fetched = match &product.recipe.source {
+            SourceSpec::Git { .. } => {
+                Fetched::fetch_with_source(depot, &product, &resolved, &claimed.agreed.source, self.asking(), &progress)?
+            }
+            _ => Fetched::fetch(depot, &product, &resolved, None, self.asking(), &progress)?,
+        };
+        let environment = Environment::prepare(depot, &product.recipe.environment, &fetched, &progress)?;
+        let builder = Builder { depot, sandbox: sandbox()?, cancel: Cancel::default() };
+        let conditions = Conditions::different(ticket);
+        match builder.build(&product, &fetched, &environment, &conditions, &progress) {
+            Ok(record) => Ok(Ok(record)),
+            Err(error) if error.is_the_products_fault() => Ok(Err(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    const fn asking(&self) -> Asking {
+        if self.config.offline { Asking::Recorded } else { Asking::Upstream }
+    }
+
+    /// Whether the claim holds together: its source is logged by the vendor, its provenance is
+    /// signed by a builder and names the same outputs.
+    fn check(&self, request: &RebuildRequest) -> anyhow::Result<Claim> {
+        let policy = &*self.domain.policy;
+        let record = BuildRecord::parse(request.record.as_bytes()).context("the record")?;
+        let source = Bundle::parse(request.source.as_bytes()).context("the source's bundle")?;
+        let source = verify::Evidence::open(policy, &source)?.one::<Source>(Role::Recorder)?;
+        let agreed = &record.agreed;
+        let says = &source.statement().predicate;
+        anyhow::ensure!(
+            says.product.as_str() == agreed.product.as_str()
+                && says.version == agreed.version.as_str()
+                && source.statement().subject.iter().any(|subject| subject.sha256() == agreed.source),
+            "the logged source is not the one that the record names"
+        );
+        let provenance = Envelope::parse(request.provenance.as_bytes()).context("the provenance")?;
+        let provenance = policy.verify::<Provenance>(&provenance, Role::Builder)?;
+        anyhow::ensure!(
+            provenance.statement().subject == subjects(&record),
+            "the provenance names other outputs than the record"
+        );
+        anyhow::ensure!(
+            provenance.signers().iter().all(|signer| signer.organisation != self.domain.organisation),
+            "a supervisor does not rebuild its own builds"
+        );
+        Ok(Claim { record, source: source.id() })
+    }
+
+    /// What is missing here: the claimed outputs, and a git source's files.
+    fn wanted(&self, record: &BuildRecord, request: &RebuildRequest) -> anyhow::Result<Vec<Digest>> {
+        let depot = self.domain.depot(None)?;
+        let mut wanted: Vec<Digest> = record.agreed.outputs.iter().map(|output| output.digest).collect();
+        let recipe = assembly::Recipe::parse(&request.recipe, std::path::Path::new(assembly::RECIPE_FILE))?;
+        if matches!(recipe.source, SourceSpec::Git { .. }) {
+            wanted.push(record.agreed.source);
+            if depot.content().contains(&record.agreed.source) {
+                let source = assembly::Source::load(&record.agreed.source, depot.content())?;
+                wanted.extend(source.tree.iter().filter_map(|(_, node)| match node {
+                    assembly::Node::File { digest, .. } => Some(*digest),
+                    _ => None,
+                }));
+            }
+        }
+        wanted.sort();
+        wanted.dedup();
+        wanted.retain(|object| !depot.content().contains(object));
+        Ok(wanted)
+    }
+
+    async fn vsa(&self, job: &Job, own: &BuildRecord) -> anyhow::Result<Bundle> {
+        let provenance = Digest::of(job.request.provenance.as_bytes());
+        let make = |position: Position| -> anyhow::Result<Envelope> {
+            let agreed = &own.agreed;
+            let predicate = Vsa {
+                verifier: VsaVerifier { id: format!("https://{}", self.builder.verifier().name()) },
+                time_verified: position.time,
+                resource_uri: format!("pkg:generic/{}@{}", agreed.product, agreed.version),
+                policy: VsaPolicy {
+                    uri: self.domain.policy.policy().name.clone(),
+                    digest: Sha256Map { sha256: *self.domain.policy.id().digest() },
+                },
+                input_attestations: vec![
+                    VsaInput { uri: "source".to_owned(), digest: Sha256Map { sha256: *job.source.digest() } },
+                    VsaInput { uri: "provenance".to_owned(), digest: Sha256Map { sha256: provenance } },
+                ],
+                verification_result: VsaResult::Passed,
+                verified_levels: vec!["SLSA_BUILD_REPRODUCED".to_owned()],
+                slsa_version: SLSA_VERSION.to_owned(),
+                position,
+            };
+            Ok(Envelope::sign(Statement { subject: subjects(own), predicate }.encode()?, &[&self.builder])?)
+        };
+        let stream = self.domain.stream(&format!("rebuild/{}", self.domain.organisation))?;
+        Ok(Bundle::new(vec![stream.write(make).await?])?)
+    }
+
+    async fn mismatch(
+        &self,
+        job: &Job,
+        claim: &Claim,
+        rebuilt: &[attest::Subject],
+        causes: Vec<Cause>,
+        summary: String,
+        diagnosis: &str,
+    ) -> anyhow::Result<RebuildState> {
+        let depot = self.domain.depot(None)?;
+        let stored: Object = depot.content().put(diagnosis.as_bytes())?;
+        let agreed = &claim.record.agreed;
+        let stream = self.domain.stream(&format!("rebuild/{}", self.domain.organisation))?;
+        let entry = stream
+            .write(|position| {
+                let predicate = Mismatch {
+                    position,
+                    product: agreed.product.as_str().parse()?,
+                    version: agreed.version.to_string(),
+                    source: job.source,
+                    recipe: agreed.recipe,
+                    rebuilt: rebuilt.to_vec(),
+                    causes: causes.clone(),
+                    diagnosis: stored.digest,
+                    summary: summary.chars().take(SUMMARY_CHARS_MAX).collect(),
+                };
+                let statement = Statement { subject: subjects(&claim.record), predicate };
+                Ok(Envelope::sign(statement.encode()?, &[&self.builder])?)
+            })
+            .await?;
+        let mismatch = bundle_text(&Bundle::new(vec![entry])?)?;
+        Ok(RebuildState::Mismatched { mismatch, diagnosis: diagnosis.to_owned() })
+    }
+
+    pub(super) async fn job(&self, ticket: &Digest) -> anyhow::Result<Option<Job>> {
+        let bytes = self.domain.catalog().record(&job_key(ticket)?).await?;
+        Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
+    }
+
+    async fn save(&self, ticket: &Digest, job: &Job) -> anyhow::Result<()> {
+        Ok(self.domain.catalog().put(&job_key(ticket)?, Bytes::from(serde_json::to_vec(job)?)).await?)
+    }
+}
+
+/// A statement's summary is a line.
+const SUMMARY_CHARS_MAX: usize = 300;
+/// The largest artifact or source file that is taken from a vendor.
+const OBJECT_BYTES_MAX: u64 = 2 << 30;
+
+fn job_key(ticket: &Digest) -> anyhow::Result<RecordKey> {
+    Ok(RecordKey { table: "rebuild".parse()?, key: ticket.to_string().parse()? })
+}
+
+/// Why two builds differ: causes, a line, and the whole for people.
+fn diagnose(
+    depot: &Depot,
+    claimed: &BuildRecord,
+    own: &BuildRecord,
+    clock: &dyn stdx::Clock,
+) -> anyhow::Result<(Vec<Cause>, String, String)> {
+    let outputs = |record: &BuildRecord| -> anyhow::Result<Outputs> {
+        let mut outputs = Outputs::default();
+        for output in &record.agreed.outputs {
+            let bytes = depot.content().get(&output.digest, OBJECT_BYTES_MAX)?;
+            outputs.add(&output.name, Output::Bytes(bytes))?;
+        }
+        Ok(outputs)
+    };
+    let (left, right) = (outputs(claimed)?, outputs(own)?);
+    let verdict = compare::compare(&Builds { left: &left, right: &right }, &Limits::default(), clock)?;
+    let text = verdict.to_string();
+    let mut causes: Vec<Cause> = Vec::new();
+    let (a, b) = (&claimed.agreed, &own.agreed);
+    if (a.source, a.recipe, a.inputs, a.environment, a.sbom) != (b.source, b.recipe, b.inputs, b.environment, b.sbom) {
+        causes.push(Cause::Inputs);
+    }
+    if let Verdict::Different(difference) = &verdict {
+        for cause in difference.causes() {
+            // Both are kebab-case names of `docs/formats/compare.md`.
+            causes.push(serde_json::from_value(serde_json::to_value(cause)?)?);
+        }
+    }
+    let summary = match &verdict {
+        Verdict::Different(difference) => difference.findings().first().map_or_else(
+            || "the outputs differ".to_owned(),
+            |finding| format!("{}: {}", finding.member, finding.what),
+        ),
+        Verdict::Identical(_) => "the same outputs, from other inputs than the rebuilder resolved".to_owned(),
+    };
+    Ok((causes, summary, text))
+}
+
+/// Tells the log of the process what long work does.
+struct Traced;
+
+impl Progress for Traced {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Printed { .. } | Event::Unpacking { .. } => {}
+            Event::Resolving { index, packages } => tracing::info!(index, packages, "asking upstream"),
+            Event::Fetching { index, missing } => tracing::info!(index, missing, "fetching"),
+            Event::Checking { environment } => tracing::info!(%environment, "checking the environment"),
+            Event::Building { product, version } => tracing::info!(product, version, "rebuilding"),
+        }
+    }
+}

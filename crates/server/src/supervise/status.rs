@@ -1,0 +1,208 @@
+//! The supervisor's no: revocations, stops, floors, and the short-lived status that says what holds.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use attest::{
+    Bundle, Envelope, Floor, Lane, ProductId, ReleaseNumber, Revocation, Statement, Status, Stop, StopScope,
+    Subject,
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use stdx::Digest;
+use storage::RecordKey;
+
+use super::Supervisor;
+
+/// A statement of "no".
+#[derive(Clone, Debug)]
+pub enum Negative {
+    /// These bytes go.
+    Revoke {
+        /// Their product.
+        product: ProductId,
+        /// The bytes.
+        content: Vec<Digest>,
+        /// The lowest release that may still be installed.
+        floor: Option<ReleaseNumber>,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing new.
+    Stop {
+        /// What it covers.
+        scope: StopScope,
+        /// Why.
+        reason: String,
+    },
+    /// A stop ends.
+    Lift {
+        /// What it covered.
+        scope: StopScope,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What holds now, as records of the catalog; the log has how it came to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shown {
+    /// Revoked content.
+    pub revoked: Vec<Digest>,
+    /// Floors.
+    pub floors: Vec<Floor>,
+    /// Stops.
+    pub stops: Vec<StopScope>,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for scope in &self.stops {
+            writeln!(f, "stopped  {scope:?}")?;
+        }
+        for content in &self.revoked {
+            writeln!(f, "revoked  {content}")?;
+        }
+        for floor in &self.floors {
+            writeln!(f, "floor    {} {}", floor.product, floor.number)?;
+        }
+        if *self == Self::default() {
+            writeln!(f, "nothing is revoked or stopped")?;
+        }
+        Ok(())
+    }
+}
+
+impl Supervisor {
+    /// Logs the "no", and publishes a status that has it for every lane.
+    ///
+    /// # Errors
+    /// When the log or the store fails. What was logged holds, and is published by the next try.
+    pub async fn say(&self, negative: &Negative) -> anyhow::Result<()> {
+        let stream = self.domain.stream(&format!("desk/{}", self.domain.organisation))?;
+        stream
+            .write(|position| {
+                let payload = match negative {
+                    Negative::Revoke { product, content, floor, reason } => {
+                        let subject = content.iter().map(|digest| Subject::new(product.as_str(), *digest)).collect();
+                        let (product, floor, reason) = (product.clone(), *floor, reason.clone());
+                        Statement { subject, predicate: Revocation { position, product, floor, reason } }.encode()?
+                    }
+                    Negative::Stop { scope, reason } | Negative::Lift { scope, reason } => {
+                        let lifted = matches!(negative, Negative::Lift { .. });
+                        let name = format!("{scope:?}");
+                        let subject = vec![Subject::new(name.clone(), Digest::of(name.as_bytes()))];
+                        let (scope, reason) = (scope.clone(), reason.clone());
+                        Statement { subject, predicate: Stop { position, scope, lifted, reason } }.encode()?
+                    }
+                };
+                Ok(Envelope::sign(payload, &[&self.status])?)
+            })
+            .await?;
+        let mut shown = self.shown().await?;
+        match negative {
+            Negative::Revoke { product, content, floor, .. } => {
+                shown.revoked.extend(content);
+                if let Some(number) = floor {
+                    shown.floors.retain(|it| it.product != *product);
+                    shown.floors.push(Floor { product: product.clone(), number: *number });
+                }
+            }
+            Negative::Stop { scope, .. } => shown.stops.push(scope.clone()),
+            Negative::Lift { scope, .. } => shown.stops.retain(|it| it != scope),
+        }
+        shown.revoked.sort();
+        shown.revoked.dedup();
+        shown.floors.sort();
+        shown.stops.sort();
+        shown.stops.dedup();
+        let bytes = Bytes::from(serde_json::to_vec(&shown)?);
+        self.domain.catalog().put(&key("shown")?, bytes).await?;
+        self.publish_all().await
+    }
+
+    /// What holds now.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn shown(&self) -> anyhow::Result<Shown> {
+        let bytes = self.domain.catalog().record(&key("shown")?).await?;
+        Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?.unwrap_or_default())
+    }
+
+    /// Publishes a fresh status for every lane whose status this organisation gives.
+    ///
+    /// # Errors
+    /// When the log or the store fails.
+    pub async fn publish_all(&self) -> anyhow::Result<()> {
+        let lanes = self.domain.policy.policy().lanes.iter();
+        for lane in lanes.filter(|lane| lane.status == self.domain.organisation).map(|lane| lane.lane) {
+            self.publish(lane).await?;
+        }
+        Ok(())
+    }
+
+    async fn publish(&self, lane: Lane) -> anyhow::Result<()> {
+        let shown = self.shown().await?;
+        let stream = self.domain.stream(&format!("status/{lane}"))?;
+        let entry = stream
+            .write(|position| {
+                let predicate = Status {
+                    expires: position.time.after(Duration::from_secs(self.config.status_s)),
+                    position,
+                    lane,
+                    revoked: shown.revoked.clone(),
+                    floors: shown.floors.clone(),
+                    stops: shown.stops.clone(),
+                };
+                let subject = vec![Subject::new(lane.as_str(), Digest::of(lane.as_str().as_bytes()))];
+                Ok(Envelope::sign(Statement { subject, predicate }.encode()?, &[&self.status])?)
+            })
+            .await?;
+        let bundle = Bundle::new(vec![entry])?;
+        self.domain.catalog().put(&key(lane.as_str())?, Bytes::from(bundle.to_bytes())).await?;
+        Ok(())
+    }
+
+    /// The lane's newest status.
+    ///
+    /// # Errors
+    /// When there is none yet, or the catalog fails.
+    pub async fn status_bundle(&self, lane: Lane) -> anyhow::Result<Bundle> {
+        let bytes = self.domain.catalog().record(&key(lane.as_str())?).await?;
+        let bytes = bytes.with_context(|| format!("no status of lane `{lane}` has been published yet"))?;
+        Ok(Bundle::parse(&bytes)?)
+    }
+
+    /// Keeps the status fresh and the streams from falling silent, until told to stop.
+    ///
+    /// # Errors
+    /// When this process can't go on; a log that does not answer is tried again.
+    pub async fn keep_fresh(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) -> anyhow::Result<()> {
+        let period = Duration::from_secs((self.config.status_s / 2).clamp(1, self.config.heartbeat_s));
+        loop {
+            if let Err(error) = self.publish_all().await {
+                tracing::error!("the status could not be published: {error:#}");
+            }
+            self.beat().await;
+            tokio::select! {
+                () = tokio::time::sleep(period) => {}
+                _ = stop.changed() => return Ok(()),
+            }
+        }
+    }
+
+    /// A heartbeat in each stream that has nothing else to say.
+    async fn beat(&self) {
+        for name in ["rebuild", "desk"] {
+            self.domain.beat(name, &self.recorder, Duration::from_secs(self.config.heartbeat_s)).await;
+        }
+    }
+}
+
+fn key(name: &str) -> anyhow::Result<RecordKey> {
+    Ok(RecordKey { table: "status".parse()?, key: name.parse()? })
+}

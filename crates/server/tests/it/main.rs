@@ -1,0 +1,23 @@
+//! The program as users run it: real processes, real sockets, real keys.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod append;
+mod auditing;
+mod command_line;
+mod documents;
+mod fsck;
+mod peers;
+mod policies;
+mod process;
+mod raw;
+mod serving;
+mod statement;
+mod system;
+mod witnessing;

@@ -1,0 +1,106 @@
+//! `policy`: every step refuses what makes no sense.
+
+use stdx::durable;
+
+use crate::statement::Place;
+use crate::system::System;
+
+fn write_policy(system: &System, change: impl FnOnce(&mut policy::Policy)) {
+    let mut policy = system.policy_document();
+    change(&mut policy);
+    durable::write(&system.file("next.toml"), toml::to_string_pretty(&policy).unwrap().as_bytes()).unwrap();
+}
+
+#[test]
+fn a_policy_is_handed_on_by_those_it_names() {
+    let system = System::running();
+    let config = ["--config", "vendor/clerestory.toml"];
+    write_policy(&system, |policy| policy.version = 2);
+    let draft = ["policy", "draft", "next.toml", "--log", "vendor.example/log", "--out", "payload2"];
+    let refused = system.run(&draft);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("version 1 has no predecessor"), "{refused:?}");
+
+    // The new version opens the stream that it is logged in under the old one, so that is drafted first.
+    write_policy(&system, |policy| policy.version = 2);
+    let stream = ["--previous", "vendor/policy/1.envelope", "--stream", "assembly/vendor"];
+    system.run(&[&draft[..], &stream].concat()).ok();
+    for name in ["vendor", "supervisor"] {
+        let (key, out) = (format!("{name}/keys/policy.key"), format!("{name}2.signed"));
+        system.run(&["policy", "sign", "--key", &key, "payload2", "--out", &out]).ok();
+    }
+    system.run(&["policy", "assemble", "vendor2.signed", "supervisor2.signed", "--out", "2.envelope"]).ok();
+    let append = ["log", "append", "--log", "vendor.example/log", "--proof", "2.proof", "2.envelope"];
+    system.run(&[&append[..], &config].concat()).ok();
+    let bundle = ["policy", "assemble", "2.envelope", "--proof", "2.proof", "--out", "vendor/policy/2.bundle"];
+    system.run(&bundle).ok();
+    let checked = system.run(&[&["--json", "policy", "check"][..], &config].concat()).ok().json();
+    assert_eq!((&checked["version"], &checked["needed"]), (&2.into(), &3.into()));
+    let shown = system.run(&["policy", "show", "vendor/policy/2.bundle"]).ok().stdout;
+    assert!(shown.contains("version 2") && shown.contains("signed by supervisor.example/policy+"), "{shown}");
+
+    // One organisation alone hands nothing on.
+    let alone = ["policy", "assemble", "vendor2.signed", "--proof", "2.proof", "--out", "vendor/policy/2.bundle"];
+    system.run(&alone).ok();
+    let refused = system.run(&[&["policy", "check"][..], &config].concat());
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("2.bundle` is refused"), "{refused:?}");
+}
+
+#[test]
+fn a_genesis_needs_both_signatures_and_its_hash() {
+    let system = System::made();
+    let done = system.run(&["policy", "assemble", "vendor.signed", "--out", "alone.envelope"]);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("needs 1 `policy` signature(s) of `supervisor`, has 0"), "{done:?}");
+    assert!(!system.file("alone.envelope").exists());
+
+    let wrong_key = ["policy", "sign", "--key", "vendor/keys/builder.key", "payload", "--out", "x"];
+    let done = system.run(&wrong_key);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("`vendor.example/builder` is no policy key of this policy"), "{done:?}");
+
+    let other = stdx::Digest::of(b"other").to_string();
+    let done = system.run(&["policy", "check", "--policy", "vendor/policy", "--genesis", &other]);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("hint: compare the policy's hash"), "{done:?}");
+}
+
+#[test]
+fn senseless_policies_are_named() {
+    let system = System::made();
+    let check = |change: fn(&mut policy::Policy)| {
+        write_policy(&system, change);
+        let done = system.run(&["policy", "check", "next.toml"]);
+        assert_eq!(done.code, 1, "{done:?}");
+        done.stderr.lines().next().unwrap().to_owned()
+    };
+    assert!(check(|policy| policy.witnessing.faulty = 2).contains("does not survive 2 faulty witnesses"));
+    assert!(check(|policy| policy.change.truncate(1)).contains("at least two must agree"));
+    assert!(check(|policy| policy.lanes[0].approvals.clear()).contains("names no approvals"));
+    assert!(check(|policy| policy.organisations[0].keys[1] = policy.organisations[0].keys[0].clone()).contains("one key"));
+}
+
+#[test]
+fn a_log_is_read_through_its_policy() {
+    let system = System::running();
+    let first = system.beat(&Place::vendor());
+    let config = ["--config", "vendor/clerestory.toml"];
+    let which = system.run(&[&["log", "checkpoint"][..], &config].concat());
+    assert_eq!(which.code, 2);
+    assert!(which.stderr.contains("the policy has: vendor.example/log, supervisor.example/log"), "{which:?}");
+    let log = ["--log", "vendor.example/log"];
+    let with = |command: &[&str]| system.run(&[command, &log, &config].concat());
+    let shown = with(&["--json", "log", "checkpoint"]).ok().json();
+    assert_eq!(shown["size"], 1);
+    let proof = with(&["log", "proof", "--index", "0"]).ok().stdout;
+    let proof = tlog::LogProof::parse(&proof).unwrap();
+    proof.verify(&tlog::leaf_hash(&first.to_bytes()), system.policy().witnessing()).unwrap();
+    assert_eq!(with(&["log", "proof", "--index", "1"]).code, 1);
+    let listed = with(&["--json", "log", "entries"]).ok().json();
+    assert_eq!(listed["entries"][0]["id"], first.id().to_string());
+    // Another log's server is not this log.
+    let url = ["--url", &system.supervisor.url()];
+    let other = system.run(&[&["log", "checkpoint"][..], &log, &config, &url].concat());
+    assert_eq!(other.code, 1, "{other:?}");
+}

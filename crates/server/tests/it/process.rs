@@ -1,0 +1,125 @@
+//! `clerestory` as a process.
+
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A finished command.
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Done {
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{self:#?}");
+        self
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_clerestory"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+pub fn run(folder: &Path, arguments: &[&str]) -> Done {
+    program().current_dir(folder).args(arguments).output().unwrap().into()
+}
+
+/// A role with a socket of its own, which outlives restarts: nobody can take its port.
+pub struct Server {
+    config: PathBuf,
+    listener: TcpListener,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Opens the socket; the process is started later.
+    pub fn bound(config: PathBuf) -> Self {
+        Self { config, listener: TcpListener::bind("127.0.0.1:0").unwrap(), child: None }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    pub fn config(&self) -> &str {
+        self.config.to_str().unwrap()
+    }
+
+    /// Connections queue from now on; there is nothing to wait for.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none());
+        let socket = OwnedFd::from(self.listener.try_clone().unwrap());
+        let child = program()
+            .args(["serve", "--config", self.config()])
+            .stdin(Stdio::from(socket))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    /// Ends it as a service manager does.
+    pub fn stop(&mut self) -> Done {
+        let child = self.child.take().unwrap();
+        // It must have come up, or the signal would find it before its handler is there.
+        assert_eq!(crate::raw::get(self.address(), "/healthz").status, 200);
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+        child.wait_with_output().unwrap().into()
+    }
+
+    /// Ends it as a power cut does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Waits for it to end by itself.
+    pub fn wait(&mut self) -> Done {
+        self.child.take().unwrap().wait_with_output().unwrap().into()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let _ = child.kill();
+        let mut stderr = String::new();
+        if let Some(mut pipe) = child.stderr.take() {
+            let _ = pipe.read_to_string(&mut stderr);
+        }
+        let _ = child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}:\n{stderr}", self.config.display());
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Statements for the logs of a [`System`](crate::system::System).
+
+use attest::{Envelope, Heartbeat, Position, Statement, StatementId, Subject};
+use stdx::{Clock as _, Digest, SystemClock};
+use tlog::SignerKey;
+
+/// Where a heartbeat goes.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub log: &'static str,
+    pub stream: &'static str,
+    pub sequence: u64,
+    pub previous: Option<StatementId>,
+}
+
+impl Place {
+    /// The beginning of the vendor's stream.
+    pub fn vendor() -> Self {
+        Self { log: "vendor.example/log", stream: "assembly/vendor", sequence: 0, previous: None }
+    }
+
+    pub fn supervisor() -> Self {
+        Self { log: "supervisor.example/log", stream: "desk/supervisor", ..Self::vendor() }
+    }
+
+    /// The place behind `envelope`.
+    pub fn after(&self, envelope: &Envelope) -> Self {
+        Self { sequence: self.sequence + 1, previous: Some(envelope.id()), ..self.clone() }
+    }
+}
+
+pub fn heartbeat(place: &Place, key: &SignerKey) -> Envelope {
+    let position = Position {
+        log: place.log.parse().unwrap(),
+        stream: place.stream.parse().unwrap(),
+        epoch: 0,
+        sequence: place.sequence,
+        previous: place.previous,
+        time: SystemClock::new().now(),
+    };
+    let predicate = Heartbeat { position, interval_s: 3600 };
+    let subject = vec![Subject::new("beat", Digest::of(b"beat"))];
+    Envelope::sign(Statement { subject, predicate }.encode().unwrap(), &[key]).unwrap()
+}

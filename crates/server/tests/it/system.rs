@@ -1,0 +1,207 @@
+//! Vendor, supervisor and four witnesses (3 of 4), made by the commands that users make them with.
+
+use std::path::{Path, PathBuf};
+
+use attest::{Envelope, Lane, StatementId};
+use policy::{
+    Ages, LanePolicy, LogPolicyEntry, Organisation, Policy, ProductPolicy, Role, RoleKey, StreamPolicy, Threshold,
+    Witnessing,
+};
+use stdx::durable;
+use tempfile::TempDir;
+use tlog::SignerKey;
+use verify::TrustedPolicy;
+
+use crate::process::{Done, Server, run};
+use crate::raw::{self, Response};
+use crate::statement::{Place, heartbeat};
+
+pub struct System {
+    folder: TempDir,
+    pub vendor: Server,
+    pub supervisor: Server,
+    pub witnesses: Vec<Server>,
+    pub genesis: StatementId,
+}
+
+const ORGANISATIONS: [&str; 2] = ["vendor", "supervisor"];
+
+impl System {
+    /// Everything is running.
+    pub fn running() -> Self {
+        let mut system = Self::made();
+        system.witnesses.iter_mut().for_each(Server::start);
+        system.vendor.start();
+        system.supervisor.start();
+        system
+    }
+
+    /// Everything is there, nothing runs.
+    pub fn made() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| Server::bound(folder.path().join(name).join("clerestory.toml"));
+        let mut system = Self {
+            vendor: at("vendor"),
+            supervisor: at("supervisor"),
+            witnesses: (1..=4).map(|n| at(&format!("w{n}"))).collect(),
+            genesis: StatementId::of(b"none yet"),
+            folder,
+        };
+        for name in ORGANISATIONS {
+            system.run(&["init", name, "--dir", name, "--organisation", name]).ok();
+        }
+        let logs = ORGANISATIONS.map(|name| system.vkey(name, "log"));
+        for n in 1..=4 {
+            let name = format!("w{n}");
+            let arguments = ["init", "witness", "--dir", &name, "--organisation", &name, "--log", &logs[0]];
+            system.run(&[&arguments[..], &["--log", &logs[1]]].concat()).ok();
+        }
+        system.genesis = system.sign_policy();
+        system.configure();
+        for name in ORGANISATIONS {
+            let config = format!("{name}/clerestory.toml");
+            system.run(&["log", "create", "--config", &config]).ok();
+        }
+        system
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Done {
+        run(self.path(), arguments)
+    }
+
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.path().join(path)
+    }
+
+    pub fn vkey(&self, organisation: &str, role: &str) -> String {
+        let path = self.file(&format!("{organisation}/keys/{role}.pub"));
+        std::fs::read_to_string(path).unwrap().trim_end().to_owned()
+    }
+
+    pub fn key(&self, organisation: &str, role: &str) -> SignerKey {
+        server::key_file::load(&self.file(&format!("{organisation}/keys/{role}.key"))).unwrap()
+    }
+
+    /// Draft, sign by both organisations, assemble: the id is the genesis.
+    fn sign_policy(&self) -> StatementId {
+        let toml = toml::to_string_pretty(&self.policy_document()).unwrap();
+        durable::write(&self.file("policy.toml"), toml.as_bytes()).unwrap();
+        self.run(&["policy", "check", "policy.toml"]).ok();
+        self.run(&["policy", "draft", "policy.toml", "--log", "vendor.example/log", "--out", "payload"]).ok();
+        for name in ORGANISATIONS {
+            let (key, out) = (format!("{name}/keys/policy.key"), format!("{name}.signed"));
+            self.run(&["policy", "sign", "--key", &key, "payload", "--out", &out]).ok();
+        }
+        let out = "vendor/policy/1.envelope";
+        let files = ["vendor.signed", "supervisor.signed"];
+        let done = self.run(&["--json", "policy", "assemble", files[0], files[1], "--out", out]).ok();
+        std::fs::copy(self.file(out), self.file("supervisor/policy/1.envelope")).unwrap();
+        done.json()["id"].as_str().unwrap().parse().unwrap()
+    }
+
+    fn configure(&self) {
+        let all = ORGANISATIONS.into_iter().map(str::to_owned).chain((1..=4).map(|n| format!("w{n}")));
+        for name in all {
+            let path = self.file(&format!("{name}/clerestory.toml"));
+            let text = std::fs::read_to_string(&path).unwrap();
+            let change = |line: &str| match line {
+                line if line.starts_with("listen = ") => "listen = \"stdin\"\n".to_owned(),
+                line if line.starts_with("# genesis = ") => format!("genesis = \"{}\"\n", self.genesis),
+                line if line.starts_with("append_wait_s = ") => "append_wait_s = 2\n".to_owned(),
+                line => format!("{line}\n"),
+            };
+            durable::write(&path, text.lines().map(change).collect::<String>().as_bytes()).unwrap();
+        }
+    }
+
+    /// A policy of two organisations, whose logs each have one stream.
+    pub fn policy_document(&self) -> Policy {
+        let mut text = String::new();
+        for (name, server) in ORGANISATIONS.iter().zip([&self.vendor, &self.supervisor]) {
+            text.push_str(&format!("log {} {}\n", self.vkey(name, "log"), server.url()));
+        }
+        for (n, witness) in (1..).zip(&self.witnesses) {
+            text.push_str(&format!("witness w{n} {} {}\n", self.vkey(&format!("w{n}"), "witness"), witness.url()));
+        }
+        text.push_str("group witnesses 3 w1 w2 w3 w4\nquorum witnesses\n");
+        let both = || -> Vec<Threshold> {
+            let threshold = |name: &str| Threshold { organisation: name.parse().unwrap(), count: 1 };
+            ORGANISATIONS.into_iter().map(threshold).collect()
+        };
+        Policy {
+            name: "sample".to_owned(),
+            version: 1,
+            channel_root: None,
+            ages: Ages::default(),
+            witnessing: Witnessing { faulty: 1, policy: text },
+            organisations: ORGANISATIONS.map(|name| self.organisation(name)).to_vec(),
+            logs: ORGANISATIONS
+                .map(|name| LogPolicyEntry {
+                    origin: format!("{name}.example/log").parse().unwrap(),
+                    organisation: name.parse().unwrap(),
+                })
+                .to_vec(),
+            lanes: vec![LanePolicy {
+                lane: Lane::Slow,
+                builders: both(),
+                release: both(),
+                approvals: both(),
+                log: "vendor.example/log".parse().unwrap(),
+                status: "supervisor".parse().unwrap(),
+                status_log: "supervisor.example/log".parse().unwrap(),
+            }],
+            products: vec![ProductPolicy { id: "libexample".parse().unwrap(), lane: Lane::Slow }],
+            streams: [Place::vendor(), Place::supervisor()]
+                .map(|place| StreamPolicy {
+                    log: place.log.parse().unwrap(),
+                    stream: place.stream.parse().unwrap(),
+                    organisation: place.log.split('.').next().unwrap().parse().unwrap(),
+                    interval_s: 24 * 3600,
+                })
+                .to_vec(),
+            change: both(),
+        }
+    }
+
+    fn organisation(&self, name: &str) -> Organisation {
+        let roles = [
+            ("builder", Role::Builder),
+            ("release", Role::Release),
+            ("approver", Role::Approver),
+            ("policy", Role::Policy),
+            ("recorder", Role::Recorder),
+            ("status", Role::Status),
+        ];
+        let keys = roles
+            .into_iter()
+            .filter(|(file, _)| self.file(&format!("{name}/keys/{file}.pub")).exists())
+            .map(|(file, role)| RoleKey { role, key: self.vkey(name, file).parse().unwrap() });
+        Organisation { id: name.parse().unwrap(), keys: keys.collect() }
+    }
+
+    pub fn policy(&self) -> TrustedPolicy {
+        server::policy_folder::load(&self.file("vendor/policy"), &self.genesis).unwrap()
+    }
+
+    /// The server whose log `place` is in.
+    pub fn server_of(&self, place: &Place) -> &Server {
+        if place.log.starts_with("vendor") { &self.vendor } else { &self.supervisor }
+    }
+
+    /// Appends a heartbeat that is right for its place.
+    pub fn beat(&self, place: &Place) -> Envelope {
+        let organisation = place.log.split('.').next().unwrap();
+        let envelope = heartbeat(place, &self.key(organisation, "recorder"));
+        let response = self.append(place, &envelope);
+        assert_eq!(response.status, 200, "{}", response.text());
+        envelope
+    }
+
+    pub fn append(&self, place: &Place, envelope: &Envelope) -> Response {
+        raw::post(self.server_of(place).address(), "/v1/entries", &envelope.to_bytes())
+    }
+}
