@@ -1,1 +1,42 @@
-//! placeholder
+//! The endpoint: installs what the evidence allows, keeps the last good version, and remembers.
+//!
+//! # In scope
+//! Fetching from the channel's mirrors, asking `verify`, installing into two slots, reverting,
+//! imports from a stick, and the endpoint's own monotonic state with its journal.
+//!
+//! # Out of scope
+//! What a product does, scanning and sharing (other crates), and every decision on evidence: those
+//! are made in `verify`.
+//!
+//! # Invariants
+//! - Content gets into a slot only by an `Approved<Release>`, verified while it streamed in.
+//! - What was seen (checkpoints, evidence time, status, metadata) only grows.
+//! - Each change of a slot is an intent that is durable before it is applied; opening the state
+//!   applies what is pending, by the same code.
+//! - Stale is not dead: what is installed stays; only what is new is refused, and that is said.
+
+mod channel_source;
+mod config;
+mod disk;
+mod endpoint;
+mod failure;
+mod health;
+mod import;
+mod journal;
+mod memory;
+mod report;
+mod slots;
+mod status;
+mod tiles;
+mod trust;
+mod update;
+
+pub use channel_source::Progress;
+pub use config::{Config, ConfigError, Health, LimitAges, LogMirror, Network, Product};
+pub use disk::{Disk, Move, RealDisk};
+pub use endpoint::{Endpoint, Genesis, Ports};
+pub use failure::Failure;
+pub use journal::Event;
+pub use report::{Change, Report};
+pub use slots::{Installed, InstalledFile, Slot};
+pub use status::{LaneState, LogState, ProductState, StatusReport};

@@ -1,0 +1,62 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use attest::StatementId;
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Keep this machine's products up to date, as far as the evidence allows
+#[derive(Debug, Parser)]
+#[command(
+    name = "clerestory-agent",
+    version,
+    after_help = "Exit codes: 0 done, 1 refused or switched off, 2 wrong usage, 75 try again."
+)]
+pub(crate) struct Arguments {
+    /// The owner's configuration
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/clerestory/agent.toml")]
+    pub(crate) config: PathBuf,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Set this machine up to trust the policy with this hash
+    Init {
+        /// SHA-256 that identifies the genesis policy; get it from another channel than the policy
+        #[arg(long, value_name = "HASH")]
+        policy_hash: StatementId,
+        /// The genesis policy's envelope
+        #[arg(long, value_name = "FILE")]
+        policy: PathBuf,
+    },
+    /// Take in what is new, once
+    Update,
+    /// Show what is installed, and how fresh the evidence is
+    Status,
+    /// See whether products work; put the previous release back after a crash loop
+    Check,
+    /// Update from a file, without a network
+    Import {
+        /// The export of a channel
+        file: PathBuf,
+    },
+    /// Update and check, again and again
+    Run,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Write man pages
+    Man {
+        /// Where to
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+}

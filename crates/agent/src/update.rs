@@ -1,0 +1,325 @@
+//! Online: policies, status, what the status forbids, and then what is new.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use api::{BaseUrl, BodyLimit, Client};
+use attest::{BUNDLE_BYTES_MAX, Lane, Release};
+use channel::Releases;
+use channel::layout;
+use stdx::Digest;
+use tuf::{Ed25519Sha256, Limits, RoleName, Store as _, Trusted};
+use verify::{Approved, CurrentStatus, Evidence, Request};
+
+use crate::channel_source::{ChannelArtifacts, DiskStore, Mirror};
+use crate::config::Product;
+use crate::endpoint::{Endpoint, parse_bundle};
+use crate::failure::Failure;
+use crate::journal::Event;
+use crate::report::{Change, Report};
+use crate::slots::{Artifacts, Slots};
+use crate::tiles::TileProver;
+
+/// Successions in one update; a machine that was off for a year has as many weeks.
+const POLICIES_MAX: usize = 64;
+
+/// Releases looked at in one update; the ones above the newest for our ring.
+const CANDIDATES_MAX: usize = 16;
+
+const SUITE: Ed25519Sha256 = Ed25519Sha256;
+
+/// What an update has at hand.
+struct Online<'a> {
+    client: &'a Client,
+    prover: &'a TileProver<'a>,
+    statuses: BTreeMap<Lane, CurrentStatus>,
+}
+
+impl Endpoint<'_> {
+    /// Brings this machine up to date, as far as the evidence allows.
+    ///
+    /// # Errors
+    /// [`Failure`] of the agent's own state only; everything else is in the report.
+    pub fn update(&mut self) -> Result<Report, Failure> {
+        let client = Client::new(Duration::from_secs(self.config.network.timeout_s));
+        let prover = TileProver { client: &client, mirrors: &self.config.logs };
+        let mut report = Report::default();
+        self.take_policies(&client, &prover, &mut report)?;
+        let statuses = self.take_statuses(&client, &prover, &mut report)?;
+        self.settle(&prover, &mut report)?;
+        self.enforce(&mut report)?;
+        let online = Online { client: &client, prover: &prover, statuses };
+        self.take_releases(&online, &mut report)?;
+        Ok(report)
+    }
+
+    fn take_policies(&mut self, client: &Client, prover: &TileProver<'_>, report: &mut Report) -> Result<(), Failure> {
+        for _ in 0..POLICIES_MAX {
+            let file = layout::policy(self.policy.policy().version + 1);
+            let mut failures = Vec::new();
+            let mut taken = false;
+            for base in &self.config.channel {
+                let found = client.find(&base.join(&format!("/{file}")), BodyLimit(BUNDLE_BYTES_MAX as u64));
+                let done = match found {
+                    Ok(None) => continue,
+                    Ok(Some(bytes)) => self.take_policy(&bytes, prover, report),
+                    Err(error) => Err(error.into()),
+                };
+                match done {
+                    Ok(()) => {
+                        taken = true;
+                        break;
+                    }
+                    Err(failure) => failures.push(failure.within(&format!("{base}: {file}"))),
+                }
+            }
+            self.settle_failures(&file, failures, taken, report)?;
+            if !taken {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The status of each lane that a product needs; without one, nothing new in that lane.
+    fn take_statuses(
+        &mut self,
+        client: &Client,
+        prover: &TileProver<'_>,
+        report: &mut Report,
+    ) -> Result<BTreeMap<Lane, CurrentStatus>, Failure> {
+        let mut statuses = BTreeMap::new();
+        let lanes: BTreeSet<Lane> = self.config.products.iter().filter_map(|it| self.lane_of(it)).collect();
+        for lane in lanes {
+            let file = layout::status(lane);
+            let mut failures = Vec::new();
+            for base in &self.config.channel {
+                let bytes = client.get(&base.join(&format!("/{file}")), BodyLimit(BUNDLE_BYTES_MAX as u64));
+                let bytes = bytes.map_err(Failure::from);
+                match bytes.and_then(|bytes| self.take_status(&bytes, lane, prover, Self::online)) {
+                    Ok(status) => {
+                        statuses.insert(lane, status);
+                        break;
+                    }
+                    Err(failure) => failures.push(failure.within(&format!("{base}: {file}"))),
+                }
+            }
+            self.settle_failures(&file, failures, statuses.contains_key(&lane), report)?;
+        }
+        Ok(statuses)
+    }
+
+    /// What one mirror got wrong and another got right is journalled, but no failure.
+    fn settle_failures(
+        &self,
+        object: &str,
+        failures: Vec<Failure>,
+        done: bool,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        for failure in failures {
+            if done {
+                self.journal_failure(object, &failure)?;
+            } else {
+                self.note(object, failure, report)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes up for gaps, where a log's mirror is configured.
+    fn settle(&mut self, prover: &TileProver<'_>, report: &mut Report) -> Result<(), Failure> {
+        let before = self.memory.clone();
+        let mut closed = Vec::new();
+        let mut failures = Vec::new();
+        for log in &mut self.memory.logs {
+            match log.settle(prover) {
+                Ok(true) => closed.push(log.seen.clone()),
+                Ok(false) => {}
+                Err(refusal) => failures.push((log.seen.origin.to_string(), Failure::from(refusal))),
+            }
+        }
+        if self.memory != before {
+            self.remember()?;
+        }
+        for seen in closed {
+            self.record(Event::GapClosed, seen.origin.as_str(), &format!("proven up to size {}", seen.size))?;
+        }
+        failures.into_iter().try_for_each(|(origin, failure)| self.note(&origin, failure, report))
+    }
+
+    fn take_releases(&mut self, online: &Online<'_>, report: &mut Report) -> Result<(), Failure> {
+        let config = self.config;
+        let mut left: Vec<&Product> = Vec::new();
+        for product in &config.products {
+            if self.lane_of(product).is_some() {
+                left.push(product);
+                continue;
+            }
+            let message = format!("policy `{}` has no product `{}`", self.policy.policy().name, product.id);
+            let failure = Failure::rejected("policy", message, "correct the product's name in the configuration");
+            self.note(product.id.as_str(), failure, report)?;
+        }
+        let mut failures = Vec::new();
+        for base in &config.channel {
+            if left.is_empty() {
+                break;
+            }
+            match self.take_from(base, &left, online, report) {
+                Ok(unfinished) => {
+                    left.retain(|product| unfinished.iter().any(|(id, _)| *id == product.id));
+                    failures.extend(unfinished.into_iter().map(|(id, failure)| (id.to_string(), failure)));
+                }
+                Err(failure) => failures.push(("channel".to_owned(), failure.within(&base.to_string()))),
+            }
+        }
+        for (object, failure) in failures {
+            self.settle_failures(&object, vec![failure], left.is_empty(), report)?;
+        }
+        Ok(())
+    }
+
+    /// Updates `products` from one mirror; gives those that failed.
+    fn take_from(
+        &mut self,
+        base: &BaseUrl,
+        products: &[&Product],
+        online: &Online<'_>,
+        report: &mut Report,
+    ) -> Result<Vec<(attest::ProductId, Failure)>, Failure> {
+        let mirror = Mirror {
+            base,
+            client: online.client,
+            network: self.config.network,
+            expected: Cell::new(BUNDLE_BYTES_MAX as u64),
+        };
+        let store = DiskStore { folder: self.config.state.join("tuf"), disk: self.ports.disk };
+        let client = tuf::Client::new(&store, &SUITE, Limits::default());
+        if store.load(&RoleName::ROOT).map_err(|error| Failure::state(&store.folder, error))?.is_none() {
+            client.create(&self.first_root(&mirror)?)?;
+        }
+        let trusted = client.refresh(&mirror, self.online().now())?;
+        let mut unfinished = Vec::new();
+        for product in products {
+            mirror.expected.set(BUNDLE_BYTES_MAX as u64);
+            let done = self.update_product(product, &trusted, &mirror, online, report);
+            if let Err(failure) = done {
+                unfinished.push((product.id.clone(), failure.within(&format!("{base}: {}", product.id))));
+            }
+        }
+        Ok(unfinished)
+    }
+
+    /// The channel's first root: the policy names its hash, so that the policy's hash is the only
+    /// thing that had to come from elsewhere.
+    fn first_root(&self, mirror: &Mirror<'_>) -> Result<Vec<u8>, Failure> {
+        const HINT: &str = "the channel is another one than the policy's; look at its URL";
+        let refuse = |message: String| Failure::rejected("channel-root", message, HINT);
+        let expected = self.policy.policy().channel_root;
+        let expected = expected.ok_or_else(|| refuse("the policy names no channel".to_owned()))?;
+        let url = mirror.base.join("/metadata/1.root.json");
+        let bytes = mirror.client.get(&url, BodyLimit(Limits::default().root_bytes))?;
+        let found = Digest::of(&bytes);
+        if found == expected {
+            Ok(bytes)
+        } else {
+            Err(refuse(format!("{url}: SHA-256 is {found}, expected {expected}")))
+        }
+    }
+
+    /// Installs the newest release for this machine's ring that is newer than what it has.
+    fn update_product(
+        &mut self,
+        product: &Product,
+        trusted: &Trusted<'_>,
+        mirror: &Mirror<'_>,
+        online: &Online<'_>,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        // The missing status was reported; what is installed stays.
+        let Some(lane) = self.lane_of(product) else { return Ok(()) };
+        let Some(status) = online.statuses.get(&lane) else { return Ok(()) };
+        let place = layout::Product { lane, id: &product.id };
+        let list = Releases::parse(&trusted.fetch(&trusted.find(&place.releases())?)?)
+            .map_err(|error| Failure::rejected("channel-metadata", error.to_string(), "report it to the vendor"))?;
+        let mut slots = self.slots(product)?;
+        let ring = self.config.ring_of(product);
+        let is_new = |it: &&channel::Listed| slots.record.highest.is_none_or(|highest| it.number > highest);
+        let candidates: Vec<_> = list.releases().iter().rev().filter(is_new).filter(|it| it.ring >= ring).collect();
+        let mut first_failure = None;
+        for candidate in candidates.into_iter().take(CANDIDATES_MAX) {
+            let target = trusted.find(&place.bundle(candidate.number))?;
+            if target.file().length > BUNDLE_BYTES_MAX as u64 {
+                return Err(parse_bundle(&vec![b' '; BUNDLE_BYTES_MAX + 1]).err().unwrap_or_else(|| {
+                    Failure::rejected("malformed", "the bundle is too long", "report it to the vendor")
+                }));
+            }
+            let bytes = trusted.fetch(&target)?;
+            match self.approve(product, &bytes, status, &slots, online) {
+                Ok(approved) => {
+                    let mut artifacts = ChannelArtifacts { trusted, mirror, progress: self.ports.progress };
+                    return self.install(product, &mut slots, &approved, &mut artifacts, report);
+                }
+                // Not for us yet, whatever the list says; or known not to work here.
+                Err(failure) if matches!(failure.code, "other-ring" | "failed-before") => {}
+                Err(failure) => first_failure = first_failure.or(Some(failure)),
+            }
+        }
+        first_failure.map_or(Ok(()), Err)
+    }
+
+    fn approve(
+        &mut self,
+        product: &Product,
+        bytes: &[u8],
+        status: &CurrentStatus,
+        slots: &Slots,
+        online: &Online<'_>,
+    ) -> Result<Approved<Release>, Failure> {
+        let bundle = parse_bundle(bytes)?;
+        let policy = self.policy.clone();
+        let evidence = Evidence::open(&policy, &bundle)?;
+        self.see(&evidence, &bundle, online.prover)?;
+        let at = self.online();
+        let ring = self.config.ring_of(product);
+        let request = Request { product: &product.id, ring, status, at: &at, installed: slots.record.highest };
+        self.check_fit(product, slots, policy.approve(&evidence, &request)?)
+    }
+
+    /// What the owner demands of an approved release besides.
+    pub(crate) fn check_fit(
+        &self,
+        product: &Product,
+        slots: &Slots,
+        approved: Approved<Release>,
+    ) -> Result<Approved<Release>, Failure> {
+        if slots.record.failed.contains(&approved.id()) {
+            let message = format!("{} failed on this machine before", approved.release().number);
+            return Err(Failure::rejected("failed-before", message, "wait for a newer release"));
+        }
+        let bytes = approved.release().artifacts.iter().fold(0_u64, |sum, it| sum.saturating_add(it.size));
+        if bytes > product.bytes_max {
+            let message = format!("{} has {bytes} bytes; {} are allowed", approved.release().number, product.bytes_max);
+            return Err(Failure::rejected("too-large", message, "raise the product's `bytes_max`, if that is right"));
+        }
+        Ok(approved)
+    }
+
+    pub(crate) fn install(
+        &self,
+        product: &Product,
+        slots: &mut Slots,
+        approved: &Approved<Release>,
+        artifacts: &mut dyn Artifacts,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        slots.install(self.ports.disk, approved, artifacts)?;
+        let Release { number, version, .. } = approved.release();
+        let detail = format!("{number} {version}, release {}, evidence of {}", approved.id(), approved.evidence_time());
+        self.record(Event::Installed, product.id.as_str(), &detail)?;
+        let (product, number, version) = (product.id.clone(), *number, version.clone());
+        report.changes.push(Change::Installed { product, number, version });
+        Ok(())
+    }
+}
