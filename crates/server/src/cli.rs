@@ -8,7 +8,7 @@ use crate::command;
 ///
 /// Exit codes: 0 done, 1 refused or not verified, 2 usage, 75 try again later.
 #[derive(Debug, Parser)]
-#[command(name = "clerestory", version, propagate_version = true)]
+#[command(name = "clerestory", version)]
 pub struct Cli {
     /// How results are printed.
     #[command(flatten)]

@@ -4,7 +4,6 @@ pub mod error;
 pub mod health;
 pub mod listener;
 pub mod log;
-pub mod objects;
 pub mod stream;
 pub mod supervisor;
 pub mod tree;

@@ -53,7 +53,7 @@ fn what_an_auditor_would_report_is_not_taken_in() {
     let good = heartbeat(&place, &recorder);
     let spaced = String::from_utf8(good.to_bytes()).unwrap().replace("\",\"", "\", \"");
     let other_log = heartbeat(&Place { log: "supervisor.example/log", ..place.clone() }, &recorder);
-    let other_stream = heartbeat(&Place { stream: "assembly/other", ..place.clone() }, &recorder);
+    let other_stream = heartbeat(&Place { stream: "test/other", ..place.clone() }, &recorder);
     let supervisor = heartbeat(&place, &system.key("supervisor", "recorder"));
     let stranger = heartbeat(&place, &system.key("w1", "witness"));
     let no_position = Envelope::sign(b"{\"predicateType\":\"x\"}".to_vec(), &[&recorder]).unwrap();
@@ -70,11 +70,19 @@ fn what_an_auditor_would_report_is_not_taken_in() {
     ];
     let answers: Vec<String> = cases
         .iter()
-        .map(|(name, body)| {
-            format!("{name}: {}", raw::post(system.vendor.address(), "/v1/entries", body).error())
-        })
+        .map(|(name, body)| format!("{name}: {}", raw::post(system.vendor.address(), "/v1/entries", body).error()))
         .collect();
-    insta::assert_snapshot!(answers.join("\n"), @"");
+    insta::assert_snapshot!(answers.join("\n"), @r"
+    empty: 422 entry-form: not a canonical envelope
+    no JSON: 422 entry-form: not a canonical envelope
+    other encoding: 422 entry-form: not a canonical envelope
+    too long: 413 too-long: Failed to buffer the request body: length limit exceeded
+    no position: 422 entry-form: its statement has no position
+    another log: 422 entry-log: stream `test/vendor`: made for log `supervisor.example/log`
+    a closed stream: 403 entry-stream: stream `test/other`: the policy does not open it
+    another organisation: 403 entry-signer: stream `test/vendor`: no key of `vendor` has signed it
+    a stranger: 403 entry-signer: stream `test/vendor`: no key of `vendor` has signed it
+    ");
 
     // A forged signature under a right name.
     let mut forged = String::from_utf8(good.to_bytes()).unwrap();
@@ -82,7 +90,7 @@ fn what_an_auditor_would_report_is_not_taken_in() {
     let other = if forged[at..].starts_with('A') { "B" } else { "A" };
     forged.replace_range(at..=at, other);
     let refused = raw::post(system.vendor.address(), "/v1/entries", forged.as_bytes());
-    insta::assert_snapshot!(refused.error(), @"");
+    insta::assert_snapshot!(refused.error(), @"403 entry-signer: stream `test/vendor`: no key of `vendor` has signed it");
 
     // None of these left anything behind.
     assert_eq!(proof(&system.append(&place, &good)).index().get(), 0);
@@ -99,7 +107,7 @@ fn without_a_quorum_nothing_is_published_and_the_entry_keeps_its_place() {
     let place = Place::vendor().after(&first);
     let envelope = heartbeat(&place, &system.key("vendor", "recorder"));
     let refused = system.append(&place, &envelope);
-    insta::assert_snapshot!(refused.error(), @"");
+    insta::assert_snapshot!(refused.error(), @"503 not-witnessed: the entry was taken in, but too few witnesses have cosigned yet");
     assert_eq!(refused.header("retry-after"), Some("5"));
     assert_eq!(raw::get(system.vendor.address(), "/checkpoint").text(), published);
 

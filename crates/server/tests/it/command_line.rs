@@ -29,7 +29,10 @@ fn keys_are_private_and_never_overwritten() {
     assert_eq!((open.code, open.stderr.contains("can be read by others")), (1, true), "{open:?}");
     durable::write_private(&path, b"not a key\n").unwrap();
     let wrong = run(folder.path(), &["key", "show", "b.key"]);
-    insta::assert_snapshot!(wrong.stderr, @"");
+    insta::assert_snapshot!(wrong.stderr, @r"
+    error: `b.key` holds no signer key: the signer key is not of the form PRIVATE+KEY+name+id+base64
+    hint: a key file is one line that begins with PRIVATE+KEY; `clerestory key generate` makes one
+    ");
     assert!(!wrong.stderr.contains("not a key\n"), "content of a key file is never shown");
 }
 
@@ -40,11 +43,14 @@ fn a_store_is_never_created_over_another() {
     run(folder.path(), &init).ok();
     let again = run(folder.path(), &init);
     assert_eq!(again.code, 1);
-    insta::assert_snapshot!(again.stderr, @"");
+    insta::assert_snapshot!(again.stderr, @r"
+    error: `w` is not empty
+    hint: stores and keys are never created over something else; choose another folder
+    ");
     let system = System::made();
     let again = system.run(&["log", "create", "--config", "vendor/clerestory.toml"]);
     assert_eq!(again.code, 1);
-    insta::assert_snapshot!(again.stderr, @"");
+    insta::assert_snapshot!(again.stderr, @"error: no log was made: the log exists already");
 }
 
 #[test]
@@ -73,15 +79,21 @@ fn a_role_that_can_not_start_says_why() {
     assert!(done.stderr.contains("is no store of objects"), "{done:?}");
 
     // A log that was never made.
-    storage_without_log(&system);
+    empty_stores(&system);
     system.vendor.start();
     let done = system.vendor.wait();
     assert_eq!(done.code, 1);
-    assert!(!system.file("vendor/log/objects/checkpoint").exists(), "nothing is created implicitly");
+    assert!(done.stderr.contains("hint: `clerestory log create --config FILE` makes the log, once"), "{done:?}");
 }
 
-/// An empty store in the place of the log's.
-fn storage_without_log(system: &System) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(storage::FileObjects::create(&system.file("vendor/log"))).unwrap();
+/// What `init` makes: stores without a log in them.
+fn empty_stores(system: &System) {
+    let state = system.file("vendor/state.sqlite");
+    for suffix in ["", "-wal", "-shm"] {
+        durable::remove(&system.file(&format!("vendor/state.sqlite{suffix}"))).unwrap();
+    }
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        storage::FileObjects::create(&system.file("vendor/log")).await.unwrap();
+        storage::SqliteStore::create(&state).await.unwrap().close().await;
+    });
 }

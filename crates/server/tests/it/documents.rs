@@ -12,7 +12,8 @@ fn document(path: &str) -> String {
 fn refusal_codes() -> Vec<String> {
     let source = document("crates/verify/src/refusal.rs");
     let function = source.split_once("pub const fn code").unwrap().1.split_once("pub const fn hint").unwrap().0;
-    let codes: Vec<String> = function.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect();
+    let codes: Vec<String> =
+        function.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect();
     assert!(codes.len() > 15, "{codes:?}");
     codes
 }

@@ -23,7 +23,7 @@ fn a_policy_is_handed_on_by_those_it_names() {
 
     // The new version opens the stream that it is logged in under the old one, so that is drafted first.
     write_policy(&system, |policy| policy.version = 2);
-    let stream = ["--previous", "vendor/policy/1.envelope", "--stream", "assembly/vendor"];
+    let stream = ["--previous", "vendor/policy/1.envelope", "--stream", "test/vendor"];
     system.run(&[&draft[..], &stream].concat()).ok();
     for name in ["vendor", "supervisor"] {
         let (key, out) = (format!("{name}/keys/policy.key"), format!("{name}2.signed"));
@@ -78,7 +78,9 @@ fn senseless_policies_are_named() {
     assert!(check(|policy| policy.witnessing.faulty = 2).contains("does not survive 2 faulty witnesses"));
     assert!(check(|policy| policy.change.truncate(1)).contains("at least two must agree"));
     assert!(check(|policy| policy.lanes[0].approvals.clear()).contains("names no approvals"));
-    assert!(check(|policy| policy.organisations[0].keys[1] = policy.organisations[0].keys[0].clone()).contains("one key"));
+    assert!(
+        check(|policy| policy.organisations[0].keys[1] = policy.organisations[0].keys[0].clone()).contains("one key")
+    );
 }
 
 #[test]

@@ -38,9 +38,10 @@ pub fn send(address: SocketAddr, request: &[u8]) -> Response {
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
-    let split = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_else(|| {
-        panic!("no response to {:?}", String::from_utf8_lossy(&request[..request.len().min(100)]))
-    });
+    let split = answer
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap_or_else(|| panic!("no response to {:?}", String::from_utf8_lossy(&request[..request.len().min(100)])));
     let head = String::from_utf8(answer[..split].to_vec()).unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Response { status, head, body: answer[split + 4..].to_vec() }
@@ -51,9 +52,7 @@ pub fn get(address: SocketAddr, path: &str) -> Response {
 }
 
 pub fn post(address: SocketAddr, path: &str, body: &[u8]) -> Response {
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
     send(address, &[head.as_bytes(), body].concat())
 }

@@ -3,8 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use assembly::ContentStore;
-use stdx::{Digest, durable};
+use stdx::durable;
 
 use crate::raw::{get, post, send};
 use crate::statement::Place;
@@ -41,26 +40,17 @@ fn tiles_have_the_types_and_lifetimes_of_the_specification() {
 }
 
 #[test]
-fn objects_and_the_channel_are_files_and_nothing_else_is() {
+fn the_channel_is_served_and_nothing_beside_it() {
     let system = System::running();
     let vendor = system.vendor.address();
-    let content = system.file("vendor/depot/content");
-    let large: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
-    let object = ContentStore::open(&content).unwrap().put(&large).unwrap();
-    let path = format!("/v1/objects/{}", object.digest);
-    let found = get(vendor, &path);
-    assert_eq!((found.status, found.header("content-length")), (200, Some("300000")));
-    assert_eq!(Digest::of(&found.body), object.digest);
-    assert_eq!(get(vendor, &path.to_uppercase().replace("/V1/OBJECTS", "/v1/objects")).status, 404);
-    assert_eq!(get(vendor, &format!("/v1/objects/{}", Digest::of(b"x"))).status, 404);
-
-    let file = content.join(&object.digest.to_string()[..2]).join(&object.digest.to_string()[2..]);
-    durable::write(&file, b"damaged").unwrap();
-    let damaged = get(vendor, &path);
-    assert!(damaged.error().starts_with("500 damaged: "), "{}", damaged.error());
-
     durable::create_folder(&system.file("vendor/channel/metadata")).unwrap();
     durable::write(&system.file("vendor/channel/metadata/1.root.json"), b"{}").unwrap();
+    // Several chunks, to the byte.
+    let large: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+    durable::write(&system.file("vendor/channel/large"), &large).unwrap();
+    let found = get(vendor, "/channel/large");
+    assert_eq!((found.status, found.header("content-length")), (200, Some("300000")));
+    assert!(found.body == large && found.header("content-type") == Some("application/octet-stream"));
     let root = get(vendor, "/channel/metadata/1.root.json");
     assert_eq!((root.status, root.header("content-type"), &root.body[..]), (200, Some("application/json"), &b"{}"[..]));
     for path in [

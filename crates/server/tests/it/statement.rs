@@ -16,11 +16,11 @@ pub struct Place {
 impl Place {
     /// The beginning of the vendor's stream.
     pub fn vendor() -> Self {
-        Self { log: "vendor.example/log", stream: "assembly/vendor", sequence: 0, previous: None }
+        Self { log: "vendor.example/log", stream: "test/vendor", sequence: 0, previous: None }
     }
 
     pub fn supervisor() -> Self {
-        Self { log: "supervisor.example/log", stream: "desk/supervisor", ..Self::vendor() }
+        Self { log: "supervisor.example/log", stream: "test/supervisor", ..Self::vendor() }
     }
 
     /// The place behind `envelope`.

@@ -92,14 +92,16 @@ fn each_bad_request_is_refused_by_the_right_name() {
     let other = if forged[signature..].starts_with('A') { "B" } else { "A" };
     forged.replace_range(signature..=signature, other);
     let unsigned = good.replace("\u{2014} vendor.example/log ", "\u{2014} stranger.example/log ");
-    let mut empty_root = good.replace("vendor.example/log\n1\n", "vendor.example/log\n0\n");
-    empty_root.push_str("");
+    let empty_root = good.replace("vendor.example/log\n1\n", "vendor.example/log\n0\n");
     let cases = [
         ("empty", String::new()),
         ("no note", "old 0\n\n".to_owned()),
         ("old above size", good.replace("old 0\n", "old 2\n")),
         ("leading zero", good.replace("old 0\n", "old 00\n")),
-        ("64 hashes", good.replace("old 0\n", &format!("old 0\n{}", format!("{}\n", Hash::from_bytes([0; 32])).repeat(64)))),
+        (
+            "64 hashes",
+            good.replace("old 0\n", &format!("old 0\n{}", format!("{}\n", Hash::from_bytes([0; 32])).repeat(64))),
+        ),
         ("extension line", good.replacen("\n\n\u{2014}", "\nextension\n\n\u{2014}", 1)),
         ("unknown origin", body(&unknown)),
         ("no known signature", unsigned),
@@ -108,9 +110,24 @@ fn each_bad_request_is_refused_by_the_right_name() {
         ("proof from nothing", good.replace("old 0\n", &format!("old 0\n{}\n", Hash::from_bytes([0; 32])))),
         ("too long", "x".repeat(2 << 20)),
     ];
-    let answers: Vec<String> =
-        cases.iter().map(|(name, body)| format!("{name}: {}", post(address, "/add-checkpoint", body.as_bytes()).status)).collect();
-    insta::assert_snapshot!(answers.join("\n"), @"");
+    let answers: Vec<String> = cases
+        .iter()
+        .map(|(name, body)| format!("{name}: {}", post(address, "/add-checkpoint", body.as_bytes()).status))
+        .collect();
+    insta::assert_snapshot!(answers.join("\n"), @r"
+    empty: 400
+    no note: 400
+    old above size: 400
+    leading zero: 400
+    64 hashes: 400
+    extension line: 400
+    unknown origin: 404
+    no known signature: 403
+    forged signature: 403
+    size 0 with a root: 422
+    proof from nothing: 422
+    too long: 413
+    ");
     assert_eq!(get(address, "/add-checkpoint").status, 405);
     assert_eq!(get(address, "/0000/checkpoint").status, 404);
     // Nothing of all that was kept.
