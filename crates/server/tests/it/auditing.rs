@@ -1,9 +1,11 @@
 //! `audit`: an honest log passes; a fork, a gap and too many silent witnesses do not.
 
+use std::io::{BufRead as _, BufReader};
+
 use stdx::durable;
 use tlog::{Checkpoint, Hash, SignedCheckpoint, TreeHead, TreeSize};
 
-use crate::process::Done;
+use crate::process::{Done, spawn};
 use crate::statement::{Place, heartbeat};
 use crate::system::System;
 
@@ -94,6 +96,22 @@ fn a_gap_and_a_double_are_found() {
     // The tree is one tree all the same, so it is remembered.
     assert!(system.file("audit.json").exists());
     assert!(std::fs::read_to_string(system.file("audit.json")).unwrap().contains("vendor.example/log\\n3\\n"));
+}
+
+#[test]
+fn a_continuous_audit_ends_when_something_is_found() {
+    let system = System::running();
+    system.beat(&Place::supervisor());
+    let first = system.beat(&Place::vendor());
+    let arguments = ["--json", "audit", "--config", "vendor/clerestory.toml", "--continuous", "--interval-s", "1"];
+    let mut child = spawn(system.path(), &arguments);
+    let mut reports = BufReader::new(child.stdout.take().unwrap()).lines();
+    let report: serde_json::Value = serde_json::from_str(&reports.next().unwrap().unwrap()).unwrap();
+    assert_eq!(report["logs"][0]["streams"], serde_json::json!([]));
+    system.beat(&Place { sequence: 7, ..Place::vendor().after(&first) });
+    let last: serde_json::Value = serde_json::from_str(&reports.map(Result::unwrap).last().unwrap()).unwrap();
+    assert_eq!(last["logs"][0]["streams"][0]["kind"], "missing");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod auditing;
 mod command_line;
 mod documents;
 mod fsck;
+mod limits;
 mod peers;
 mod policies;
 mod process;

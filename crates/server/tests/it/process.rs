@@ -11,10 +11,10 @@ use nix::unistd::Pid;
 
 /// A finished command.
 #[derive(Debug)]
-pub struct Done {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl From<Output> for Done {
@@ -28,12 +28,12 @@ impl From<Output> for Done {
 }
 
 impl Done {
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:#?}");
         self
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 }
@@ -44,12 +44,17 @@ fn program() -> Command {
     command
 }
 
-pub fn run(folder: &Path, arguments: &[&str]) -> Done {
+/// A command that goes on; its standard output is read as it comes.
+pub(crate) fn spawn(folder: &Path, arguments: &[&str]) -> Child {
+    program().current_dir(folder).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Done {
     program().current_dir(folder).args(arguments).output().unwrap().into()
 }
 
 /// A role with a socket of its own, which outlives restarts: nobody can take its port.
-pub struct Server {
+pub(crate) struct Server {
     config: PathBuf,
     listener: TcpListener,
     child: Option<Child>,
@@ -57,24 +62,24 @@ pub struct Server {
 
 impl Server {
     /// Opens the socket; the process is started later.
-    pub fn bound(config: PathBuf) -> Self {
+    pub(crate) fn bound(config: PathBuf) -> Self {
         Self { config, listener: TcpListener::bind("127.0.0.1:0").unwrap(), child: None }
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address())
     }
 
-    pub fn config(&self) -> &str {
+    pub(crate) fn config(&self) -> &str {
         self.config.to_str().unwrap()
     }
 
     /// Connections queue from now on; there is nothing to wait for.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         assert!(self.child.is_none());
         let socket = OwnedFd::from(self.listener.try_clone().unwrap());
         let child = program()
@@ -87,16 +92,20 @@ impl Server {
     }
 
     /// Ends it as a service manager does.
-    pub fn stop(&mut self) -> Done {
-        let child = self.child.take().unwrap();
+    pub(crate) fn stop(&mut self) -> Done {
         // It must have come up, or the signal would find it before its handler is there.
         assert_eq!(crate::raw::get(self.address(), "/healthz").status, 200);
-        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-        child.wait_with_output().unwrap().into()
+        self.terminate();
+        self.wait()
+    }
+
+    /// Asks it to end, whatever it is doing; [`wait`](Self::wait) for it.
+    pub(crate) fn terminate(&self) {
+        kill(Pid::from_raw(self.child.as_ref().unwrap().id() as i32), Signal::SIGTERM).unwrap();
     }
 
     /// Ends it as a power cut does.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -104,7 +113,7 @@ impl Server {
     }
 
     /// Waits for it to end by itself.
-    pub fn wait(&mut self) -> Done {
+    pub(crate) fn wait(&mut self) -> Done {
         self.child.take().unwrap().wait_with_output().unwrap().into()
     }
 }

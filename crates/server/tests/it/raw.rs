@@ -6,24 +6,24 @@ use std::time::Duration;
 
 /// A response, as it came.
 #[derive(Debug)]
-pub struct Response {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Response {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = |line: &&str| line.split_once(':').is_some_and(|(found, _)| found.eq_ignore_ascii_case(name));
         self.head.lines().find(found)?.split_once(':').map(|(_, value)| value.trim())
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
     /// `422 entry-form: message`.
-    pub fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         let body: api::ErrorBody = serde_json::from_slice(&self.body).unwrap();
         assert!(body.hint.is_some() || body.code == "not-found" || body.code == "method", "no hint: {body:?}");
         format!("{} {}: {}", self.status, body.code, body.message)
@@ -31,7 +31,7 @@ impl Response {
 }
 
 /// Sends a request and reads the response to its end.
-pub fn send(address: SocketAddr, request: &[u8]) -> Response {
+pub(crate) fn send(address: SocketAddr, request: &[u8]) -> Response {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     // A server that has heard enough may close before it has read everything.
@@ -47,11 +47,11 @@ pub fn send(address: SocketAddr, request: &[u8]) -> Response {
     Response { status, head, body: answer[split + 4..].to_vec() }
 }
 
-pub fn get(address: SocketAddr, path: &str) -> Response {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
     send(address, format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes())
 }
 
-pub fn post(address: SocketAddr, path: &str, body: &[u8]) -> Response {
+pub(crate) fn post(address: SocketAddr, path: &str, body: &[u8]) -> Response {
     let head =
         format!("POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
     send(address, &[head.as_bytes(), body].concat())

@@ -6,30 +6,30 @@ use tlog::SignerKey;
 
 /// Where a heartbeat goes.
 #[derive(Clone, Debug)]
-pub struct Place {
-    pub log: &'static str,
-    pub stream: &'static str,
-    pub sequence: u64,
-    pub previous: Option<StatementId>,
+pub(crate) struct Place {
+    pub(crate) log: &'static str,
+    pub(crate) stream: &'static str,
+    pub(crate) sequence: u64,
+    pub(crate) previous: Option<StatementId>,
 }
 
 impl Place {
     /// The beginning of the vendor's stream.
-    pub fn vendor() -> Self {
+    pub(crate) fn vendor() -> Self {
         Self { log: "vendor.example/log", stream: "test/vendor", sequence: 0, previous: None }
     }
 
-    pub fn supervisor() -> Self {
+    pub(crate) fn supervisor() -> Self {
         Self { log: "supervisor.example/log", stream: "test/supervisor", ..Self::vendor() }
     }
 
     /// The place behind `envelope`.
-    pub fn after(&self, envelope: &Envelope) -> Self {
+    pub(crate) fn after(&self, envelope: &Envelope) -> Self {
         Self { sequence: self.sequence + 1, previous: Some(envelope.id()), ..self.clone() }
     }
 }
 
-pub fn heartbeat(place: &Place, key: &SignerKey) -> Envelope {
+pub(crate) fn heartbeat(place: &Place, key: &SignerKey) -> Envelope {
     let position = Position {
         log: place.log.parse().unwrap(),
         stream: place.stream.parse().unwrap(),

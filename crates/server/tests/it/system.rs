@@ -16,19 +16,19 @@ use crate::process::{Done, Server, run};
 use crate::raw::{self, Response};
 use crate::statement::{Place, heartbeat};
 
-pub struct System {
+pub(crate) struct System {
     folder: TempDir,
-    pub vendor: Server,
-    pub supervisor: Server,
-    pub witnesses: Vec<Server>,
-    pub genesis: StatementId,
+    pub(crate) vendor: Server,
+    pub(crate) supervisor: Server,
+    pub(crate) witnesses: Vec<Server>,
+    pub(crate) genesis: StatementId,
 }
 
 const ORGANISATIONS: [&str; 2] = ["vendor", "supervisor"];
 
 impl System {
     /// Everything is running.
-    pub fn running() -> Self {
+    pub(crate) fn running() -> Self {
         let mut system = Self::made();
         system.witnesses.iter_mut().for_each(Server::start);
         system.vendor.start();
@@ -37,7 +37,7 @@ impl System {
     }
 
     /// Everything is there, nothing runs.
-    pub fn made() -> Self {
+    pub(crate) fn made() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| Server::bound(folder.path().join(name).join("clerestory.toml"));
         let mut system = Self {
@@ -65,24 +65,24 @@ impl System {
         system
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Done {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Done {
         run(self.path(), arguments)
     }
 
-    pub fn file(&self, path: &str) -> PathBuf {
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
         self.path().join(path)
     }
 
-    pub fn vkey(&self, organisation: &str, role: &str) -> String {
+    pub(crate) fn vkey(&self, organisation: &str, role: &str) -> String {
         let path = self.file(&format!("{organisation}/keys/{role}.pub"));
         std::fs::read_to_string(path).unwrap().trim_end().to_owned()
     }
 
-    pub fn key(&self, organisation: &str, role: &str) -> SignerKey {
+    pub(crate) fn key(&self, organisation: &str, role: &str) -> SignerKey {
         server::key_file::load(&self.file(&format!("{organisation}/keys/{role}.key"))).unwrap()
     }
 
@@ -118,8 +118,16 @@ impl System {
         }
     }
 
+    /// Changes a line of a configuration.
+    pub(crate) fn set(&self, name: &str, line: &str, value: &str) {
+        let path = self.file(&format!("{name}/clerestory.toml"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(line), "{text}");
+        durable::write(&path, text.replace(line, value).as_bytes()).unwrap();
+    }
+
     /// A policy of two organisations, whose logs each have one stream.
-    pub fn policy_document(&self) -> Policy {
+    pub(crate) fn policy_document(&self) -> Policy {
         let mut text = String::new();
         for (name, server) in ORGANISATIONS.iter().zip([&self.vendor, &self.supervisor]) {
             text.push_str(&format!("log {} {}\n", self.vkey(name, "log"), server.url()));
@@ -183,17 +191,17 @@ impl System {
         Organisation { id: name.parse().unwrap(), keys: keys.collect() }
     }
 
-    pub fn policy(&self) -> TrustedPolicy {
+    pub(crate) fn policy(&self) -> TrustedPolicy {
         server::policy_folder::load(&self.file("vendor/policy"), &self.genesis).unwrap()
     }
 
     /// The server whose log `place` is in.
-    pub fn server_of(&self, place: &Place) -> &Server {
+    pub(crate) fn server_of(&self, place: &Place) -> &Server {
         if place.log.starts_with("vendor") { &self.vendor } else { &self.supervisor }
     }
 
     /// Appends a heartbeat that is right for its place.
-    pub fn beat(&self, place: &Place) -> Envelope {
+    pub(crate) fn beat(&self, place: &Place) -> Envelope {
         let organisation = place.log.split('.').next().unwrap();
         let envelope = heartbeat(place, &self.key(organisation, "recorder"));
         let response = self.append(place, &envelope);
@@ -201,7 +209,7 @@ impl System {
         envelope
     }
 
-    pub fn append(&self, place: &Place, envelope: &Envelope) -> Response {
+    pub(crate) fn append(&self, place: &Place, envelope: &Envelope) -> Response {
         raw::post(self.server_of(place).address(), "/v1/entries", &envelope.to_bytes())
     }
 }
