@@ -19,6 +19,10 @@ use crate::report::{Change, Report};
 use crate::slots::{Places, Slots, forbidden};
 use crate::trust;
 
+/// A second in all.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// What the endpoint needs of the machine.
 #[derive(Clone, Copy)]
 pub struct Ports<'a> {
@@ -278,14 +282,16 @@ pub(crate) fn parse_bundle(bytes: &[u8]) -> Result<Bundle, Failure> {
     Bundle::parse(bytes).map_err(|error| Failure::rejected("malformed", error.to_string(), HINT))
 }
 
+/// Waits a moment for another process to end: an update and a check may well meet.
 fn lock(state: &Path) -> Result<File, Failure> {
     let path = state.join("lock");
     let file = File::options().create(true).append(true).open(&path).map_err(|error| Failure::file(&path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Failure::unavailable(format!("{}: another process works on this state", path.display())))
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(Failure::file(&path, &error)),
         }
-        Err(TryLockError::Error(error)) => Err(Failure::file(&path, &error)),
     }
+    Err(Failure::unavailable(format!("{}: another process works on this state", path.display())))
 }

@@ -99,7 +99,11 @@ impl From<tuf::Error> for Failure {
             source = cause.source();
         }
         let hint = "the channel or a mirror shows something wrong; try another mirror, and report it if it stays";
-        let code = match &error {
+        let mut inner = &error;
+        while let tuf::Error::Search { source, .. } = inner {
+            inner = source;
+        }
+        let code = match inner {
             _ if error.is_temporary() => return Self::unavailable(message),
             tuf::Error::Rollback { .. } => "channel-rollback",
             tuf::Error::Expired { .. } => "channel-expired",

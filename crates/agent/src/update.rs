@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use api::{BaseUrl, BodyLimit, Client};
 use attest::{BUNDLE_BYTES_MAX, Lane, Release};
-use channel::Releases;
 use channel::layout;
+use channel::{RELEASES_BYTES_MAX, Releases};
 use stdx::Digest;
-use tuf::{Ed25519Sha256, Limits, RoleName, Store as _, Trusted};
+use tuf::{Ed25519Sha256, Limits, RoleName, Store as _, Target, Trusted};
 use verify::{Approved, CurrentStatus, Evidence, Request};
 
 use crate::channel_source::{ChannelArtifacts, DiskStore, Mirror};
@@ -241,8 +241,7 @@ impl Endpoint<'_> {
         let Some(lane) = self.lane_of(product) else { return Ok(()) };
         let Some(status) = online.statuses.get(&lane) else { return Ok(()) };
         let place = layout::Product { lane, id: &product.id };
-        let list = Releases::parse(&trusted.fetch(&trusted.find(&place.releases())?)?)
-            .map_err(|error| Failure::rejected("channel-metadata", error.to_string(), "report it to the vendor"))?;
+        let list = self.releases(&trusted.find(&place.releases())?, trusted)?;
         let mut slots = self.slots(product)?;
         let ring = self.config.ring_of(product);
         let is_new = |it: &&channel::Listed| slots.record.highest.is_none_or(|highest| it.number > highest);
@@ -250,12 +249,7 @@ impl Endpoint<'_> {
         let mut first_failure = None;
         for candidate in candidates.into_iter().take(CANDIDATES_MAX) {
             let target = trusted.find(&place.bundle(candidate.number))?;
-            if target.file().length > BUNDLE_BYTES_MAX as u64 {
-                return Err(parse_bundle(&vec![b' '; BUNDLE_BYTES_MAX + 1]).err().unwrap_or_else(|| {
-                    Failure::rejected("malformed", "the bundle is too long", "report it to the vendor")
-                }));
-            }
-            let bytes = trusted.fetch(&target)?;
+            let bytes = fetch_small(trusted, &target, BUNDLE_BYTES_MAX)?;
             match self.approve(product, &bytes, status, &slots, online) {
                 Ok(approved) => {
                     let mut artifacts = ChannelArtifacts { trusted, mirror, progress: self.ports.progress };
@@ -267,6 +261,22 @@ impl Endpoint<'_> {
             }
         }
         first_failure.map_or(Ok(()), Err)
+    }
+
+    /// The list of a product's releases; a copy is kept, so that a look that finds nothing is small.
+    fn releases(&self, target: &Target, trusted: &Trusted<'_>) -> Result<Releases, Failure> {
+        let path = self.config.state.join("tuf").join(target.path().as_str().replace('/', "%2F"));
+        let kept = std::fs::read(&path).ok().filter(|bytes| trusted.matches(target, bytes));
+        let bytes = match kept {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = fetch_small(trusted, target, RELEASES_BYTES_MAX)?;
+                self.ports.disk.write(&path, &bytes).map_err(|error| Failure::file(&path, &error))?;
+                bytes
+            }
+        };
+        Releases::parse(&bytes)
+            .map_err(|error| Failure::rejected("channel-metadata", error.to_string(), "report it to the vendor"))
     }
 
     fn approve(
@@ -322,4 +332,14 @@ impl Endpoint<'_> {
         report.changes.push(Change::Installed { product, number, version });
         Ok(())
     }
+}
+
+/// A target that is kept in memory, whatever size the metadata gives it.
+fn fetch_small(trusted: &Trusted<'_>, target: &Target, limit: usize) -> Result<Vec<u8>, Failure> {
+    let length = target.file().length;
+    if length > limit as u64 {
+        let message = format!("`{}` has {length} bytes; at most {limit} are read", target.path());
+        return Err(Failure::rejected("channel-too-long", message, "report it to the vendor"));
+    }
+    Ok(trusted.fetch(target)?)
 }

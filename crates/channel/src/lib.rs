@@ -26,4 +26,4 @@ mod tree;
 pub use error::Error;
 pub use export::{Export, ExportError, ExportRequest, Member, write_export};
 pub use publish::{Channel, Delegates, Keys, Lifetimes, Publication, Published, Signing};
-pub use releases::{Listed, Releases, ReleasesError};
+pub use releases::{Listed, RELEASES_BYTES_MAX, Releases, ReleasesError};

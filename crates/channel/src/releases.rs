@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 const TYPE: &str = "releases/v1";
 
-/// About 60 bytes for each of [`RETAINED`] releases, and long versions.
-pub(crate) const RELEASES_BYTES_MAX: usize = 16 << 10;
+/// About 60 bytes for each of the 34 releases that are kept at most, and long versions.
+pub const RELEASES_BYTES_MAX: usize = 16 << 10;
 
 /// Endpoints of all rings find theirs among these, and metadata stays small: at 400 bytes for each
 /// target, 32 releases of four files take 64 KB.

@@ -1,0 +1,19 @@
+//! An endpoint against a channel on a loopback server, with real keys, and against everything that
+//! can be wrong with either.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod attacks;
+mod basics;
+mod command;
+mod crash;
+mod import;
+mod scene;
+mod server;
+mod time;
