@@ -88,7 +88,7 @@ pub enum ClientError {
         /// The HTTP status.
         status: u16,
         /// What the server says.
-        body: ErrorBody,
+        body: Box<ErrorBody>,
         /// When to try again, where the server says so.
         retry_after: Option<Duration>,
     },
@@ -265,7 +265,7 @@ fn refused(url: &str, status: u16, mut response: ureq::http::Response<ureq::Body
         message: text.trim().chars().take(500).collect(),
         hint: None,
     });
-    ClientError::Status { url: url.to_owned(), status, body, retry_after }
+    ClientError::Status { url: url.to_owned(), status, body: Box::new(body), retry_after }
 }
 
 fn unreachable(url: &str, error: &ureq::Error) -> ClientError {

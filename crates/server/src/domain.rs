@@ -49,7 +49,9 @@ impl Domain {
             Config::Vendor(vendor) => (&vendor.organisation, &vendor.policy),
             Config::Supervisor(supervisor) => (&supervisor.organisation, &supervisor.policy),
             Config::Witness(_) => {
-                return Err(Failure::usage("a witness has no part in this").hint("name a vendor's or supervisor's configuration").into());
+                return Err(Failure::usage("a witness has no part in this")
+                    .hint("name a vendor's or supervisor's configuration")
+                    .into());
             }
         };
         let data = config.data();
@@ -118,7 +120,8 @@ impl Domain {
     /// When it has not.
     pub fn stream(&self, stream: &str) -> anyhow::Result<StreamWriter> {
         let name: StreamName = stream.parse()?;
-        let opened = self.policy.policy().streams.iter().find(|it| it.stream == name && it.organisation == self.organisation);
+        let opened =
+            self.policy.policy().streams.iter().find(|it| it.stream == name && it.organisation == self.organisation);
         let opened = opened.ok_or_else(|| {
             Failure::refused(format!("the policy opens no stream `{name}` for `{}`", self.organisation))
                 .hint("add it to the policy's `streams`")

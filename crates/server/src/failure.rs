@@ -69,10 +69,19 @@ fn exit_of(error: &anyhow::Error) -> u8 {
 }
 
 fn class_of(error: &anyhow::Error) -> ErrorClass {
-    error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<api::ClientError>().map(api::ClientError::class))
-        .unwrap_or(ErrorClass::Rejected)
+    let known = error.chain().find_map(|cause| {
+        let by_log = || cause.downcast_ref::<log::Error>().map(|error| of_log(error.class()));
+        cause.downcast_ref::<api::ClientError>().map(api::ClientError::class).or_else(by_log)
+    });
+    known.unwrap_or(ErrorClass::Rejected)
+}
+
+const fn of_log(class: log::Class) -> ErrorClass {
+    match class {
+        log::Class::Rejected => ErrorClass::Rejected,
+        log::Class::Unavailable => ErrorClass::Unavailable,
+        log::Class::Fatal => ErrorClass::Fatal,
+    }
 }
 
 fn hint_of(error: &anyhow::Error) -> Option<String> {

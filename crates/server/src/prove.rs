@@ -21,7 +21,12 @@ pub fn under_one_checkpoint(entries: &[BundleEntry], url: &BaseUrl, client: &Cli
     Ok(Bundle::new(proven)?)
 }
 
-fn prove(entry: &BundleEntry, checkpoint: &SignedCheckpoint, url: &BaseUrl, client: &Client) -> anyhow::Result<BundleEntry> {
+fn prove(
+    entry: &BundleEntry,
+    checkpoint: &SignedCheckpoint,
+    url: &BaseUrl,
+    client: &Client,
+) -> anyhow::Result<BundleEntry> {
     if entry.proof.checkpoint() == checkpoint {
         return Ok(entry.clone());
     }

@@ -45,8 +45,8 @@ impl ChannelDesk {
     }
 
     fn with<T>(&self, clock: &dyn Clock, work: impl FnOnce(&Signing<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let (targets, snapshot, timestamp): ([&dyn Signer; 1], [&dyn Signer; 1], [&dyn Signer; 1]) =
-            ([&self.targets], [&self.snapshot], [&self.timestamp]);
+        let targets = [&self.targets as &dyn Signer];
+        let (snapshot, timestamp) = ([&self.snapshot as &dyn Signer], [&self.timestamp as &dyn Signer]);
         let keys =
             Keys { targets: &targets, products: &targets, rules: &targets, snapshot: &snapshot, timestamp: &timestamp };
         work(&Signing { keys, lifetimes: Lifetimes::default(), now: clock.now() })
@@ -64,8 +64,12 @@ pub fn create(config: &Config, clock: &dyn Clock) -> anyhow::Result<Digest> {
     let public = |signer: &Ed25519Signer| -> [PublicKey; 1] { [signer.public_key().clone()] };
     let (root, targets) = (public(&desk.root), public(&desk.targets));
     let (snapshot, timestamp) = (public(&desk.snapshot), public(&desk.timestamp));
-    let signers =
-        TopLevelSigners { root: one(&root), targets: one(&targets), snapshot: one(&snapshot), timestamp: one(&timestamp) };
+    let signers = TopLevelSigners {
+        root: one(&root),
+        targets: one(&targets),
+        snapshot: one(&snapshot),
+        timestamp: one(&timestamp),
+    };
     let root = Root::new(Version::FIRST, clock.now().after(ROOT_LIFETIME), signers);
     let root = Metadata::sign(&root, &[&desk.root as &dyn Signer])?;
     let digest = Digest::of(root.bytes());
@@ -146,7 +150,8 @@ fn publish_policies(config: &Config, domain: &Domain, channel: &Channel) -> anyh
     let Some(section) = config.policy() else { return Ok(()) };
     let genesis = section.folder.join("1.envelope");
     let bytes = std::fs::read(&genesis).with_context(|| format!("can't read `{}`", genesis.display()))?;
-    let mut trusted = verify::TrustedPolicy::bootstrap(&Envelope::parse(&bytes)?, &section.genesis.unwrap_or(domain.policy.id()))?;
+    let mut trusted =
+        verify::TrustedPolicy::bootstrap(&Envelope::parse(&bytes)?, &section.genesis.unwrap_or(domain.policy.id()))?;
     channel.publish_genesis(&trusted, &Envelope::parse(&bytes)?)?;
     while trusted.id() != domain.policy.id() {
         let path = section.folder.join(format!("{}.bundle", trusted.policy().version + 1));

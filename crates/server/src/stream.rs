@@ -193,7 +193,13 @@ impl StreamWriter {
         let envelope = Envelope::parse(text.as_bytes())
             .map_err(|source| StreamError::Envelope { stream: self.stream.clone(), source })?;
         let entry = self.log.append(&envelope).await?;
-        let done = State { epoch: state.epoch, next: state.next + 1, previous: Some(envelope.id()), pending: None, last: state.last };
+        let done = State {
+            epoch: state.epoch,
+            next: state.next + 1,
+            previous: Some(envelope.id()),
+            pending: None,
+            last: state.last,
+        };
         // Losing this race means that somebody else appended the same envelope: nothing is lost.
         self.swap(held.as_ref(), &done).await?;
         Ok(entry)
@@ -227,4 +233,3 @@ impl StreamWriter {
         StreamError::State { stream: self.stream.clone(), detail }
     }
 }
-

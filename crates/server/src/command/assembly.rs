@@ -170,12 +170,16 @@ async fn build(arguments: &BuildArguments, output: Output) -> anyhow::Result<()>
         }
         RebuildOutcome::Mismatched { mismatch, diagnosis } => {
             report.outcome = "NOT the same";
-            report.statement = mismatch.entries().first().map(|entry| entry.envelope.id().to_string()).unwrap_or_default();
+            report.statement =
+                mismatch.entries().first().map(|entry| entry.envelope.id().to_string()).unwrap_or_default();
             report.diagnosis = diagnosis;
             output.print(&report)?;
-            Err(Failure::refused(format!("the rebuild of {} {} differs; the supervisor has logged it", agreed.product, agreed.version))
-                .hint("the diagnosis above names the cause; a mismatch stays in the log for good")
-                .into())
+            Err(Failure::refused(format!(
+                "the rebuild of {} {} differs; the supervisor has logged it",
+                agreed.product, agreed.version
+            ))
+            .hint("the diagnosis above names the cause; a mismatch stays in the log for good")
+            .into())
         }
     }
 }

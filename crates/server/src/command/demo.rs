@@ -63,7 +63,8 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
         eprintln!("  {name:<11} {url}");
     }
     eprintln!("serving on; Ctrl-C ends it");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start the runtime")?;
     runtime.block_on(tokio::signal::ctrl_c()).context("can't wait for Ctrl-C")?;
     drop(running);
     Ok(())

@@ -70,7 +70,8 @@ pub struct PublishArguments {
     /// The product
     product: ProductId,
     /// Its version
-    version: String,
+    #[arg(value_name = "VERSION")]
+    of_version: String,
     /// The widest ring that gets it: canary, early or all
     #[arg(long, default_value_t = Ring::All)]
     ring: Ring,
@@ -108,7 +109,11 @@ struct ReleasedReport {
 impl fmt::Display for ReleasedReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} {} is release #{} for ring `{}`", self.product, self.version, self.number, self.ring)?;
-        writeln!(f, "  statement {}, witnessed {}, {} bytes of evidence", self.statement, self.evidence_time, self.bundle_bytes)
+        writeln!(
+            f,
+            "  statement {}, witnessed {}, {} bytes of evidence",
+            self.statement, self.evidence_time, self.bundle_bytes
+        )
     }
 }
 
@@ -126,7 +131,7 @@ pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
         Command::Publish(arguments) | Command::Promote(arguments) => block_on(async {
             let config = Config::load(&arguments.common.config)?;
             let line = Line::open(&config).await?;
-            let PublishArguments { product, version, ring, .. } = arguments;
+            let PublishArguments { product, of_version: version, ring, .. } = arguments;
             let publication = match command {
                 Command::Publish(_) => line.release(product, version, *ring).await?,
                 _ => line.promote(product, version, *ring).await?,

@@ -181,7 +181,12 @@ impl Attacks<'_> {
         let refused = self.shown.endpoint.must_refuse(&[]);
         replace_folder(&new, &channel)?;
         let reason = refused.context("the channel was rolled back")?;
-        self.refused(report, "the channel of before, under the same address", &reason, self.shown.endpoint.update_command());
+        self.refused(
+            report,
+            "the channel of before, under the same address",
+            &reason,
+            self.shown.endpoint.update_command(),
+        );
         Ok(())
     }
 
@@ -190,13 +195,18 @@ impl Attacks<'_> {
         let reason = self.shown.endpoint.must_refuse(&["faketime", "-f", "+3d"]).context("the channel was frozen")?;
         self.shown.endpoint.must_have_installed(&self.shown.product)?;
         let outcome = format!("{reason}; what is installed stays");
-        self.refused(report, "a channel that stands still for three days", &outcome, self.shown.endpoint.status_command());
+        self.refused(
+            report,
+            "a channel that stands still for three days",
+            &outcome,
+            self.shown.endpoint.status_command(),
+        );
         Ok(())
     }
 
     fn flipped_bit_in_the_log(&self, report: &mut Report) -> anyhow::Result<()> {
         self.stage.stop("vendor")?;
-        let entries = self.stage.folder().join("vendor/log/tile/entries");
+        let entries = self.stage.folder().join("vendor/log/objects/tile/entries");
         let file = first_file(&entries)?;
         let genuine = fs::read(&file)?;
         let mut bytes = genuine.clone();
@@ -219,9 +229,28 @@ impl Attacks<'_> {
     fn stopped(&self, report: &mut Report) -> anyhow::Result<()> {
         let (supervisor, vendor) = (self.stage.config("supervisor"), self.stage.config("vendor"));
         let product = self.shown.product.as_str();
-        self.stage.clerestory(&["status", "stop", "--config", &supervisor, "--product", product, "--reason", "the demo looks into it"])?;
-        let output = self.stage.try_clerestory(&["release", "publish", "--config", &vendor, product, &self.shown.version])?;
-        self.stage.clerestory(&["status", "lift", "--config", &supervisor, "--product", product, "--reason", "nothing was found"])?;
+        self.stage.clerestory(&[
+            "status",
+            "stop",
+            "--config",
+            &supervisor,
+            "--product",
+            product,
+            "--reason",
+            "the demo looks into it",
+        ])?;
+        let output =
+            self.stage.try_clerestory(&["release", "publish", "--config", &vendor, product, &self.shown.version])?;
+        self.stage.clerestory(&[
+            "status",
+            "lift",
+            "--config",
+            &supervisor,
+            "--product",
+            product,
+            "--reason",
+            "nothing was found",
+        ])?;
         if output.status.success() {
             bail!("a stopped product was released");
         }
@@ -233,7 +262,14 @@ impl Attacks<'_> {
     fn revoked(&self, report: &mut Report) -> anyhow::Result<()> {
         let supervisor = self.stage.config("supervisor");
         let arguments = [
-            "status", "revoke", "--config", &supervisor, &self.shown.product, &self.shown.sha256, "--reason", "the demo takes it back",
+            "status",
+            "revoke",
+            "--config",
+            &supervisor,
+            &self.shown.product,
+            &self.shown.sha256,
+            "--reason",
+            "the demo takes it back",
         ];
         self.stage.clerestory(&arguments)?;
         self.stage.clerestory(&["release", "freshen", "--config", &self.stage.config("vendor")])?;

@@ -23,11 +23,15 @@ impl Endpoint {
         durable::create_folder(&folder)?;
         let mut text = format!(
             "# An endpoint's owner decides what it takes, from where, and how early.\n\
-             state = \"state\"\ninstall = \"install\"\nchannel = [\"{}\"]\nring = \"all\"\n",
+             state = \"{0}/state\"\ninstall = \"{0}/install\"\nchannel = [\"{1}/channel\"]\nring = \"all\"\n",
+            folder.display(),
             stage.url("vendor")?
         );
+        for log in ["vendor", "supervisor"] {
+            text.push_str(&format!("\n[[log]]\norigin = \"{log}.example/log\"\nurl = \"{}\"\n", stage.url(log)?));
+        }
         for product in products {
-            text.push_str(&format!("\n[[products]]\nid = \"{product}\"\n"));
+            text.push_str(&format!("\n[[product]]\nid = \"{product}\"\n"));
         }
         let config = folder.join("agent.toml");
         durable::write(&config, text.as_bytes())?;
@@ -44,7 +48,7 @@ impl Endpoint {
     pub(super) fn update(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let output = self.run(&["update"], &[])?;
         if !output.status.success() {
-            bail!("the endpoint did not update: {}", last_words(&output));
+            bail!("the endpoint did not update: {}", reason(&output));
         }
         self.installed()
     }
@@ -56,7 +60,7 @@ impl Endpoint {
         if output.status.success() {
             bail!("the endpoint accepted it");
         }
-        Ok(last_words(&output))
+        Ok(reason(&output))
     }
 
     pub(super) fn must_have_installed(&self, product: &str) -> anyhow::Result<()> {
@@ -72,8 +76,7 @@ impl Endpoint {
         if self.installed()?.contains_key(product) {
             bail!("the endpoint keeps `{product}`, which is revoked");
         }
-        let words = last_words(&output);
-        Ok(if words.is_empty() { "it is not in use any more".to_owned() } else { words })
+        Ok(reason(&output))
     }
 
     pub(super) fn status_command(&self) -> String {
@@ -90,16 +93,28 @@ impl Endpoint {
             .with_context(|| format!("the endpoint's status is no JSON: {}", last_words(&output)))?;
         let products = said.get("products").and_then(Value::as_array).cloned().unwrap_or_default();
         let text = |product: &Value, key: &str| product.get(key).and_then(Value::as_str).map(str::to_owned);
-        Ok(products.iter().filter_map(|it| Some((text(it, "id")?, text(it, "version")?))).collect())
+        Ok(products.iter().filter_map(|it| Some((text(it, "product")?, text(it, "version")?))).collect())
     }
 
     fn run(&self, arguments: &[&str], through: &[&str]) -> anyhow::Result<Output> {
         let config = self.config.display().to_string();
-        let own = [&[self.program.to_str().context("a path that is text")?, "--config", &config, "--json"], arguments].concat();
+        let own = [&[self.program.to_str().context("a path that is text")?, "--config", &config, "--json"], arguments]
+            .concat();
         let line = [through, &own].concat();
         let (program, rest) = line.split_first().context("a program")?;
         let mut command = Command::new(program);
         command.args(rest).stdin(Stdio::null());
         command.output().with_context(|| format!("can't run `{program}`"))
     }
+}
+
+/// What an update says it did not do, or switched off.
+fn reason(output: &Output) -> String {
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let list = |key: &str| said.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let text = |it: &Value, key: &str| it.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let disabled = list("changes").into_iter().filter(|it| text(it, "change") == "disabled");
+    let off = disabled.map(|it| format!("{} is switched off: {}", text(&it, "product"), text(&it, "reason")));
+    let failed = list("failures").into_iter().map(|it| format!("{}: {}", text(&it, "code"), text(&it, "message")));
+    off.chain(failed).next().unwrap_or_else(|| last_words(output))
 }

@@ -36,7 +36,12 @@ impl Shown {
 }
 
 /// Builds, rebuilds, signs, logs, publishes, installs.
-pub(super) fn walk(stage: &Stage, options: &Options, narrator: &Narrator, report: &mut Report) -> anyhow::Result<Shown> {
+pub(super) fn walk(
+    stage: &Stage,
+    options: &Options,
+    narrator: &Narrator,
+    report: &mut Report,
+) -> anyhow::Result<Shown> {
     narrator.chapter("From source to two organisations that agree");
     let mut first = None;
     for name in &options.names {
@@ -55,7 +60,7 @@ pub(super) fn walk(stage: &Stage, options: &Options, narrator: &Narrator, report
     }
     report.proven(
         "an endpoint installs by the evidence, in two slots",
-        format!("{} products installed", options.names.len()),
+        format!("installed: {}", options.names.join(", ")),
         endpoint.status_command(),
     );
     let artifact = first_artifact(&built.folder)?;
@@ -70,7 +75,13 @@ struct Built {
     folder: PathBuf,
 }
 
-fn build(stage: &Stage, options: &Options, name: &str, narrator: &Narrator, report: &mut Report) -> anyhow::Result<Built> {
+fn build(
+    stage: &Stage,
+    options: &Options,
+    name: &str,
+    narrator: &Narrator,
+    report: &mut Report,
+) -> anyhow::Result<Built> {
     let recipe = stage.folder().join("products").join(name);
     copy_recipe(&options.products.join(name), &recipe)?;
     narrator.say(&format!("{name}: the vendor resolves, fetches and builds; the supervisor does it all again"));
@@ -83,13 +94,17 @@ fn build(stage: &Stage, options: &Options, name: &str, narrator: &Narrator, repo
         .and_then(Value::as_array)
         .is_some_and(|outputs| outputs.iter().all(|it| it.get("equals_published") == Some(&Value::Bool(true))));
     let equals = if published { ", and they equal what upstream published" } else { "" };
-    narrator.say(&format!("{name} {version}: {outputs} outputs, bit for bit the same{equals}"));
+    narrator.say(&format!("{name} {version}: {} the same, bit for bit{equals}", outputs_of(outputs)));
     report.proven(
         &format!("{name} {version} was built twice, by two organisations, from inputs each resolved itself"),
-        format!("the same {outputs} outputs, bit for bit{equals}; result {}", text("statement")),
+        format!("{} the same, bit for bit{equals}; result {}", outputs_of(outputs), text("statement")),
         format!("clerestory release show {}", folder.join("result.bundle").display()),
     );
     Ok(Built { product: name.to_owned(), version, folder })
+}
+
+fn outputs_of(count: usize) -> String {
+    if count == 1 { "one output".to_owned() } else { format!("{count} outputs") }
 }
 
 /// A Debian pin may have left the archive since the lock was made: then it is made anew, visibly.
@@ -127,13 +142,27 @@ fn release(stage: &Stage, built: &Built, narrator: &Narrator, report: &mut Repor
         let config = stage.config(party);
         let comment = "the demo approves what it has just seen rebuilt";
         stage.clerestory(&[
-            "release", "approve", "--config", &config, "--key", &key, "--result", &result, "--comment", comment, "--out", &out,
+            "release",
+            "approve",
+            "--config",
+            &config,
+            "--key",
+            &key,
+            "--result",
+            &result,
+            "--comment",
+            comment,
+            "--out",
+            &out,
         ])?;
     }
     let config = stage.config("vendor");
     let said = stage.clerestory(&["release", "publish", "--config", &config, &built.product, &built.version])?;
     let bytes = said.get("bundle_bytes").and_then(Value::as_u64).unwrap_or_default();
-    narrator.say(&format!("{}: approved by two people, signed by both, witnessed, published ({bytes} bytes of evidence)", built.product));
+    narrator.say(&format!(
+        "{}: approved by two people, signed by both, witnessed, published ({bytes} bytes of evidence)",
+        built.product
+    ));
     let artifact = first_artifact(&built.folder)?;
     let command = verify::command(stage, &artifact, &built.folder.join("release.bundle"));
     let said = verify::run(stage, &artifact, &built.folder.join("release.bundle"), &[])?;
@@ -141,7 +170,10 @@ fn release(stage: &Stage, built: &Built, narrator: &Narrator, report: &mut Repor
         bail!("the released artifact is not accepted: {}", said.reason);
     }
     report.proven(
-        &format!("{} {} verifies offline, by a program that shares only the verification", built.product, built.version),
+        &format!(
+            "{} {} verifies offline, by a program that shares only the verification",
+            built.product, built.version
+        ),
         format!("{} bytes of evidence in one file", bytes),
         command,
     );
@@ -166,7 +198,11 @@ pub(super) fn audit(stage: &Stage, narrator: &Narrator, report: &mut Report) -> 
         stage.start(name)?;
     }
     narrator.say("both stores: every tile, bundle and lock is what its hash says");
-    report.proven("the stores are sound", "fsck found nothing", format!("clerestory fsck --config {}", stage.config("vendor")));
+    report.proven(
+        "the stores are sound",
+        "fsck found nothing",
+        format!("clerestory fsck --config {}", stage.config("vendor")),
+    );
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What the demo says as it goes, and at the end.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,11 +67,20 @@ impl Report {
     }
 
     pub(super) fn proven(&mut self, what: &str, outcome: impl Into<String>, command: impl Into<String>) {
-        self.proven.push(Row { what: what.to_owned(), outcome: outcome.into(), command: command.into() });
+        let row = self.row(what, outcome.into(), command.into());
+        self.proven.push(row);
     }
 
     pub(super) fn refused(&mut self, what: &str, outcome: impl Into<String>, command: impl Into<String>) {
-        self.refused.push(Row { what: what.to_owned(), outcome: outcome.into(), command: command.into() });
+        let row = self.row(what, outcome.into(), command.into());
+        self.refused.push(row);
+    }
+
+    /// Paths are shown relative to the demo's folder, where the commands are to be run.
+    fn row(&self, what: &str, outcome: String, command: String) -> Row {
+        let folder = format!("{}/", self.folder.display());
+        let short = |text: String| text.replace(&folder, "").replace("/./", "/");
+        Row { what: what.to_owned(), outcome: short(outcome), command: short(command) }
     }
 
     pub(super) fn finish(&mut self) {
@@ -89,11 +99,12 @@ impl fmt::Display for Report {
         for row in &self.refused {
             writeln!(f, "  ✗ {}\n      {}", row.what, row.outcome)?;
         }
-        writeln!(f, "\nCHECK IT BY HAND (in {})", self.folder.display())?;
-        let mut commands: Vec<&str> = self.proven.iter().chain(&self.refused).map(|row| row.command.as_str()).collect();
-        commands.dedup();
-        for command in commands.into_iter().filter(|command| !command.is_empty()) {
-            writeln!(f, "  {command}")?;
+        writeln!(f, "\nCHECK IT BY HAND\n  cd {}", self.folder.display())?;
+        let mut shown = BTreeSet::new();
+        for row in self.proven.iter().chain(&self.refused) {
+            if shown.insert(&row.command) {
+                writeln!(f, "  # {}\n  {}", row.what, row.command)?;
+            }
         }
         writeln!(f, "\n{} proven, {} refused, {:.1} s", self.proven.len(), self.refused.len(), self.seconds)
     }

@@ -81,7 +81,15 @@ impl Stage {
             stage.start(log)?;
         }
         let genesis = stage.file("vendor/policy/1.envelope");
-        stage.clerestory(&["log", "append", "--config", &stage.config("vendor"), "--log", "vendor.example/log", &genesis])?;
+        stage.clerestory(&[
+            "log",
+            "append",
+            "--config",
+            &stage.config("vendor"),
+            "--log",
+            "vendor.example/log",
+            &genesis,
+        ])?;
         stage.wait_for_status()?;
         stage.clerestory(&["release", "freshen", "--config", &stage.config("vendor")])?;
         narrator.say("six processes serve; the policy is logged and witnessed by three of four");
@@ -134,7 +142,8 @@ impl Stage {
         if output.stdout.iter().all(u8::is_ascii_whitespace) {
             return Ok(serde_json::Value::Null);
         }
-        serde_json::from_slice(&output.stdout).with_context(|| format!("`clerestory {}` printed no JSON", arguments.join(" ")))
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("`clerestory {}` printed no JSON", arguments.join(" ")))
     }
 
     /// Runs `clerestory` whatever comes of it.
@@ -204,6 +213,8 @@ impl Stage {
             fs::remove_dir_all(&depot)?;
             std::os::unix::fs::symlink(&kept, &depot)?;
             self.configure(name, "listen = \"127.0.0.1:808", "listen = \"stdin\"\n#")?;
+            // Two witnesses will be silent for a while; nobody wants to watch that for long.
+            self.configure(name, "append_wait_s = 20", "append_wait_s = 3")?;
         }
         self.configure("vendor", "# supervisor = ", &format!("supervisor = \"{}\"\n#", self.url("supervisor")?))?;
         let cache = options.folder.join("downloads");
@@ -216,8 +227,20 @@ impl Stage {
             let [vendor, supervisor] = &logs;
             let domain = format!("{name}.example");
             let dir = self.file(name);
-            let arguments =
-                ["init", "witness", "--organisation", name, "--domain", &domain, "--dir", &dir, "--log", vendor, "--log", supervisor];
+            let arguments = [
+                "init",
+                "witness",
+                "--organisation",
+                name,
+                "--domain",
+                &domain,
+                "--dir",
+                &dir,
+                "--log",
+                vendor,
+                "--log",
+                supervisor,
+            ];
             self.clerestory(&arguments)?;
             self.configure(name, "listen = \"127.0.0.1:808", "listen = \"stdin\"\n#")?;
         }
@@ -274,7 +297,12 @@ impl Stage {
         };
         let (vendor_log, supervisor_log) = ("vendor.example/log", "supervisor.example/log");
         let stream = |log: &str, stream: &str, organisation: &str, interval_s| -> anyhow::Result<StreamPolicy> {
-            Ok(StreamPolicy { log: log.parse()?, stream: stream.parse()?, organisation: organisation.parse()?, interval_s })
+            Ok(StreamPolicy {
+                log: log.parse()?,
+                stream: stream.parse()?,
+                organisation: organisation.parse()?,
+                interval_s,
+            })
         };
         let own = [CLOCK_PRODUCT, OTHER_PRODUCT].map(str::to_owned);
         let products = options.names.iter().chain(&own);
@@ -285,7 +313,10 @@ impl Stage {
             ages: Ages::default(),
             witnessing: Witnessing { faulty: 1, policy: self.witnessing()? },
             organisations: vec![
-                self.organisation("vendor", &[Role::Builder, Role::Release, Role::Approver, Role::Policy, Role::Recorder])?,
+                self.organisation(
+                    "vendor",
+                    &[Role::Builder, Role::Release, Role::Approver, Role::Policy, Role::Recorder],
+                )?,
                 self.organisation(
                     "supervisor",
                     &[Role::Builder, Role::Release, Role::Approver, Role::Policy, Role::Recorder, Role::Status],
@@ -327,7 +358,11 @@ impl Stage {
             text.push_str(&format!("log {} {}\n", self.key(&format!("{log}/keys/log"))?, self.url(log)?));
         }
         for name in WITNESSES {
-            text.push_str(&format!("witness {name} {} {}\n", self.key(&format!("{name}/keys/witness"))?, self.url(name)?));
+            text.push_str(&format!(
+                "witness {name} {} {}\n",
+                self.key(&format!("{name}/keys/witness"))?,
+                self.url(name)?
+            ));
         }
         text.push_str("group witnesses 3 w1 w2 w3 w4\nquorum witnesses\n");
         Ok(text)
@@ -360,5 +395,5 @@ pub(super) fn last_words(output: &Output) -> String {
     // A slice is read without an error.
     let _ = output.stderr.as_slice().read_to_string(&mut text);
     let error = text.lines().rev().find_map(|line| line.strip_prefix("error: "));
-    error.map_or_else(|| text.lines().last().unwrap_or_default().to_owned(), str::to_owned)
+    error.map_or_else(|| text.trim().to_owned(), str::to_owned)
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use api::BaseUrl;
-use assembly::{Asking, Builder, BuildRecord, Checkout, Conditions, Environment, Fetched, Product, Progress, Resolved};
+use assembly::{Asking, BuildRecord, Builder, Checkout, Conditions, Environment, Fetched, Product, Progress, Resolved};
 use attest::{Bundle, BundleEntry};
 use sandbox::{Cancel, Sandbox};
 use stdx::{UnixTime, durable};
@@ -72,7 +72,9 @@ impl Line {
     /// When a key, the policy or a store is missing, or no supervisor is named.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let Config::Vendor(vendor) = config else {
-            return Err(Failure::usage("only a vendor has an assembly line").hint("name the vendor's configuration").into());
+            return Err(Failure::usage("only a vendor has an assembly line")
+                .hint("name the vendor's configuration")
+                .into());
         };
         let supervisor = vendor.supervisor.clone().ok_or_else(|| {
             Failure::usage("the configuration names no `supervisor`").hint("nothing is released without one")
@@ -101,7 +103,9 @@ impl Line {
         let recipe = &product.recipe;
         let id: attest::ProductId = recipe.product.as_str().parse()?;
         if self.domain.policy.policy().product(&id).is_none() {
-            return Err(Failure::refused(format!("the policy knows no product `{id}`")).hint("add it to the policy's `products`").into());
+            return Err(Failure::refused(format!("the policy knows no product `{id}`"))
+                .hint("add it to the policy's `products`")
+                .into());
         }
         let depot = self.domain.depot(options.cache.as_deref())?;
         let fetched = tokio::task::block_in_place(|| -> anyhow::Result<Fetched> {

@@ -57,9 +57,8 @@ impl Line {
                 RebuildState::Wanting { objects } => {
                     step("sending what the rebuilder wants");
                     self.send(&objects, &ticket, built)?;
-                    state = tokio::task::block_in_place(|| {
-                        self.domain.client.post_json(&url, &request, STATE_BYTES_MAX)
-                    })?;
+                    state =
+                        tokio::task::block_in_place(|| self.domain.client.post_json(&url, &request, STATE_BYTES_MAX))?;
                     continue;
                 }
                 RebuildState::Queued => step("queued"),
@@ -94,11 +93,17 @@ impl Line {
         for object in objects {
             let offered = *object == built.record.agreed.source
                 || built.record.agreed.outputs.iter().any(|output| output.digest == *object)
-                || built.fetched.source.tree.iter().any(|(_, node)| {
-                    matches!(node, assembly::Node::File { digest, .. } if digest == object)
-                });
+                || built
+                    .fetched
+                    .source
+                    .tree
+                    .iter()
+                    .any(|(_, node)| matches!(node, assembly::Node::File { digest, .. } if digest == object));
             if !offered {
-                return Err(Failure::refused(format!("the supervisor wants object {object}, which is no part of the build")).into());
+                return Err(Failure::refused(format!(
+                    "the supervisor wants object {object}, which is no part of the build"
+                ))
+                .into());
             }
             let file: File = depot.content().open_object(object)?;
             let url = self.supervisor.join(&format!("{}/{ticket}/objects/{object}", path::REBUILDS));

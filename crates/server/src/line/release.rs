@@ -156,7 +156,13 @@ impl Line {
         self.finish(product, version, &entries, ring).await
     }
 
-    async fn finish(&self, product: &ProductId, version: &str, entries: &[BundleEntry], ring: Ring) -> anyhow::Result<Publication> {
+    async fn finish(
+        &self,
+        product: &ProductId,
+        version: &str,
+        entries: &[BundleEntry],
+        ring: Ring,
+    ) -> anyhow::Result<Publication> {
         let lane = self.lane_of(product)?;
         let url = self.domain.log_url(&self.domain.lane(lane)?.log)?;
         let bundle = tokio::task::block_in_place(|| under_one_checkpoint(entries, &url, &self.domain.client))?;
@@ -202,7 +208,13 @@ impl Line {
         Ok(self.domain.policy.current_status(&evidence, lane, None, &self.domain.moment())?)
     }
 
-    fn draft(&self, evidence: &Bundle, position: Position, ring: Ring, last: Option<Last>) -> anyhow::Result<Statement<Release>> {
+    fn draft(
+        &self,
+        evidence: &Bundle,
+        position: Position,
+        ring: Ring,
+        last: Option<Last>,
+    ) -> anyhow::Result<Statement<Release>> {
         let result = Evidence::open(&self.domain.policy, evidence)?.one::<BuildResult>(Role::Builder)?;
         let says = &result.statement().predicate;
         let outputs = self.folder(&says.product, &says.version).file("outputs");
@@ -244,9 +256,17 @@ impl Line {
         Ok(())
     }
 
-    fn release_signature(&self, lane: attest::Lane, envelope: &Envelope, evidence: &Bundle) -> anyhow::Result<Envelope> {
-        let request =
-            ReleaseRequest { lane, envelope: String::from_utf8(envelope.to_bytes())?, evidence: bundle_text(evidence)? };
+    fn release_signature(
+        &self,
+        lane: attest::Lane,
+        envelope: &Envelope,
+        evidence: &Bundle,
+    ) -> anyhow::Result<Envelope> {
+        let request = ReleaseRequest {
+            lane,
+            envelope: String::from_utf8(envelope.to_bytes())?,
+            evidence: bundle_text(evidence)?,
+        };
         self.second_signature(path::RELEASES, &request)
     }
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::{Built, Line, read_bundle, write};
+use crate::domain::BuildFolder;
 use assembly::{Node, Product, Source as SourceTree};
 use attest::{
     BuildDefinition, BuildMetadata, Builder, Bundle, BundleEntry, Envelope, ProductId, Provenance, ResourceDescriptor,
     Revision, RunDetails, Sha256Map, Source, Statement, Subject, TYPE_BASE,
 };
-use super::{Built, Line, read_bundle, write};
-use crate::domain::BuildFolder;
 
 impl Line {
     /// Logs the `source` statement; once for a version and its source.

@@ -38,7 +38,9 @@ impl Supervisor {
     /// When a key, the policy or a store is missing.
     pub async fn open(config: &Config) -> anyhow::Result<Arc<Self>> {
         let Config::Supervisor(section) = config else {
-            return Err(Failure::usage("only a supervisor can do this").hint("name the supervisor's configuration").into());
+            return Err(Failure::usage("only a supervisor can do this")
+                .hint("name the supervisor's configuration")
+                .into());
         };
         Ok(Arc::new(Self {
             domain: Domain::open(config).await?,

@@ -215,7 +215,13 @@ impl Supervisor {
     }
 
     /// Builds the claimed product again. The inner error is the build's: it is the product's fault.
-    fn build(&self, depot: &Depot, job: &Job, claimed: &BuildRecord, ticket: &Digest) -> anyhow::Result<Result<BuildRecord, String>> {
+    fn build(
+        &self,
+        depot: &Depot,
+        job: &Job,
+        claimed: &BuildRecord,
+        ticket: &Digest,
+    ) -> anyhow::Result<Result<BuildRecord, String>> {
         let folder = self.domain.data.path().join("rebuilds").join(ticket.to_string()).join("product");
         durable::create_folder(&folder)?;
         durable::write(&folder.join(assembly::RECIPE_FILE), job.request.recipe.as_bytes())?;
@@ -225,9 +231,14 @@ impl Supervisor {
         // Upstream is asked by this organisation itself, always: that is the point of it.
         let resolved = Resolved::ask(depot, &product, self.asking(), &progress)?;
         let fetched = match &product.recipe.source {
-            SourceSpec::Git { .. } => {
-                Fetched::fetch_with_source(depot, &product, &resolved, &claimed.agreed.source, self.asking(), &progress)?
-            }
+            SourceSpec::Git { .. } => Fetched::fetch_with_source(
+                depot,
+                &product,
+                &resolved,
+                &claimed.agreed.source,
+                self.asking(),
+                &progress,
+            )?,
             _ => Fetched::fetch(depot, &product, &resolved, None, self.asking(), &progress)?,
         };
         let environment = Environment::prepare(depot, &product.recipe.environment, &fetched, &progress)?;
@@ -403,10 +414,10 @@ fn diagnose(
         }
     }
     let summary = match &verdict {
-        Verdict::Different(difference) => difference.findings().first().map_or_else(
-            || "the outputs differ".to_owned(),
-            |finding| format!("{}: {}", finding.member, finding.what),
-        ),
+        Verdict::Different(difference) => difference
+            .findings()
+            .first()
+            .map_or_else(|| "the outputs differ".to_owned(), |finding| format!("{}: {}", finding.member, finding.what)),
         Verdict::Identical(_) => "the same outputs, from other inputs than the rebuilder resolved".to_owned(),
     };
     Ok((causes, summary, text))

@@ -3,7 +3,7 @@
 
 use api::{DraftRequest, ReleaseRequest};
 use assembly::BuildRecord;
-use attest::{Bundle, BuildResult, Envelope, Promotion, Release, Statement};
+use attest::{BuildResult, Bundle, Envelope, Promotion, Release, Statement};
 use policy::Role;
 use verify::{Evidence, Request};
 
@@ -56,7 +56,8 @@ impl Supervisor {
     pub async fn sign_release(&self, request: &ReleaseRequest) -> Result<Envelope, SecondError> {
         let drafted = envelope(&request.envelope)?;
         let evidence = Bundle::parse(request.evidence.as_bytes()).map_err(refused)?;
-        let status = self.status_bundle(request.lane).await.map_err(|error| SecondError::Unavailable(format!("{error:#}")))?;
+        let status =
+            self.status_bundle(request.lane).await.map_err(|error| SecondError::Unavailable(format!("{error:#}")))?;
         let policy = &*self.domain.policy;
         let at = self.domain.moment();
         let status = policy.current_status(&Evidence::open(policy, &status)?, request.lane, None, &at)?;
@@ -65,7 +66,10 @@ impl Supervisor {
             let verified = policy.verify::<Promotion>(&drafted, Role::Release)?;
             let says = &verified.statement().predicate;
             let canary = attest::Ring::Canary;
-            let approved = policy.approve(&evidence, &Request { product: &says.product, ring: canary, status: &status, at: &at, installed: None })?;
+            let approved = policy.approve(
+                &evidence,
+                &Request { product: &says.product, ring: canary, status: &status, at: &at, installed: None },
+            )?;
             if says.release != approved.id() || verified.statement().subject != approved.statement().subject {
                 return Err(SecondError::Refused("the promotion is of another release".to_owned()));
             }
@@ -88,7 +92,8 @@ impl Supervisor {
     ) -> Result<(), SecondError> {
         let opened = self.domain.policy.policy().streams.iter();
         let stream = opened.clone().find(|it| it.stream == position.stream && it.log == position.log);
-        let stream = stream.ok_or_else(|| SecondError::Refused(format!("the policy opens no stream `{}`", position.stream)))?;
+        let stream =
+            stream.ok_or_else(|| SecondError::Refused(format!("the policy opens no stream `{}`", position.stream)))?;
         if signers.any(|signer| *signer == stream.organisation) && stream.organisation != self.domain.organisation {
             return Ok(());
         }

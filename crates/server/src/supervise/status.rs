@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use attest::{
-    Bundle, Envelope, Floor, Lane, ProductId, ReleaseNumber, Revocation, Statement, Status, Stop, StopScope,
-    Subject,
+    Bundle, Envelope, Floor, Lane, ProductId, ReleaseNumber, Revocation, Statement, Status, Stop, StopScope, Subject,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! Checkpoints, cosignatures and offline proofs.
 
-use proptest::prelude::*;
+use proptest::{prop_assert, prop_assert_eq, prop_assume, proptest};
 use tlog::{
     Checkpoint, CheckpointError, Cosignature, CosignatureError, EntryIndex, InclusionProof, KeyKind, LogProof,
     LogProofError, Note, NoteError, NoteSignature, SignedCheckpoint, SignerKey, TreeHead, VerifierKey, cosign,

@@ -1,6 +1,7 @@
 //! Trees, tiles and proofs against each other and against the definition of RFC 6962.
 
-use proptest::prelude::*;
+use proptest::prelude::ProptestConfig;
+use proptest::{prop_assert, prop_assert_eq, proptest};
 use tlog::{
     ConsistencyProof, EntryIndex, Frontier, Growth, Hash, InclusionProof, ProofError, Subtree, TileSet, Tree, TreeEdge,
     TreeError, TreeHead, TreeSize, empty_root, leaf_hash, node_hash, tiles_for_consistency, tiles_for_edge,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use proptest::prelude::*;
+use proptest::{prop_assert, prop_assert_eq, prop_assume, proptest};
 use tlog::{
     KeyError, KeyKind, KeyName, MAX_NOTE_BYTES, MAX_SIGNATURES, Note, NoteError, NoteSignature, SignerKey, VerifierKey,
 };

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use proptest::prelude::*;
+use proptest::prelude::any;
+use proptest::{prop_assert, prop_assert_eq, proptest};
 use tlog::{FlatQuorum, KeyKind, LogPolicy, NoteError, PolicyError, SignedCheckpoint, SignerKey, VerifierKey, cosign};
 
 use crate::{Fixed, checkpoint, log_key, signed, time, witness_key};

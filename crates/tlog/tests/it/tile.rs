@@ -1,6 +1,6 @@
 //! Paths of tiles and bundles, and the bundles' content.
 
-use proptest::prelude::*;
+use proptest::{prop_assert_eq, proptest};
 use tlog::{
     EntryBundleId, EntryIndex, MAX_BUNDLE_BYTES, MAX_ENTRY_BYTES, TileError, TileId, TreeSize, bundles_for_growth,
     decode_bundle, encode_bundle, tiles_for_growth,

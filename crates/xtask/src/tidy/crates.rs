@@ -63,7 +63,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("axum", &["server"]),
     ("tower-http", &["server"]),
     ("sqlx", &["storage"]),
-    ("ureq", &["api"]),
+    ("ureq", &["api", "conformance"]),
     ("tokio", &["storage", "clerestory-log", "witness", "assembly", "channel", "server", TEST_ONLY]),
     ("landlock", &["sandbox"]),
     ("seccompiler", &["sandbox"]),
