@@ -6,7 +6,7 @@ use policy::Role;
 use stdx::{Digest, SystemClock};
 use testkit::{OTHER_PRODUCT, PRODUCT, ReleaseOptions, VENDOR_LOG};
 
-use crate::scene::{DAY, Scene, active};
+use crate::scene::{DAY, Scene, active, write};
 
 #[test]
 fn the_sample_is_a_configuration() {
@@ -219,4 +219,23 @@ fn a_look_that_finds_nothing_is_small() {
     let (bytes, requests) = scene.server.traffic();
     assert!(bytes <= 3_072, "{bytes} bytes");
     assert_eq!(requests, 4, "policy, status, root, timestamp");
+}
+
+/// The next policy, signed by both organisations, is followed; one that only the vendor signed is not.
+#[test]
+fn policies_succeed_only_by_both_organisations() {
+    let mut scene = Scene::installed(b"first");
+    let alone = scene.succession(&["vendor"]);
+    write(scene.channel.folder(), "policy/2.bundle", &alone.to_bytes());
+    assert!(scene.update().has("signatures-missing"));
+    assert_eq!(scene.status().policy_version, 1);
+    let both = scene.succession(&["vendor", "supervisor"]);
+    write(scene.channel.folder(), "policy/2.bundle", &both.to_bytes());
+    let report = scene.update();
+    assert!(matches!(&report.changes[..], [Change::Policy { version: 2 }]), "{report:?}");
+    assert_eq!((report.exit_code(), scene.status().policy_version), (0, 2));
+    // It stays in force without the channel's help, and releases go on under it.
+    scene.release(b"second");
+    scene.update();
+    assert_eq!((scene.status().policy_version, scene.current().unwrap()), (2, b"second".to_vec()));
 }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent::{Config, Disk, Endpoint, Failure, Genesis, Installed, Ports, RealDisk, Report, StatusReport};
-use attest::{Bundle, Lane, Release, Ring, StatementId};
+use attest::{Bundle, Lane, Release, Ring, Statement, StatementId, Subject};
 use channel::{Channel, Delegates, Keys, Lifetimes, Publication, Signing};
+use policy::{PolicyDocument, Role};
 use stdx::{Clock as _, Digest, UnixTime, durable};
 use tempfile::TempDir;
-use testkit::{PRODUCT, ReleaseOptions, Released, World};
+use testkit::{PRODUCT, ReleaseOptions, Released, VENDOR_LOG, World};
 use tuf::{Ed25519Signer, Metadata, PublicKey, Root, Signer, Signers, TopLevelSigners, Version};
 use verify::{Approved, CurrentStatus, Evidence, Moment, Request};
 
@@ -209,6 +210,17 @@ impl Scene {
         let id = PRODUCT.parse().unwrap();
         let product = channel::layout::Product { lane: Lane::Slow, id: &id };
         self.channel.releases(product).unwrap().releases().last().unwrap().number.get()
+    }
+
+    /// Version 2 of the policy, signed by `parties` and recorded.
+    pub(crate) fn succession(&mut self, parties: &[&str]) -> Bundle {
+        let mut policy = self.world.policy().policy().clone();
+        policy.version = 2;
+        let position = self.world.position(VENDOR_LOG, "policy");
+        let document = PolicyDocument { position, previous: Some(self.world.policy().id()), policy };
+        let subject = vec![Subject::new("policy", Digest::of(b"policy"))];
+        let envelope = self.world.sign_as(&Statement { subject, predicate: document }, Role::Policy, parties);
+        self.world.bundle(&[(VENDOR_LOG, &envelope)])
     }
 
     /// A copy of the channel as it is now.
