@@ -47,15 +47,12 @@ const NEEDS: &[Need] = &[
     need(Purpose::Demo, "gcc", Probe::Program("cc"), "links every program and compiles SQLite"),
     need(Purpose::Demo, "git", Probe::Program("git"), "lists the files of the checkout"),
     need(Purpose::Demo, "apt", Probe::Program("apt-get"), "resolves and fetches a product's Debian packages"),
-    need(Purpose::Demo, "dpkg", Probe::Program("dpkg-deb"), "unpacks Debian packages"),
-    need(Purpose::Demo, "tar", Probe::Program("tar"), "unpacks root file systems"),
-    need(Purpose::Demo, "xz-utils", Probe::Program("xz"), "unpacks sources"),
-    need(Purpose::Demo, "zstd", Probe::Program("zstd"), "unpacks sources"),
+    need(Purpose::Demo, "python3", Probe::Program("python3"), "runs pip"),
+    need(Purpose::Demo, "python3-pip", Probe::PythonModule("pip"), "resolves and fetches a product's Python packages"),
+    need(Purpose::Demo, "faketime", Probe::Program("faketime"), "shows what an endpoint does days later"),
     need(Purpose::Demo, "util-linux", Probe::Program("unshare"), "tells whether this machine allows namespaces"),
-    need(Purpose::Test, "strace", Probe::Program("strace"), "fails one system call at a time"),
-    need(Purpose::Test, "faketime", Probe::Program("faketime"), "sets the clock of the TUF conformance suite"),
-    need(Purpose::Test, "python3", Probe::Program("python3"), "runs the TUF conformance suite"),
-    need(Purpose::Test, "python3-venv", Probe::PythonModule("ensurepip"), "keeps that suite out of the system"),
+    need(Purpose::Test, "util-linux", Probe::Program("setpriv"), "runs sandboxes as an ordinary user"),
+    need(Purpose::Test, "perl-base", Probe::Program("perl"), "is a hostile program in the sandbox's tests"),
 ];
 
 /// Checks everything, prints one line a need on stdout.

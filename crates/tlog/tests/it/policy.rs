@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use proptest::prelude::any;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 use tlog::{FlatQuorum, KeyKind, LogPolicy, NoteError, PolicyError, SignedCheckpoint, SignerKey, VerifierKey, cosign};
 
