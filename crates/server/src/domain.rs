@@ -14,9 +14,9 @@ use storage::{Catalog, LockStore, SqliteStore};
 use tlog::{Origin, SignerKey};
 use verify::{Moment, TrustedPolicy};
 
-use crate::config::{Config, DataFolder, PolicySection};
+use crate::command::check_config::load_policy;
+use crate::config::{Config, DataFolder};
 use crate::failure::Failure;
-use crate::policy_folder;
 use crate::stream::{LogWriter, StreamWriter};
 
 /// An append waits for the witnesses; a request that wants a build only queues it.
@@ -58,7 +58,7 @@ impl Domain {
         let store = Arc::new(SqliteStore::open(&data.state()).await?);
         Ok(Self {
             organisation: organisation.clone(),
-            policy: Arc::new(trusted(policy)?),
+            policy: Arc::new(load_policy(policy)?),
             data,
             clock: Arc::new(SystemClock::new()),
             client: Client::new(REQUEST_TIMEOUT),
@@ -147,18 +147,6 @@ impl Domain {
         let rules = self.policy.policy().lane(lane);
         rules.ok_or_else(|| Failure::refused(format!("the policy has no lane `{lane}`")).into())
     }
-}
-
-/// The policy that a configuration names, trusted because of the hash in it.
-///
-/// # Errors
-/// When there is no hash, or the policy is not what it says.
-pub fn trusted(section: &PolicySection) -> anyhow::Result<TrustedPolicy> {
-    let genesis = section.genesis.ok_or_else(|| {
-        Failure::usage("the configuration has no `genesis`")
-            .hint("get the policy's hash from another channel and write it there")
-    })?;
-    Ok(policy_folder::load(&section.folder, &genesis)?)
 }
 
 /// A file below the folder of one version's build.

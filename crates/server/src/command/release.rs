@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use attest::{Bundle, ProductId, Ring};
+use channel::{Channel, ExportRequest, write_export};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use stdx::SystemClock;
@@ -28,6 +29,8 @@ pub enum Command {
     Promote(PublishArguments),
     /// Renew the channel's timestamp and carry the supervisor's status into it, now
     Freshen(Common),
+    /// Write the newest releases and all their evidence into one file, for machines without a network
+    Export(ExportArguments),
     /// Show what a bundle says
     Show {
         /// The bundle
@@ -58,6 +61,22 @@ pub struct ApproveArguments {
     #[arg(long, default_value = "")]
     comment: String,
     /// Where the approval goes: for the vendor, `builds/PRODUCT/VERSION/approvals/`
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Arguments of `release export`.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    #[command(flatten)]
+    common: Common,
+    /// The products
+    #[arg(required = true)]
+    products: Vec<ProductId>,
+    /// The ring of the machines that it is for: canary, early or all
+    #[arg(long, default_value_t = Ring::All)]
+    ring: Ring,
+    /// Where it goes
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -145,6 +164,7 @@ pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
             let domain = Domain::open(&config).await?;
             tokio::task::block_in_place(|| publish::freshen(&config, &domain))
         }),
+        Command::Export(arguments) => export(arguments, output),
         Command::Show { file } => show(file, output),
     }
 }
@@ -180,6 +200,30 @@ async fn approve_one(arguments: &ApproveArguments, output: Output) -> anyhow::Re
 
 fn bundle(path: &Path) -> anyhow::Result<Bundle> {
     read_bundle(path)?.with_context(|| format!("there is no `{}`", path.display()))
+}
+
+#[derive(Debug, Serialize)]
+struct Exported {
+    file: PathBuf,
+    members: Vec<channel::Member>,
+}
+
+impl fmt::Display for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for member in &self.members {
+            writeln!(f, "{:>10} bytes  {}", member.size, member.path)?;
+        }
+        writeln!(f, "in {}", self.file.display())
+    }
+}
+
+fn export(arguments: &ExportArguments, output: Output) -> anyhow::Result<()> {
+    let channel = Channel::open(&Config::load(&arguments.common.config)?.data().channel())?;
+    let request = ExportRequest { products: &arguments.products, ring: arguments.ring };
+    let mut bytes = Vec::new();
+    let members = write_export(&channel, &request, &mut bytes)?;
+    write(&arguments.out, &bytes)?;
+    output.print(&Exported { file: arguments.out.clone(), members })
 }
 
 #[derive(Debug, Serialize)]

@@ -60,26 +60,17 @@ fn a_successor_that_makes_no_sense_is_refused() {
     type Change = fn(&mut PolicyDocument);
     let senseless: [(&str, Change); 6] = [
         ("2k-n > f", |document| document.policy.witnessing.faulty = 2),
-        (
-            "at least two must agree",
-            |document| {
-                document.policy.lanes[0].builders.pop();
-            },
-        ),
-        (
-            "at least two must agree",
-            |document| {
-                document.policy.change.pop();
-            },
-        ),
+        ("at least two must agree", |document| {
+            document.policy.lanes[0].builders.pop();
+        }),
+        ("at least two must agree", |document| {
+            document.policy.change.pop();
+        }),
         ("names no approvals", |document| document.policy.lanes[0].approvals.clear()),
-        (
-            "are one key",
-            |document| {
-                let copy = document.policy.organisations[0].keys[0].key.clone();
-                document.policy.organisations[1].keys[0].key = copy;
-            },
-        ),
+        ("are one key", |document| {
+            let copy = document.policy.organisations[0].keys[0].key.clone();
+            document.policy.organisations[1].keys[0].key = copy;
+        }),
         ("must not be zero", |document| document.policy.ages.online_s = 0),
     ];
     for (says, change) in senseless {
