@@ -16,10 +16,11 @@ use stdx::{Digest, UnixTime, durable};
 use crate::conditions::{Conditions, Listing, ShimError, shim};
 use crate::content::{ContentError, Object};
 use crate::environment::{Environment, EnvironmentError};
+use crate::foreign::ForeignBuild;
 use crate::inputs::{Depot, Fetched, InputsError};
 use crate::progress::{Event, Progress};
 use crate::recipe::{Product, Recipe};
-use crate::record::{Agreed, Artifact, BuildRecord, inputs_digest};
+use crate::record::{Agreed, Artifact, BuildRecord, Isolated, Made, inputs_digest};
 use crate::sbom::{SbomError, sbom};
 use crate::source::{SourceError, write_tar};
 use crate::vendor::vendor;
@@ -55,6 +56,9 @@ pub enum BuildError {
         /// Where it should be, below `BUILD`.
         path: String,
     },
+    /// An artifact of a builder elsewhere that its provenance does not name, or that is missing.
+    #[error("{0}: there is no such artifact that the provenance names")]
+    NotItsOwn(String),
     /// The environment.
     #[error(transparent)]
     Environment(#[from] EnvironmentError),
@@ -174,6 +178,48 @@ impl Builder<'_> {
             return Err(BuildError::Failed(Box::new(failed)));
         }
         let outputs = self.collect(recipe, &out)?;
+        let made = Isolated { conditions: conditions.clone(), isolation: outcome.evidence, log: log_digest };
+        self.record(product, fetched, environment, outputs, Made::Here(Box::new(made)))
+    }
+
+    /// Takes what a builder elsewhere made for what `product` would give, so that a rebuild can
+    /// confirm or refute it. `artifacts` are its files by the names of the recipe's outputs.
+    ///
+    /// # Errors
+    /// [`BuildError::NotItsOwn`] when a file is not what its provenance names; [`BuildError`].
+    pub fn adopt(
+        &self,
+        product: &Product,
+        fetched: &Fetched,
+        environment: &Environment,
+        foreign: ForeignBuild,
+        artifacts: &BTreeMap<String, PathBuf>,
+    ) -> Result<BuildRecord, BuildError> {
+        let recipe = &product.recipe;
+        let mut outputs = Vec::new();
+        for output in &recipe.output {
+            let name = recipe.expand(&output.name);
+            let path = artifacts.get(&name).ok_or_else(|| BuildError::NotItsOwn(name.clone()))?;
+            let file = fs::File::open(path).map_err(io_at(path))?;
+            let object = self.depot.content().put_reader(&name, file, OUTPUT_BYTES_MAX)?;
+            if !foreign.outputs.iter().any(|(_, digest)| *digest == object.digest) {
+                return Err(BuildError::NotItsOwn(name));
+            }
+            outputs.push(Artifact { name, digest: object.digest, size: object.size });
+        }
+        outputs.sort();
+        self.record(product, fetched, environment, outputs, Made::Elsewhere(Box::new(foreign)))
+    }
+
+    fn record(
+        &self,
+        product: &Product,
+        fetched: &Fetched,
+        environment: &Environment,
+        outputs: Vec<Artifact>,
+        made: Made,
+    ) -> Result<BuildRecord, BuildError> {
+        let recipe = &product.recipe;
         let document = sbom(self.depot.content(), product, fetched)?;
         let agreed = Agreed {
             product: recipe.product.clone(),
@@ -186,14 +232,7 @@ impl Builder<'_> {
             sbom: self.depot.content().put(&document)?.digest,
             outputs,
         };
-        Ok(BuildRecord {
-            agreed,
-            git: fetched.source.git.clone(),
-            inputs: fetched.items.clone(),
-            conditions: conditions.clone(),
-            isolation: outcome.evidence,
-            log: log_digest,
-        })
+        Ok(BuildRecord { agreed, git: fetched.source.git.clone(), inputs: fetched.items.clone(), made })
     }
 
     fn job(

@@ -43,7 +43,7 @@ pub use recipe::{
     BuildSpec, EnvironmentSpec, InputsSpec, LimitsSpec, OutputSpec, PackageName, Product, ProductId, Publisher,
     RECIPE_FILE, Recipe, RecipeError, SourceSpec, Version, WheelPin,
 };
-pub use record::{Agreed, Artifact, BuildRecord, RecordError, inputs_digest};
+pub use record::{Agreed, Artifact, BuildRecord, Isolated, Made, RecordError, inputs_digest};
 pub use sbom::{SbomError, sbom};
 pub use source::{GitOrigin, GitRevision, Order, Source, SourceError, capture_folder, write_tar};
 pub use tool::ToolError;

@@ -5,6 +5,7 @@ use stdx::Digest;
 
 use crate::conditions::Conditions;
 use crate::environment::Origin;
+use crate::foreign::ForeignBuild;
 use crate::inputs::{Kind, ResolvedItem};
 use crate::recipe::{ProductId, Version};
 use crate::source::GitOrigin;
@@ -58,6 +59,24 @@ pub struct BuildRecord {
     pub git: Option<GitOrigin>,
     /// Everything that went in, sorted.
     pub inputs: Vec<ResolvedItem>,
+    /// How the outputs came to be.
+    pub made: Made,
+}
+
+/// How outputs came to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Made {
+    /// In the sandbox.
+    Here(Box<Isolated>),
+    /// By a builder elsewhere, of whom only the digests are believed until a rebuild confirms them.
+    Elsewhere(Box<ForeignBuild>),
+}
+
+/// A build in the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Isolated {
     /// Under which circumstances.
     pub conditions: Conditions,
     /// How it was isolated, as the sandbox enforced it.

@@ -15,6 +15,7 @@
 
 mod bundle;
 mod envelope;
+mod foreign;
 mod names;
 mod predicate;
 mod statement;
@@ -23,6 +24,7 @@ pub use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleEntry, BundleError};
 pub use envelope::{
     ENVELOPE_BYTES_MAX, Envelope, EnvelopeError, EnvelopeSignature, KeyRef, PAYLOAD_TYPE, StatementId, pae,
 };
+pub use foreign::{ForeignEnvelopeError, open_foreign};
 pub use names::{Lane, NameError, OrganisationId, ProductId, Release as ReleaseNumber, Ring, StreamName};
 pub use predicate::approval::Approval;
 pub use predicate::assembly::{BuildResult, Cause, EnvironmentKind, Heartbeat, Mismatch, Revision, Source};

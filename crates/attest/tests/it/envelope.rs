@@ -72,3 +72,22 @@ fn an_envelope_fits_a_log_entry() {
     let largest = Envelope::sign(vec![b'x'; 48_900], &[&key]).unwrap();
     assert!(largest.to_bytes().len() <= ENVELOPE_BYTES_MAX);
 }
+
+#[test]
+fn the_envelopes_of_others_are_read_in_any_json_and_either_base64() {
+    let (ci, other) = (key("ci.example/builder", 1), key("ci.example/builder", 2));
+    let envelope = Envelope::sign(b"{\"a\":\"???>>>\"}".to_vec(), &[&ci]).unwrap();
+    let text = String::from_utf8(envelope.to_bytes()).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let pretty = serde_json::to_string_pretty(&value).unwrap();
+    let url_safe = text.replace('/', "_").replace("application_", "application/").replace("example_", "example/");
+    for form in [text.clone(), pretty, url_safe, text.replace('=', "")] {
+        assert_eq!(attest::open_foreign(form.as_bytes(), ci.verifier()).unwrap(), envelope.payload(), "{form}");
+    }
+    assert!(attest::open_foreign(text.as_bytes(), other.verifier()).is_err());
+    let changed = text.replacen("eyJh", "eyJi", 1);
+    assert_ne!(changed, text);
+    for bad in [changed.as_str(), "", "{}", "[]", &text.replacen("in-toto", "other", 1)] {
+        assert!(attest::open_foreign(bad.as_bytes(), ci.verifier()).is_err(), "{bad}");
+    }
+}

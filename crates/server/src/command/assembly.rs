@@ -10,17 +10,20 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use stdx::SystemClock;
+use tlog::VerifierKey;
 
 use crate::command::{Output, block_on};
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::line::{BuildOptions, Line, RebuildOutcome};
+use crate::line::{BuildOptions, Handover, Line, RebuildOutcome};
 
 /// What the assembly line does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build a product, have the supervisor rebuild it, and log the result that both signed
     Build(BuildArguments),
+    /// Take what the vendor's own CI built, with its SLSA provenance, as the first build; the supervisor's rebuild decides
+    Import(Box<ImportArguments>),
     /// Compare two folders of outputs and say why they differ
     Compare(CompareArguments),
     /// Ask upstream again for everything a recipe names, and write a new lock
@@ -51,6 +54,33 @@ pub struct BuildArguments {
     /// Build in this root file system instead of the recipe's; such a build never releases
     #[arg(long, value_name = "FOLDER")]
     environment: Option<PathBuf>,
+}
+
+/// Arguments of `assembly import`.
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    #[command(flatten)]
+    build: BuildArguments,
+    /// The CI's signed provenance: a DSSE envelope with an in-toto statement
+    #[arg(long, value_name = "FILE")]
+    provenance: PathBuf,
+    /// The Ed25519 key that the CI signs with, as a `vkey` line
+    #[arg(long, value_name = "VKEY")]
+    key: VerifierKey,
+    /// The builder that this key stands for: `runDetails.builder.id`
+    #[arg(long, value_name = "URI")]
+    builder: String,
+    /// An external parameter that you have looked at; any other is refused
+    #[arg(long = "parameter", value_name = "NAME")]
+    parameters: Vec<String>,
+    /// An artifact, by the name of the recipe's output
+    #[arg(long = "artifact", value_name = "NAME=FILE", required = true, value_parser = artifact)]
+    artifacts: Vec<(String, PathBuf)>,
+}
+
+fn artifact(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("an artifact is NAME=FILE")?;
+    Ok((name.to_owned(), PathBuf::from(path)))
 }
 
 /// Arguments of `assembly compare`.
@@ -120,13 +150,23 @@ impl fmt::Display for BuildReport {
 /// Why it did not do what was asked; a build that does not match is refused.
 pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
     match command {
-        Command::Build(arguments) => block_on(build(arguments, output)),
+        Command::Build(arguments) => block_on(build(arguments, None, output)),
+        Command::Import(arguments) => {
+            let handover = Handover {
+                provenance: arguments.provenance.clone(),
+                key: arguments.key.clone(),
+                builder: arguments.builder.clone(),
+                parameters: arguments.parameters.clone(),
+                artifacts: arguments.artifacts.iter().cloned().collect(),
+            };
+            block_on(build(&arguments.build, Some(&handover), output))
+        }
         Command::Compare(arguments) => compare_folders(arguments, output),
         Command::Pin(arguments) => pin(arguments, output),
     }
 }
 
-async fn build(arguments: &BuildArguments, output: Output) -> anyhow::Result<()> {
+async fn build(arguments: &BuildArguments, handover: Option<&Handover>, output: Output) -> anyhow::Result<()> {
     let line = Line::open(&Config::load(&arguments.config)?).await?;
     let checkout = arguments.repository.as_ref().map(|repository| Checkout {
         repository: repository.clone(),
@@ -140,7 +180,10 @@ async fn build(arguments: &BuildArguments, output: Output) -> anyhow::Result<()>
         environment: arguments.environment.clone(),
     };
     let bar = Bar::new();
-    let built = line.build(&options, &bar).await?;
+    let built = match handover {
+        Some(handover) => line.import(&options, handover, &bar).await?,
+        None => line.build(&options, &bar).await?,
+    };
     let outcome = line.rebuild(&built, |step| bar.say(&format!("supervisor: {step}"))).await?;
     bar.finish();
     let agreed = &built.record.agreed;

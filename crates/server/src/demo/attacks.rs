@@ -251,8 +251,8 @@ impl Attacks<'_> {
             "--reason",
             "nothing was found",
         ])?;
-        if output.status.success() {
-            bail!("a stopped product was released");
+        if output.status.success() || !last_words(&output).contains("a stop is in force") {
+            bail!("a stopped product: {}", last_words(&output));
         }
         let command = format!("clerestory status show --config {supervisor}");
         self.refused(report, "a release while the supervisor has stopped the product", &last_words(&output), command);

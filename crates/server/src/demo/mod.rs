@@ -4,6 +4,7 @@
 //! over HTTP, driven by the same commands that people type. The demo adds no way around a check.
 
 mod attacks;
+mod ci;
 mod endpoint;
 mod path;
 mod report;
@@ -43,6 +44,7 @@ pub fn run(options: &Options) -> anyhow::Result<(Report, Running)> {
     let mut report = Report::new(stage.folder(), narrator.clock());
     let shown: Shown = path::walk(&stage, options, &narrator, &mut report).context("the main path")?;
     attacks::run(&stage, &shown, &narrator, &mut report).context("the attacks")?;
+    ci::run(&stage, &shown, &narrator, &mut report).context("the vendor's CI")?;
     path::audit(&stage, &narrator, &mut report).context("the audit")?;
     report.finish();
     Ok((report, Running(stage)))

@@ -220,8 +220,8 @@ impl Stage {
         let cache = options.folder.join("downloads");
         durable::create_folder(&cache)?;
         let cache = fs::canonicalize(cache)?;
-        let inputs = format!("cache = \"{}\"\noffline = {}\nheartbeat_s", cache.display(), options.offline);
-        self.configure("supervisor", "heartbeat_s", &inputs)?;
+        self.configure("supervisor", "# cache = ", &format!("cache = \"{}\"\n# ", cache.display()))?;
+        self.configure("supervisor", "offline = false", &format!("offline = {}", options.offline))?;
         let logs = [self.key("vendor/keys/log")?.to_string(), self.key("supervisor/keys/log")?.to_string()];
         for name in WITNESSES {
             let [vendor, supervisor] = &logs;

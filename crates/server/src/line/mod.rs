@@ -3,6 +3,7 @@
 //! Each step leaves a file in `builds/PRODUCT/VERSION/`, so that a run that was interrupted goes on
 //! where it stopped, and anybody can look at what was signed.
 
+mod import;
 pub(crate) mod rebuild;
 mod release;
 pub(crate) mod submit;
@@ -11,12 +12,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use api::BaseUrl;
-use assembly::{Asking, BuildRecord, Builder, Checkout, Conditions, Environment, Fetched, Product, Progress, Resolved};
+use assembly::{
+    Asking, BuildRecord, Builder, Checkout, Conditions, Depot, Environment, Fetched, Product, Progress, Resolved,
+};
 use attest::{Bundle, BundleEntry};
 use sandbox::{Cancel, Sandbox};
 use stdx::{UnixTime, durable};
 use tlog::SignerKey;
 
+pub use import::Handover;
 pub use rebuild::RebuildOutcome;
 pub use release::{ApprovalOf, Publication, approve};
 
@@ -99,6 +103,21 @@ impl Line {
     /// # Errors
     /// When any of that fails; what was fetched and logged stays.
     pub async fn build(&self, options: &BuildOptions, progress: &dyn Progress) -> anyhow::Result<Built> {
+        let prepared = self.prepare(options, progress).await?;
+        let Prepared { product, depot, fetched, .. } = &prepared;
+        let record = tokio::task::block_in_place(|| -> anyhow::Result<BuildRecord> {
+            let environment = match &options.environment {
+                Some(root) => Environment::captured(root)?,
+                None => Environment::prepare(depot, &product.recipe.environment, fetched, progress)?,
+            };
+            let builder = Builder { depot, sandbox: sandbox()?, cancel: Cancel::default() };
+            Ok(builder.build(product, fetched, &environment, &Conditions::plain(), progress)?)
+        })?;
+        self.keep(prepared, record)
+    }
+
+    /// Resolves, fetches, and logs the source.
+    async fn prepare(&self, options: &BuildOptions, progress: &dyn Progress) -> anyhow::Result<Prepared> {
         let product = Product::open(&options.product)?;
         let recipe = &product.recipe;
         let id: attest::ProductId = recipe.product.as_str().parse()?;
@@ -116,24 +135,27 @@ impl Line {
         let folder = BuildFolder::new(&self.domain.data, recipe.product.as_str(), recipe.version.as_str());
         durable::create_folder(folder.path()).with_context(|| format!("can't make `{}`", folder.path().display()))?;
         let source = self.log_source(&id, &product, &fetched.source, &folder).await?;
-        let started = self.domain.clock.now();
-        let record = tokio::task::block_in_place(|| -> anyhow::Result<BuildRecord> {
-            let environment = match &options.environment {
-                Some(root) => Environment::captured(root)?,
-                None => Environment::prepare(&depot, &recipe.environment, &fetched, progress)?,
-            };
-            let builder = Builder { depot: &depot, sandbox: sandbox()?, cancel: Cancel::default() };
-            Ok(builder.build(&product, &fetched, &environment, &Conditions::plain(), progress)?)
-        })?;
+        Ok(Prepared { product, depot, fetched, source, started: self.domain.clock.now(), folder })
+    }
+
+    /// Keeps the record and the SBOM where people find them; the outputs lie in the depot until a
+    /// rebuild has confirmed them.
+    fn keep(&self, prepared: Prepared, record: BuildRecord) -> anyhow::Result<Built> {
+        let Prepared { product, depot, fetched, source, started, folder } = prepared;
         write(&folder.file("record.json"), &record.to_bytes())?;
-        for output in &record.agreed.outputs {
-            let path = folder.file("outputs").join(&output.name);
-            durable::create_folder(&folder.file("outputs"))?;
-            write(&path, &depot.content().get(&output.digest, output.size)?)?;
-        }
         write(&folder.file("sbom.cdx.json"), &depot.content().get(&record.agreed.sbom, SBOM_BYTES_MAX)?)?;
         Ok(Built { product, record, fetched, source, started, folder })
     }
+}
+
+/// What a build needs, at hand; its source is logged.
+struct Prepared {
+    product: Product,
+    depot: Depot,
+    fetched: Fetched,
+    source: BundleEntry,
+    started: UnixTime,
+    folder: BuildFolder,
 }
 
 /// 10,000 components of 1 KB.

@@ -67,6 +67,7 @@ impl Line {
                     let vsa = Bundle::parse(vsa.as_bytes()).context("the supervisor's VSA")?;
                     write(&built.folder.file("vsa.bundle"), &vsa.to_bytes())?;
                     let result = self.log_result(built, &ticket).await?;
+                    self.show_outputs(built)?;
                     write(&built.folder.file("result.bundle"), &Bundle::new(vec![result.clone()])?.to_bytes())?;
                     return Ok(RebuildOutcome::Matched { result, vsa });
                 }
@@ -86,6 +87,19 @@ impl Line {
             let url = format!("{url}/{ticket}");
             state = tokio::task::block_in_place(|| self.domain.client.get_json(&url, STATE_BYTES_MAX))?;
         }
+    }
+
+    /// Puts the confirmed outputs where people and the release find them.
+    fn show_outputs(&self, built: &Built) -> anyhow::Result<()> {
+        let (depot, outputs) = (self.domain.depot(None)?, built.folder.file("outputs"));
+        if outputs.exists() {
+            std::fs::remove_dir_all(&outputs).with_context(|| format!("can't replace `{}`", outputs.display()))?;
+        }
+        stdx::durable::create_folder(&outputs)?;
+        for output in &built.record.agreed.outputs {
+            write(&outputs.join(&output.name), &depot.content().get(&output.digest, output.size)?)?;
+        }
+        Ok(())
     }
 
     fn send(&self, objects: &[Digest], ticket: &Digest, built: &Built) -> anyhow::Result<()> {

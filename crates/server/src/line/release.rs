@@ -184,13 +184,17 @@ impl Line {
                 .hint("build it, and have it rebuilt: `clerestory assembly build`")
         })?;
         let mut entries: Vec<BundleEntry> = result.entries().to_vec();
+        let result_id = entries.first().map(|entry| entry.envelope.id());
         let approvals = folder.file("approvals");
         if approvals.is_dir() {
             let mut paths: Vec<PathBuf> =
                 std::fs::read_dir(&approvals)?.map(|entry| entry.map(|it| it.path())).collect::<Result<_, _>>()?;
             paths.sort();
             for path in paths {
-                entries.extend(read_bundle(&path)?.unwrap_or_default().entries().iter().cloned());
+                // A version that was built again has another result; approvals of the old one stay
+                // in the folder and say nothing of the new one.
+                let approvals = read_bundle(&path)?.unwrap_or_default();
+                entries.extend(approvals.entries().iter().filter(|entry| is_of(entry, result_id)).cloned());
             }
         }
         let Some(origin) = entries.first().map(|entry| entry.proof.checkpoint().checkpoint().origin().clone()) else {
@@ -279,6 +283,11 @@ impl Line {
         self.domain.catalog().put(&last_key(product)?, Bytes::from(serde_json::to_vec(&last)?)).await?;
         Ok(())
     }
+}
+
+fn is_of(approval: &BundleEntry, result: Option<StatementId>) -> bool {
+    let says = Statement::<Approval>::decode(approval.envelope.payload());
+    says.is_ok_and(|says| Some(says.predicate.result) == result)
 }
 
 fn last_key(product: &ProductId) -> anyhow::Result<RecordKey> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Built, Line, read_bundle, write};
 use crate::domain::BuildFolder;
-use assembly::{Node, Product, Source as SourceTree};
+use assembly::{Made, Node, Product, Source as SourceTree};
 use attest::{
     BuildDefinition, BuildMetadata, Builder, Bundle, BundleEntry, Envelope, ProductId, Provenance, ResourceDescriptor,
     Revision, RunDetails, Sha256Map, Source, Statement, Subject, TYPE_BASE,
@@ -65,6 +65,10 @@ impl Line {
             ("recipe", agreed.recipe.to_string()),
         ];
         let descriptor = |uri: &str, sha256| ResourceDescriptor { uri: uri.to_owned(), digest: Sha256Map { sha256 } };
+        let made = match &built.record.made {
+            Made::Here(made) => descriptor("log", made.log),
+            Made::Elsewhere(foreign) => descriptor("provenance", foreign.provenance),
+        };
         let predicate = Provenance {
             build_definition: BuildDefinition {
                 build_type: format!("{TYPE_BASE}build/v1"),
@@ -79,7 +83,7 @@ impl Line {
                     started_on: built.started,
                     finished_on: self.domain.clock.now(),
                 },
-                byproducts: vec![descriptor("log", built.record.log), descriptor("sbom", agreed.sbom)],
+                byproducts: vec![made, descriptor("sbom", agreed.sbom)],
             },
         };
         let statement = Statement { subject: subjects(&built.record), predicate };
