@@ -109,7 +109,8 @@ impl BuildError {
     #[must_use]
     pub fn is_the_products_fault(&self) -> bool {
         match self {
-            Self::Failed(failed) => !matches!(failed.status, Status::Cancelled),
+            // What ran out of time or memory here might not have elsewhere.
+            Self::Failed(failed) => matches!(failed.status, Status::Exited(_) | Status::Signalled(_)),
             Self::NoOutput { .. } => true,
             _ => false,
         }

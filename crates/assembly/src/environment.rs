@@ -216,7 +216,9 @@ impl Environment {
 fn environment_key(fetched: &Fetched) -> Digest {
     let mut hasher = Hasher::default();
     hasher.update(LAYOUT_VERSION.as_bytes());
-    for digest in fetched.debian.iter().map(|p| p.sha256).chain(fetched.wheels.iter().map(|w| w.sha256)) {
+    let packages = fetched.debian.iter().map(|package| (b'd', package.sha256));
+    for (kind, digest) in packages.chain(fetched.wheels.iter().map(|wheel| (b'w', wheel.sha256))) {
+        hasher.update(&[kind]);
         hasher.update(digest.as_bytes());
     }
     hasher.finish()

@@ -337,9 +337,8 @@ pub struct Product {
     pub recipe: Recipe,
     /// `assembly.lock`.
     pub lock: Lock,
-    /// SHA-256 of the lock's bytes, under which resolutions are filed.
-    pub lock_digest: Digest,
-    /// What everybody who builds must agree on: the digest of the canonical tree of recipe and lock.
+    /// What everybody who builds must agree on, and what resolutions are filed under: the digest of
+    /// the canonical tree of recipe and lock.
     pub digest: Digest,
 }
 
@@ -356,8 +355,7 @@ impl Product {
         let lock_text = read_text(&lock_path)?;
         let lock = Lock::parse(&lock_text, &lock_path)?;
         let digest = digest_of(&recipe_text, &lock_text);
-        let lock_digest = Digest::of(lock_text.as_bytes());
-        Ok(Self { folder: folder.to_owned(), recipe, lock, lock_digest, digest })
+        Ok(Self { folder: folder.to_owned(), recipe, lock, digest })
     }
 }
 

@@ -73,6 +73,12 @@ impl Domain {
         &*self.catalog
     }
 
+    /// Values that change by compare-and-swap only.
+    #[must_use]
+    pub fn locks(&self) -> &dyn LockStore {
+        &*self.locks
+    }
+
     /// Now, with evidence as old as the policy lets endpoints accept it.
     #[must_use]
     pub fn moment(&self) -> Moment {

@@ -60,14 +60,15 @@ pub struct Resolved {
 }
 
 impl Resolved {
-    /// Resolves the product's lock.
+    /// Resolves the product's lock. What is found is recorded for this recipe and lock together: what
+    /// a lock means depends on the recipe.
     ///
     /// # Errors
     /// [`InputsError::Differs`], [`InputsError::Superseded`], [`InputsError::Unlocked`],
     /// [`InputsError::NeverResolved`], [`InputsError::Tool`].
     pub fn ask(depot: &Depot, product: &Product, asking: Asking, progress: &dyn Progress) -> Result<Self, InputsError> {
         if asking == Asking::Recorded {
-            return Self::recorded(depot, &product.lock_digest);
+            return Self::recorded(depot, &product.digest);
         }
         let Product { recipe, lock, .. } = product;
         let mut items = Vec::new();
@@ -91,7 +92,7 @@ impl Resolved {
         }
         items.sort();
         let resolved = Self { items };
-        resolved.record(depot, &product.lock_digest)?;
+        resolved.record(depot, &product.digest)?;
         Ok(resolved)
     }
 
@@ -125,8 +126,8 @@ impl Resolved {
         &self.items
     }
 
-    fn recorded(depot: &Depot, lock: &Digest) -> Result<Self, InputsError> {
-        let path = record_path(depot, lock);
+    fn recorded(depot: &Depot, of: &Digest) -> Result<Self, InputsError> {
+        let path = record_path(depot, of);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(InputsError::NeverResolved),
@@ -136,15 +137,15 @@ impl Resolved {
         Ok(Self { items })
     }
 
-    fn record(&self, depot: &Depot, lock: &Digest) -> Result<(), InputsError> {
-        let path = record_path(depot, lock);
+    fn record(&self, depot: &Depot, of: &Digest) -> Result<(), InputsError> {
+        let path = record_path(depot, of);
         let bytes = serde_json::to_vec_pretty(&self.items).map_err(|error| io_at(&path)(error.into()))?;
         durable::write(&path, &bytes).map_err(io_at(&path))
     }
 }
 
-fn record_path(depot: &Depot, lock: &Digest) -> std::path::PathBuf {
-    depot.part("resolved").join(format!("{lock}.json"))
+fn record_path(depot: &Depot, of: &Digest) -> std::path::PathBuf {
+    depot.part("resolved").join(format!("{of}.json"))
 }
 
 fn needs_debian(recipe: &Recipe, lock: &Lock) -> bool {

@@ -11,6 +11,7 @@ use attest::{Bundle, BundleEntry, Envelope, Release, Statement};
 use stdx::{Clock as _, SystemClock, durable};
 use tlog::{Checkpoint, EntryIndex, LogProof, SignedCheckpoint, TileSet, Tree, TreeEdge, cosign, leaf_hash};
 
+use super::Options;
 use super::path::{Shown, another_product};
 use super::report::{Narrator, Report};
 use super::stage::{CLOCK_PRODUCT, Stage, last_words};
@@ -27,13 +28,20 @@ struct Attacks<'a> {
     shown: &'a Shown,
     narrator: &'a Narrator,
     folder: PathBuf,
+    offline: bool,
 }
 
-pub(super) fn run(stage: &Stage, shown: &Shown, narrator: &Narrator, report: &mut Report) -> anyhow::Result<()> {
+pub(super) fn run(
+    stage: &Stage,
+    options: &Options,
+    shown: &Shown,
+    narrator: &Narrator,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     narrator.chapter("Attacks");
     let folder = stage.folder().join("attacks");
     durable::create_folder(&folder)?;
-    let attacks = Attacks { stage, shown, narrator, folder };
+    let attacks = Attacks { stage, shown, narrator, folder, offline: options.offline };
     attacks.flipped_byte(report)?;
     attacks.encoded_again(report)?;
     attacks.replaced_product(report)?;
@@ -106,8 +114,16 @@ impl Attacks<'_> {
         super::path::copy_recipe(&model, &folder)?;
         let recipe = fs::read_to_string(folder.join(assembly::RECIPE_FILE))?;
         durable::write(&folder.join(assembly::RECIPE_FILE), clock_recipe(&recipe, &self.shown.product)?.as_bytes())?;
+        // Nobody else publishes what tells the time.
+        let path = folder.join(assembly::LOCK_FILE);
+        let lock = assembly::Lock::parse(&fs::read_to_string(&path)?, &path)?;
+        durable::write(&path, assembly::Lock { published: Vec::new(), ..lock }.to_text().as_bytes())?;
         let (config, folder) = (self.stage.config("vendor"), folder.display().to_string());
-        let output = self.stage.try_clerestory(&["assembly", "build", "--config", &config, "--offline", &folder])?;
+        let mut arguments = vec!["assembly", "build", "--config", &config, &folder];
+        if self.offline {
+            arguments.push("--offline");
+        }
+        let output = self.stage.try_clerestory(&arguments)?;
         let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         if output.status.success() || said.get("outcome").and_then(|it| it.as_str()) != Some("NOT the same") {
             bail!("a build that differs was not found out: {}", last_words(&output));

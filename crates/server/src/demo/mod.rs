@@ -43,7 +43,7 @@ pub fn run(options: &Options) -> anyhow::Result<(Report, Running)> {
     let stage = Stage::set(options, &narrator)?;
     let mut report = Report::new(stage.folder(), narrator.clock());
     let shown: Shown = path::walk(&stage, options, &narrator, &mut report).context("the main path")?;
-    attacks::run(&stage, &shown, &narrator, &mut report).context("the attacks")?;
+    attacks::run(&stage, options, &shown, &narrator, &mut report).context("the attacks")?;
     ci::run(&stage, &shown, &narrator, &mut report).context("the vendor's CI")?;
     path::audit(&stage, &narrator, &mut report).context("the audit")?;
     report.finish();

@@ -1,19 +1,19 @@
 //! What the vendor asks of the supervisor, and the status that everybody asks for.
 
-use std::io::Cursor;
 use std::sync::Arc;
 
 use api::path;
 use attest::Lane;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http::header;
 use serde::de::DeserializeOwned;
 use stdx::Digest;
+use tokio::sync::Semaphore;
 
 use crate::http::error::{Code, HttpError};
 use crate::http::server::checked_body;
@@ -26,16 +26,15 @@ const REBUILD_BYTES_MAX: usize = 16 << 20;
 const DRAFT_BYTES_MAX: usize = 4 << 20;
 /// The largest artifact that is taken; it is held in memory while it is stored.
 const OBJECT_BYTES_MAX: usize = 256 << 20;
+/// Two such objects are half a gigabyte.
+static OBJECTS: Semaphore = Semaphore::const_new(2);
 
 /// Serves what vendors ask of `supervisor`.
 pub fn router(supervisor: Arc<Supervisor>) -> Router {
     Router::new()
         .route(path::REBUILDS, post(request).layer(DefaultBodyLimit::max(REBUILD_BYTES_MAX)))
         .route(&format!("{}/{{ticket}}", path::REBUILDS), get(state))
-        .route(
-            &format!("{}/{{ticket}}/objects/{{object}}", path::REBUILDS),
-            put(object).layer(DefaultBodyLimit::max(OBJECT_BYTES_MAX)),
-        )
+        .route(&format!("{}/{{ticket}}/objects/{{object}}", path::REBUILDS), put(object))
         .route(path::RESULTS, post(result).layer(DefaultBodyLimit::max(DRAFT_BYTES_MAX)))
         .route(path::RELEASES, post(release).layer(DefaultBodyLimit::max(DRAFT_BYTES_MAX)))
         .route(&format!("{}/{{lane}}", path::STATUS), get(status))
@@ -61,15 +60,29 @@ async fn state(State(supervisor): State<Arc<Supervisor>>, Path(ticket): Path<Str
 async fn object(
     State(supervisor): State<Arc<Supervisor>>,
     Path((ticket, object)): Path<(String, String)>,
-    body: Body,
+    request: Request,
 ) -> Result<Response, HttpError> {
-    let (ticket, object, body) = (digest(&ticket)?, digest(&object)?, checked_body(body)?);
-    match supervisor.put(&ticket, object, Cursor::new(body)).await {
-        Ok(()) => Ok(Json(()).into_response()),
-        Err(error @ PutError::Unwanted { .. }) => Err(HttpError::new(Code::NotFound, error.to_string())),
-        Err(error @ PutError::Other { .. }) => Err(HttpError::new(Code::Body, error.to_string())),
-        Err(error @ PutError::Store { .. }) => Err(HttpError::new(Code::Storage, error.to_string())),
-    }
+    let (ticket, object) = (digest(&ticket)?, digest(&object)?);
+    // Nothing is read before somebody here wants it, and only so many bodies are held at once.
+    supervisor.wants(&ticket, object).await.map_err(|error| put_refused(&error))?;
+    let Ok(_permit) = OBJECTS.try_acquire() else {
+        return Err(HttpError::new(Code::Busy, "other objects are being taken"));
+    };
+    let body = axum::body::to_bytes(request.into_body(), OBJECT_BYTES_MAX).await;
+    let body = body.map_err(|error| HttpError::new(Code::TooLong, format!("object {object}: {error}")))?;
+    let stored = tokio::task::spawn_blocking(move || supervisor.put(object, &body)).await;
+    let stored = stored.map_err(|error| HttpError::new(Code::Storage, error.to_string()))?;
+    stored.map_err(|error| put_refused(&error))?;
+    Ok(Json(()).into_response())
+}
+
+fn put_refused(error: &PutError) -> HttpError {
+    let code = match error {
+        PutError::Unwanted { .. } => Code::NotFound,
+        PutError::Other { .. } => Code::Body,
+        PutError::Store { .. } => Code::Storage,
+    };
+    HttpError::new(code, error.to_string())
 }
 
 async fn result(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result<Response, HttpError> {

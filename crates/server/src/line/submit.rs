@@ -58,12 +58,6 @@ impl Line {
     /// Signs SLSA provenance for what was built.
     pub(super) fn provenance(&self, built: &Built) -> anyhow::Result<Envelope> {
         let agreed = &built.record.agreed;
-        let external = [
-            ("product", agreed.product.to_string()),
-            ("version", agreed.version.to_string()),
-            ("source", agreed.source.to_string()),
-            ("recipe", agreed.recipe.to_string()),
-        ];
         let descriptor = |uri: &str, sha256| ResourceDescriptor { uri: uri.to_owned(), digest: Sha256Map { sha256 } };
         let made = match &built.record.made {
             Made::Here(made) => descriptor("log", made.log),
@@ -72,7 +66,7 @@ impl Line {
         let predicate = Provenance {
             build_definition: BuildDefinition {
                 build_type: format!("{TYPE_BASE}build/v1"),
-                external_parameters: external.map(|(name, value)| (name.to_owned(), value)).into_iter().collect(),
+                external_parameters: external_parameters(&built.record),
                 internal_parameters: BTreeMap::from([("environment".to_owned(), agreed.environment.to_string())]),
                 resolved_dependencies: vec![descriptor("inputs", agreed.inputs)],
             },
@@ -89,6 +83,18 @@ impl Line {
         let statement = Statement { subject: subjects(&built.record), predicate };
         Ok(Envelope::sign(statement.encode()?, &[&self.builder])?)
     }
+}
+
+/// What the outside chose about a build; a rebuilder refuses provenance that says anything else.
+pub(crate) fn external_parameters(record: &assembly::BuildRecord) -> BTreeMap<String, String> {
+    let agreed = &record.agreed;
+    let parameters = [
+        ("product", agreed.product.to_string()),
+        ("version", agreed.version.to_string()),
+        ("source", agreed.source.to_string()),
+        ("recipe", agreed.recipe.to_string()),
+    ];
+    parameters.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
 }
 
 /// The outputs as statements name them.

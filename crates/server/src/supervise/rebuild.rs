@@ -4,15 +4,14 @@
 //! digests: recipe and lock are read again, every input is resolved in upstream's own index, the
 //! build runs under other conditions, and bytes decide.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use api::{RebuildRequest, RebuildState};
 use assembly::compare::{self, Builds, Limits, Output, Outputs, Verdict};
 use assembly::{
-    Asking, BuildRecord, Builder, Conditions, Depot, Environment, Event, Fetched, Object, Product, Progress, Resolved,
-    SourceSpec,
+    Asking, BuildRecord, Builder, Conditions, Depot, Environment, EnvironmentSpec, Event, Fetched, Object, Origin,
+    Product, Progress, Resolved, SourceSpec,
 };
 use attest::{
     Bundle, Cause, Envelope, Mismatch, Position, Provenance, Sha256Map, Source, Statement, StatementId, Vsa, VsaInput,
@@ -26,7 +25,7 @@ use stdx::{Digest, durable};
 use storage::{Folder, JobKey, Listing, RecordKey, Term};
 
 use super::Supervisor;
-use crate::line::submit::subjects;
+use crate::line::submit::{external_parameters, subjects};
 use crate::line::{bundle_text, sandbox};
 
 /// A build's own limit of time comes on top; a worker that died is followed by another after this.
@@ -79,7 +78,14 @@ pub enum PutError {
 struct Claim {
     record: BuildRecord,
     source: StatementId,
+    product: Product,
 }
+
+/// What this supervisor grants a build, whatever its recipe asks for.
+const SECONDS_MAX: u64 = 2 * 60 * 60;
+const MEMORY_MIB_MAX: u32 = 8 << 10;
+const DISK_MIB_MAX: u32 = 8 << 10;
+const PROCESSES_MAX: u32 = 4096;
 
 impl Supervisor {
     /// Takes in a request, or says how the same request stands.
@@ -99,11 +105,18 @@ impl Supervisor {
         let queued = state == RebuildState::Queued;
         self.save(&ticket, &Job { request, source: claim.source, state: state.clone(), record: None }).await?;
         if queued {
-            let key = JobKey { queue: "rebuild".parse()?, id: ticket.to_string().parse()? };
-            self.domain.catalog().enqueue(&key, Bytes::new()).await?;
-            self.work.notify_one();
+            self.enqueue(&ticket).await?;
         }
         Ok(state)
+    }
+
+    /// A lease of a process before this one may still stand, so each run gets a job of its own.
+    async fn enqueue(&self, ticket: &Digest) -> anyhow::Result<()> {
+        let id = format!("{ticket}.{}", self.domain.clock.now().seconds());
+        let key = JobKey { queue: "rebuild".parse()?, id: id.parse()? };
+        self.domain.catalog().enqueue(&key, Bytes::new()).await?;
+        self.work.notify_one();
+        Ok(())
     }
 
     /// How a rebuild stands.
@@ -114,11 +127,11 @@ impl Supervisor {
         Ok(self.job(ticket).await?.map(|job| job.state))
     }
 
-    /// Takes an object that a rebuild wants.
+    /// Whether a rebuild wants this object; asked before its body is read.
     ///
     /// # Errors
     /// [`PutError`].
-    pub async fn put(&self, ticket: &Digest, object: Digest, body: impl Read + Send) -> Result<(), PutError> {
+    pub async fn wants(&self, ticket: &Digest, object: Digest) -> Result<(), PutError> {
         let store = |detail: String| PutError::Store { object, detail };
         let job = self.job(ticket).await.map_err(|error| store(format!("{error:#}")))?;
         let wanted = match &job {
@@ -128,15 +141,21 @@ impl Supervisor {
         if !wanted {
             return Err(PutError::Unwanted { ticket: *ticket, object });
         }
+        Ok(())
+    }
+
+    /// Stores an object that a rebuild wants.
+    ///
+    /// # Errors
+    /// [`PutError`].
+    pub fn put(&self, object: Digest, bytes: &[u8]) -> Result<(), PutError> {
+        let found = Digest::of(bytes);
+        if found != object {
+            return Err(PutError::Other { object, detail: format!("the bytes have SHA-256 {found}") });
+        }
+        let store = |error: String| PutError::Store { object, detail: error };
         let depot = self.domain.depot(None).map_err(|error| store(format!("{error:#}")))?;
-        tokio::task::block_in_place(|| {
-            let stored = depot.content().put_reader("the object", body, OBJECT_BYTES_MAX);
-            let stored = stored.map_err(|error| PutError::Other { object, detail: error.to_string() })?;
-            if stored.digest == object {
-                return Ok(());
-            }
-            Err(PutError::Other { object, detail: format!("the bytes have SHA-256 {}", stored.digest) })
-        })
+        depot.content().put(bytes).map(drop).map_err(|error| store(error.to_string()))
     }
 
     /// Works on rebuilds until told to stop.
@@ -149,7 +168,8 @@ impl Supervisor {
             let term = Term { holder: "rebuilder".parse()?, now, until: now.after(LEASE) };
             match self.domain.catalog().claim(&"rebuild".parse()?, &term).await? {
                 Some(job) => {
-                    let ticket: Digest = job.lease.job.id.as_str().parse()?;
+                    let id = job.lease.job.id.as_str();
+                    let ticket: Digest = id.split('.').next().unwrap_or_default().parse()?;
                     self.run(&ticket).await?;
                     self.domain.catalog().finish(&job.lease).await?;
                 }
@@ -166,16 +186,23 @@ impl Supervisor {
     /// # Errors
     /// When the catalog fails.
     pub async fn resume(&self) -> anyhow::Result<()> {
-        let listing = Listing { folder: Folder::Root, after: None, limit: Listing::PAGE };
-        for record in self.domain.catalog().list(&"rebuild".parse()?, &listing).await? {
-            let job: Job = serde_json::from_slice(&record.bytes)?;
-            if matches!(job.state, RebuildState::Queued | RebuildState::Running { .. }) {
-                let failed = RebuildState::Failed { reason: "the rebuilder was restarted".to_owned() };
-                let ticket: Digest = record.key.as_str().parse()?;
-                self.save(&ticket, &Job { state: failed, ..job }).await?;
+        let mut after = None;
+        loop {
+            let listing = Listing { folder: Folder::Root, after, limit: Listing::PAGE };
+            let page = self.domain.catalog().list(&"rebuild".parse()?, &listing).await?;
+            for record in &page {
+                let job: Job = serde_json::from_slice(&record.bytes)?;
+                if matches!(job.state, RebuildState::Queued | RebuildState::Running { .. }) {
+                    let ticket: Digest = record.key.as_str().parse()?;
+                    self.save(&ticket, &Job { state: RebuildState::Queued, ..job }).await?;
+                    self.enqueue(&ticket).await?;
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == Listing::PAGE => after = Some(last.key.clone()),
+                _ => return Ok(()),
             }
         }
-        Ok(())
     }
 
     async fn run(&self, ticket: &Digest) -> anyhow::Result<()> {
@@ -198,11 +225,12 @@ impl Supervisor {
     async fn rebuild(&self, job: &mut Job, ticket: &Digest) -> anyhow::Result<RebuildState> {
         let claim = self.check(&job.request)?;
         let depot = self.domain.depot(self.cache.as_deref())?;
-        let built = tokio::task::block_in_place(|| self.build(&depot, job, &claim.record, ticket))?;
+        let built = tokio::task::block_in_place(|| self.build(&depot, &claim, ticket))?;
         let own = match built {
             Ok(own) => own,
             Err(reason) => {
-                return self.mismatch(job, &claim, &[], vec![Cause::BuildFailed], reason.clone(), &reason).await;
+                let summary = "the rebuild failed; see the diagnosis".to_owned();
+                return self.mismatch(job, &claim, &[], vec![Cause::BuildFailed], summary, &reason).await;
             }
         };
         job.record = Some(String::from_utf8(own.to_bytes())?);
@@ -215,21 +243,11 @@ impl Supervisor {
     }
 
     /// Builds the claimed product again. The inner error is the build's: it is the product's fault.
-    fn build(
-        &self,
-        depot: &Depot,
-        job: &Job,
-        claimed: &BuildRecord,
-        ticket: &Digest,
-    ) -> anyhow::Result<Result<BuildRecord, String>> {
-        let folder = self.domain.data.path().join("rebuilds").join(ticket.to_string()).join("product");
-        durable::create_folder(&folder)?;
-        durable::write(&folder.join(assembly::RECIPE_FILE), job.request.recipe.as_bytes())?;
-        durable::write(&folder.join(assembly::LOCK_FILE), job.request.lock.as_bytes())?;
-        let product = Product::open(&folder)?;
+    fn build(&self, depot: &Depot, claim: &Claim, ticket: &Digest) -> anyhow::Result<Result<BuildRecord, String>> {
+        let Claim { record: claimed, product, .. } = claim;
         let progress = Traced;
         // Upstream is asked by this organisation itself, always: that is the point of it.
-        let resolved = Resolved::ask(depot, &product, self.asking(), &progress)?;
+        let resolved = Resolved::ask(depot, product, self.asking(), &progress)?;
         let fetched = match &product.recipe.source {
             SourceSpec::Git { .. } => Fetched::fetch_with_source(
                 depot,
@@ -239,13 +257,14 @@ impl Supervisor {
                 self.asking(),
                 &progress,
             )?,
-            _ => Fetched::fetch(depot, &product, &resolved, None, self.asking(), &progress)?,
+            _ => Fetched::fetch(depot, product, &resolved, None, self.asking(), &progress)?,
         };
         let environment = Environment::prepare(depot, &product.recipe.environment, &fetched, &progress)?;
         let builder = Builder { depot, sandbox: sandbox()?, cancel: Cancel::default() };
         let conditions = Conditions::different(ticket);
-        match builder.build(&product, &fetched, &environment, &conditions, &progress) {
+        match builder.build(product, &fetched, &environment, &conditions, &progress) {
             Ok(record) => Ok(Ok(record)),
+            // The log's end may hold anything: it goes to the vendor, never into a statement.
             Err(error) if error.is_the_products_fault() => Ok(Err(error.to_string())),
             Err(error) => Err(error.into()),
         }
@@ -255,10 +274,12 @@ impl Supervisor {
         if self.config.offline { Asking::Recorded } else { Asking::Upstream }
     }
 
-    /// Whether the claim holds together: its source is logged by the vendor, its provenance is
-    /// signed by a builder and names the same outputs.
+    /// Whether the claim holds together: its source is logged by the vendor; its provenance is
+    /// signed by a builder and names this very record, recipe and lock; and it is something that
+    /// this supervisor is willing to run.
     fn check(&self, request: &RebuildRequest) -> anyhow::Result<Claim> {
         let policy = &*self.domain.policy;
+        let ticket = Digest::of(request.record.as_bytes());
         let record = BuildRecord::parse(request.record.as_bytes()).context("the record")?;
         let source = Bundle::parse(request.source.as_bytes()).context("the source's bundle")?;
         let source = verify::Evidence::open(policy, &source)?.one::<Source>(Role::Recorder)?;
@@ -272,15 +293,31 @@ impl Supervisor {
         );
         let provenance = Envelope::parse(request.provenance.as_bytes()).context("the provenance")?;
         let provenance = policy.verify::<Provenance>(&provenance, Role::Builder)?;
+        let says = &provenance.statement().predicate;
         anyhow::ensure!(
-            provenance.statement().subject == subjects(&record),
-            "the provenance names other outputs than the record"
+            provenance.statement().subject == subjects(&record)
+                && says.build_definition.external_parameters == external_parameters(&record)
+                && says.run_details.metadata.invocation_id == ticket.to_string(),
+            "the signed provenance is not of this record"
         );
         anyhow::ensure!(
             provenance.signers().iter().all(|signer| signer.organisation != self.domain.organisation),
             "a supervisor does not rebuild its own builds"
         );
-        Ok(Claim { record, source: source.id() })
+        let product = self.write_product(request, &ticket)?;
+        anyhow::ensure!(product.digest == agreed.recipe, "recipe and lock are not those that the record names");
+        check_willing(&product.recipe, &record)?;
+        Ok(Claim { record, source: source.id(), product })
+    }
+
+    /// The recipe and lock in a folder of their own, read as anything foreign.
+    fn write_product(&self, request: &RebuildRequest, ticket: &Digest) -> anyhow::Result<Product> {
+        let texts = Digest::of(format!("{}\n{}", request.recipe, request.lock).as_bytes());
+        let folder = self.domain.data.path().join("rebuilds").join(ticket.to_string()).join(texts.to_string());
+        durable::create_folder(&folder)?;
+        durable::write(&folder.join(assembly::RECIPE_FILE), request.recipe.as_bytes())?;
+        durable::write(&folder.join(assembly::LOCK_FILE), request.lock.as_bytes())?;
+        Ok(Product::open(&folder)?)
     }
 
     /// What is missing here: the claimed outputs, and a git source's files.
@@ -382,6 +419,24 @@ const OBJECT_BYTES_MAX: u64 = 2 << 30;
 
 fn job_key(ticket: &Digest) -> anyhow::Result<RecordKey> {
     Ok(RecordKey { table: "rebuild".parse()?, key: ticket.to_string().parse()? })
+}
+
+/// A recipe that asks for this machine's own root, or for more than is granted, is not run here.
+fn check_willing(recipe: &assembly::Recipe, record: &BuildRecord) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        matches!(recipe.environment, EnvironmentSpec::Debian { .. }) && record.agreed.origin == Origin::Pinned,
+        "the environment is not from pinned packages: such a build is not rebuilt, and never releases"
+    );
+    let limits = &recipe.limits;
+    anyhow::ensure!(
+        limits.seconds <= SECONDS_MAX
+            && limits.memory_mib <= MEMORY_MIB_MAX
+            && limits.disk_mib <= DISK_MIB_MAX
+            && limits.processes <= PROCESSES_MAX,
+        "the recipe asks for more than {SECONDS_MAX} s, {MEMORY_MIB_MAX} MiB of memory, {DISK_MIB_MAX} MiB of disk \
+         or {PROCESSES_MAX} processes"
+    );
+    Ok(())
 }
 
 /// Why two builds differ: causes, a line, and the whole for people.

@@ -1,10 +1,15 @@
 //! The second signature: under a `result` that this supervisor reproduced, and under a `release`
 //! that has everything the policy asks.
 
+use std::time::Duration;
+
 use api::{DraftRequest, ReleaseRequest};
 use assembly::BuildRecord;
-use attest::{BuildResult, Bundle, Envelope, Promotion, Release, Statement};
+use attest::{BuildResult, Bundle, Envelope, Promotion, Release, ReleaseNumber, Statement, StatementId};
 use policy::Role;
+use serde::{Deserialize, Serialize};
+use stdx::{Digest, UnixTime};
+use storage::{Key, Swap};
 use verify::{Evidence, Request};
 
 use super::Supervisor;
@@ -62,6 +67,7 @@ impl Supervisor {
         let at = self.domain.moment();
         let status = policy.current_status(&Evidence::open(policy, &status)?, request.lane, None, &at)?;
         let evidence = Evidence::open(policy, &evidence)?;
+        let mut next = None;
         let (statement, signers) = if drafted.claimed_type() == Some(attest::predicate_type::<Promotion>()) {
             let verified = policy.verify::<Promotion>(&drafted, Role::Release)?;
             let says = &verified.statement().predicate;
@@ -78,10 +84,55 @@ impl Supervisor {
             let verified = policy.verify::<Release>(&drafted, Role::Release)?;
             let statement: &Statement<Release> = verified.statement();
             policy.approve_draft(&evidence, statement, &status, &at)?;
+            check_lifetime(&statement.predicate, at.now())?;
+            next = Some(statement.clone());
             (statement.predicate.position.clone(), verified.signers().clone())
         };
         self.check_position(&statement, signers.iter().map(|signer| &signer.organisation))?;
+        if let Some(release) = next {
+            self.take_number(&release, drafted.id()).await?;
+        }
         Envelope::sign(drafted.payload().to_vec(), &[&self.release]).map_err(refused)
+    }
+
+    /// Releases of a product follow each other without a gap, and a number is signed for one content:
+    /// a stolen release key can neither go back nor far ahead.
+    async fn take_number(&self, release: &Statement<Release>, id: StatementId) -> Result<(), SecondError> {
+        let unavailable = |error: &dyn std::fmt::Display| SecondError::Unavailable(error.to_string());
+        let says = &release.predicate;
+        let key: Key = format!("released/{}", says.product).parse().map_err(refused)?;
+        let content = content_of(release)?;
+        loop {
+            let held = self.domain.locks().get(&key).await.map_err(|error| unavailable(&error))?;
+            let last: Option<Last> = match &held {
+                Some(held) => Some(serde_json::from_slice(&held.bytes).map_err(|error| unavailable(&error))?),
+                None => None,
+            };
+            let taken = match last {
+                Some(last) if last.number == says.number && last.content == content => last.also(id),
+                Some(last)
+                    if says.number == last.number.next() && says.previous.is_some_and(|it| last.ids.contains(&it)) =>
+                {
+                    Last { number: says.number, content, ids: vec![id] }
+                }
+                None if says.number == ReleaseNumber::FIRST && says.previous.is_none() => {
+                    Last { number: says.number, content, ids: vec![id] }
+                }
+                last => {
+                    let expected = last.map_or(ReleaseNumber::FIRST, |last| last.number.next());
+                    return Err(SecondError::Refused(format!(
+                        "release {} of `{}` does not follow; {expected} is due",
+                        says.number, says.product
+                    )));
+                }
+            };
+            let bytes = serde_json::to_vec(&taken).map_err(|error| unavailable(&error))?.into();
+            let expected = held.as_ref().map(|held| &held.version);
+            let swapped = self.domain.locks().compare_and_swap(&key, expected, bytes).await;
+            if let Swap::Won(_) = swapped.map_err(|error| unavailable(&error))? {
+                return Ok(());
+            }
+        }
     }
 
     /// The place must be in a stream of the organisation that drafted and signed first.
@@ -108,3 +159,39 @@ fn envelope(text: &str) -> Result<Envelope, SecondError> {
 fn refused(error: impl std::fmt::Display) -> SecondError {
     SecondError::Refused(error.to_string())
 }
+
+/// The last release of a product that was signed, under each place that it was drafted for.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Last {
+    number: ReleaseNumber,
+    content: Digest,
+    ids: Vec<StatementId>,
+}
+
+impl Last {
+    fn also(mut self, id: StatementId) -> Self {
+        if !self.ids.contains(&id) {
+            self.ids.push(id);
+        }
+        self
+    }
+}
+
+/// Digest of what a release is about, wherever in its stream it was drafted, and whenever.
+fn content_of(release: &Statement<Release>) -> Result<Digest, SecondError> {
+    let says = &release.predicate;
+    let about = (&release.subject, &says.version, says.number, &says.previous, says.ring, &says.result);
+    Ok(Digest::of(&serde_json::to_vec(&about).map_err(refused)?))
+}
+
+/// A release that could be newly installed for ever would outlive every status that is lost.
+fn check_lifetime(release: &Release, now: UnixTime) -> Result<(), SecondError> {
+    if release.expires <= now.after(LIFETIME_MAX) {
+        return Ok(());
+    }
+    Err(SecondError::Refused(format!("the release is to be installed until {}, which is too late", release.expires)))
+}
+
+/// Two years.
+const LIFETIME_MAX: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);

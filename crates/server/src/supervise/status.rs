@@ -11,9 +11,10 @@ use attest::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use stdx::Digest;
-use storage::RecordKey;
+use storage::{Key, RecordKey, Swap, Versioned};
 
 use super::Supervisor;
+use crate::failure::Failure;
 
 /// A statement of "no".
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ pub enum Negative {
     },
 }
 
-/// What holds now, as records of the catalog; the log has how it came to be.
+/// What holds now; the log has how it came to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shown {
@@ -56,6 +57,49 @@ pub struct Shown {
     /// Stops.
     pub stops: Vec<StopScope>,
 }
+
+impl Shown {
+    fn read(held: Option<&Versioned>) -> anyhow::Result<Self> {
+        Ok(held.map(|held| serde_json::from_slice(&held.bytes)).transpose()?.unwrap_or_default())
+    }
+
+    fn apply(&mut self, negative: &Negative) {
+        match negative {
+            Negative::Revoke { product, content, floor, .. } => {
+                self.revoked.extend(content);
+                if let Some(number) = floor {
+                    self.floors.retain(|it| it.product != *product);
+                    self.floors.push(Floor { product: product.clone(), number: *number });
+                }
+            }
+            Negative::Stop { scope, .. } => self.stops.push(scope.clone()),
+            Negative::Lift { scope, .. } => self.stops.retain(|it| it != scope),
+        }
+        self.revoked.sort();
+        self.revoked.dedup();
+        self.floors.sort();
+        self.stops.sort();
+        self.stops.dedup();
+    }
+
+    /// A status is a log entry: what does not fit could never be published again.
+    fn check_fits(&self) -> anyhow::Result<()> {
+        let bytes = serde_json::to_vec(self)?.len();
+        if bytes <= SHOWN_BYTES_MAX {
+            return Ok(());
+        }
+        Err(Failure::refused(format!(
+            "{} revoked digests, floors and stops do not fit a status",
+            self.revoked.len() + self.floors.len() + self.stops.len()
+        ))
+        .hint("raise the product's floor (`--floor`) instead of revoking each file of its old releases")
+        .into())
+    }
+}
+
+/// An entry has 65,535 bytes, of which base64 leaves 49,151; 2 KiB are for the rest of the statement
+/// and its signature.
+const SHOWN_BYTES_MAX: usize = 47 << 10;
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,11 +120,16 @@ impl fmt::Display for Shown {
 }
 
 impl Supervisor {
-    /// Logs the "no", and publishes a status that has it for every lane.
+    /// Notes the "no", logs it, and publishes a status that has it for every lane.
+    ///
+    /// The note comes first and by compare-and-swap: from then on every status has it, whoever
+    /// publishes it, and of two at once none is lost.
     ///
     /// # Errors
-    /// When the log or the store fails. What was logged holds, and is published by the next try.
+    /// When it does not fit a status (nothing is noted then), or the log or a store fails (what was
+    /// noted holds, and is published by the next try).
     pub async fn say(&self, negative: &Negative) -> anyhow::Result<()> {
+        self.note(negative).await?;
         let stream = self.domain.stream(&format!("desk/{}", self.domain.organisation))?;
         stream
             .write(|position| {
@@ -101,35 +150,30 @@ impl Supervisor {
                 Ok(Envelope::sign(payload, &[&self.status])?)
             })
             .await?;
-        let mut shown = self.shown().await?;
-        match negative {
-            Negative::Revoke { product, content, floor, .. } => {
-                shown.revoked.extend(content);
-                if let Some(number) = floor {
-                    shown.floors.retain(|it| it.product != *product);
-                    shown.floors.push(Floor { product: product.clone(), number: *number });
-                }
-            }
-            Negative::Stop { scope, .. } => shown.stops.push(scope.clone()),
-            Negative::Lift { scope, .. } => shown.stops.retain(|it| it != scope),
-        }
-        shown.revoked.sort();
-        shown.revoked.dedup();
-        shown.floors.sort();
-        shown.stops.sort();
-        shown.stops.dedup();
-        let bytes = Bytes::from(serde_json::to_vec(&shown)?);
-        self.domain.catalog().put(&key("shown")?, bytes).await?;
         self.publish_all().await
+    }
+
+    async fn note(&self, negative: &Negative) -> anyhow::Result<()> {
+        loop {
+            let held = self.domain.locks().get(&shown_key()?).await?;
+            let mut shown = Shown::read(held.as_ref())?;
+            shown.apply(negative);
+            shown.check_fits()?;
+            let bytes = Bytes::from(serde_json::to_vec(&shown)?);
+            let expected = held.as_ref().map(|held| &held.version);
+            match self.domain.locks().compare_and_swap(&shown_key()?, expected, bytes).await? {
+                Swap::Won(_) => return Ok(()),
+                Swap::Lost => {}
+            }
+        }
     }
 
     /// What holds now.
     ///
     /// # Errors
-    /// When the catalog fails.
+    /// When the store fails.
     pub async fn shown(&self) -> anyhow::Result<Shown> {
-        let bytes = self.domain.catalog().record(&key("shown")?).await?;
-        Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?.unwrap_or_default())
+        Shown::read(self.domain.locks().get(&shown_key()?).await?.as_ref())
     }
 
     /// Publishes a fresh status for every lane whose status this organisation gives.
@@ -145,17 +189,20 @@ impl Supervisor {
     }
 
     async fn publish(&self, lane: Lane) -> anyhow::Result<()> {
-        let shown = self.shown().await?;
         let stream = self.domain.stream(&format!("status/{lane}"))?;
+        let runtime = tokio::runtime::Handle::current();
         let entry = stream
             .write(|position| {
+                // Read when the place is given, not before: a status never goes behind its predecessor.
+                let shown = tokio::task::block_in_place(|| runtime.block_on(self.shown()))?;
                 let predicate = Status {
                     expires: position.time.after(Duration::from_secs(self.config.status_s)),
                     position,
                     lane,
-                    revoked: shown.revoked.clone(),
-                    floors: shown.floors.clone(),
-                    stops: shown.stops.clone(),
+                    policy: self.domain.policy.id(),
+                    revoked: shown.revoked,
+                    floors: shown.floors,
+                    stops: shown.stops,
                 };
                 let subject = vec![Subject::new(lane.as_str(), Digest::of(lane.as_str().as_bytes()))];
                 Ok(Envelope::sign(Statement { subject, predicate }.encode()?, &[&self.status])?)
@@ -200,6 +247,10 @@ impl Supervisor {
             self.domain.beat(name, &self.recorder, Duration::from_secs(self.config.heartbeat_s)).await;
         }
     }
+}
+
+fn shown_key() -> anyhow::Result<Key> {
+    Ok("status/shown".parse()?)
 }
 
 fn key(name: &str) -> anyhow::Result<RecordKey> {
