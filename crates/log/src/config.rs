@@ -27,8 +27,8 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// When to come back to a full pool, and how long the log waits before it tries again itself.
     pub retry_after: Duration,
-    /// An idle log has its checkpoint cosigned again when the cosignatures are this old, well
-    /// within the 24 hours after which endpoints refuse it.
+    /// An idle log has its checkpoint cosigned again this long after it was published, well
+    /// within the 24 hours after which endpoints refuse it; not more often than every 10 s.
     pub refresh: Duration,
 }
 
@@ -56,7 +56,7 @@ pub struct LogParts {
     pub locks: Arc<dyn LockStore>,
     /// Every witness of the policy.
     pub witnesses: Vec<Arc<dyn Witness>>,
-    /// Tells how old cosignatures are.
+    /// Tells whether the time of a cosignature can be true, and when fresh ones are due.
     pub clock: Arc<dyn Clock>,
     /// The log's key, of type 0x01; its name is the log's origin.
     pub signer: Arc<SignerKey>,
@@ -76,6 +76,8 @@ pub(crate) struct Quorum {
     /// n-k+1+f: any so many share an honest witness with every earlier quorum. It is at most k,
     /// since 2k-n > f.
     pub(crate) answers: usize,
+    /// f: of more than so many, one is honest.
+    pub(crate) faulty: usize,
 }
 
 impl LogParts {
@@ -104,6 +106,6 @@ impl LogParts {
         if !sound {
             return Err(ConfigError::QuorumTooWeak { threshold, witnesses, faulty });
         }
-        Ok(Quorum { needed: threshold, answers: witnesses - threshold + 1 + faulty })
+        Ok(Quorum { needed: threshold, answers: witnesses - threshold + 1 + faulty, faulty })
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use stdx::UnixTime;
 use storage::Key;
 use tlog::{KeyName, MAX_ENTRY_BYTES, TreeSize};
 
@@ -61,6 +62,21 @@ pub enum Error {
         /// How many must.
         needed: usize,
     },
+    /// As [`NoQuorum`](Self::NoQuorum), and more witnesses than may be faulty cosigned at times
+    /// that this log's clock doesn't believe: so it is probably this log's clock that is wrong.
+    #[error(
+        "this log's clock and the witnesses' differ by {} s ({ours} here, {theirs} there): the checkpoint of size \
+         {size} has no quorum of cosignatures",
+        ours.seconds().abs_diff(theirs.seconds())
+    )]
+    ClockApart {
+        /// The checkpoint.
+        size: TreeSize,
+        /// What this log's clock says.
+        ours: UnixTime,
+        /// The median of what those witnesses say.
+        theirs: UnixTime,
+    },
     /// The store failed before anything was signed.
     #[error("the log's store failed")]
     Store(#[from] storage::Error),
@@ -115,6 +131,7 @@ impl Error {
             | Self::NotYetPublished
             | Self::TooFewAnswers { .. }
             | Self::NoQuorum { .. }
+            | Self::ClockApart { .. }
             | Self::Store(_)
             | Self::Closed => Class::Unavailable,
             Self::Read(ReadError::Source(_)) => Class::Unavailable,

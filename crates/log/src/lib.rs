@@ -16,6 +16,8 @@
 //! - Nothing is signed before the log has compared itself with its own history and with so many
 //!   witnesses that an honest one of every earlier quorum is among them.
 //! - Nothing is published without a quorum; there is no switch for it.
+//! - Every cosignature that counts has about this log's own time: a witness that lies about it
+//!   counts as silent, and a log whose own clock is wrong publishes nothing and says so.
 //! - What was written is read back, and the tree computed from it, before it is published and so
 //!   before the next checkpoint is signed.
 //! - An appender learns an index only once it can't change.

@@ -43,7 +43,7 @@ pub(crate) async fn open(parts: LogParts) -> Result<(Log, Sequencer), Error> {
     let edge = edge(&reader).await?;
     let dedup = dedup(&reader).await?;
 
-    let witnesses = Witnesses::new(origin.clone(), key, quorum, &parts.witnesses);
+    let witnesses = Witnesses::new(origin.clone(), quorum, &parts);
     match witnesses.compare(&reader).await {
         Err(error) if error.class() != Class::Unavailable => return Err(error),
         Err(error) => tracing::warn!(%error, "the witnesses are asked again before anything is signed"),
@@ -59,8 +59,7 @@ pub(crate) async fn open(parts: LogParts) -> Result<(Log, Sequencer), Error> {
         parts,
         origin,
     });
-    let cosigned_at = accepted.map(|cosigned| cosigned.time);
-    let sequencer = Sequencer::new(Arc::clone(&shared), witnesses, edge, locked, pending, cosigned_at);
+    let sequencer = Sequencer::new(Arc::clone(&shared), witnesses, edge, locked, pending);
     Ok((Log { shared }, sequencer))
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use stdx::UnixTime;
 use storage::{Folder, Key, Listing, ObjectStore, Swap};
 use tlog::{EntryIndex, SignedCheckpoint, TreeHead, TreeSize, tiles_for_growth};
 use tokio::time::sleep;
@@ -24,9 +23,9 @@ use crate::{Class, Error, layout, staged};
 /// The first wait after a failure; each further one is twice as long, up to the log's limit.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 
-/// An idle log looks so often, within the age at which cosignatures are renewed, whether it is
-/// time: so they get an eighth older at most.
-const REFRESH_LOOKS: u32 = 8;
+/// Between two rounds for fresh cosignatures lies at least this, whatever came of the first: at
+/// most 360 rounds an hour while the witnesses are away, and fresh ones 10 s after they are back.
+const REFRESH_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +46,9 @@ pub struct Sequencer {
     pending: Option<Pending>,
     /// Taken from the pool, and not yet signed.
     batch: Option<Batch>,
-    cosigned_at: Option<UnixTime>,
+    /// When the next round for fresh cosignatures is due, in this process's monotonic time. What
+    /// cosignatures or a wall clock say doesn't move it, so neither can make the log spin.
+    refresh_at: Duration,
     stopped: Option<Arc<Error>>,
 }
 
@@ -86,9 +87,10 @@ impl Sequencer {
         edge: Edge,
         locked: Locked,
         pending: Option<Pending>,
-        cosigned_at: Option<UnixTime>,
     ) -> Self {
-        Self { shared, witnesses, edge, locked, pending, batch: None, cosigned_at, stopped: None }
+        // How long ago the last round was, only the wall clock could tell: so there is one now.
+        let refresh_at = Duration::ZERO;
+        Self { shared, witnesses, edge, locked, pending, batch: None, refresh_at, stopped: None }
     }
 
     /// Works until `stop` is ready, or the log must stop.
@@ -107,7 +109,10 @@ impl Sequencer {
                     // The next batch may be waiting already. A timer would cost a millisecond.
                     None
                 }
-                Ok(Step::Idle) => Some(limits.refresh / REFRESH_LOOKS),
+                Ok(Step::Idle) => {
+                    wait = FIRST_WAIT;
+                    Some(self.until_refresh().max(FIRST_WAIT))
+                }
                 Err(error) if error.class() == Class::Unavailable => {
                     tracing::warn!(%error, "the log can't go on yet");
                     wait = (wait * 2).min(limits.retry_after);
@@ -133,11 +138,11 @@ impl Sequencer {
     }
 
     /// Publishes what is signed, or else the next batch; asks for fresh cosignatures if there is
-    /// nothing to do and the last ones are old.
+    /// nothing to do and it is time.
     ///
     /// # Errors
-    /// Of class `Unavailable`: the same is tried again in the next step. Of class `Fatal`: the
-    /// log has stopped, and every later step says so.
+    /// Of class `Unavailable`: the same is tried again in the next step (fresh cosignatures: after
+    /// a pause). Of class `Fatal`: the log has stopped, and every later step says so.
     pub async fn step(&mut self) -> Result<Step, Error> {
         if let Some(reason) = &self.stopped {
             return Err(Error::Stopped(Arc::clone(reason)));
@@ -166,16 +171,29 @@ impl Sequencer {
         if self.pending.is_none() {
             match self.batch.take().or_else(|| self.shared.pool.take()) {
                 Some(batch) => self.sign(batch).await?,
-                None if self.is_stale() => self.pending = Some(Pending::refresh(&self.locked)),
+                None if self.until_refresh().is_zero() => return self.refresh().await,
                 None => return Ok(Step::Idle),
             }
         }
         self.publish().await
     }
 
-    fn is_stale(&self) -> bool {
-        let age = |time| self.shared.parts.clock.now().since(time);
-        self.cosigned_at.is_none_or(|time| age(time) >= self.shared.parts.limits.refresh)
+    fn until_refresh(&self) -> Duration {
+        self.refresh_at.saturating_sub(self.shared.parts.clock.monotonic())
+    }
+
+    fn refresh_after(&mut self, pause: Duration) {
+        self.refresh_at = self.shared.parts.clock.monotonic().saturating_add(pause.max(REFRESH_PAUSE));
+    }
+
+    /// Asks for fresh cosignatures. If it fails, what is published stays as it is, and no batch
+    /// waits for the next round.
+    async fn refresh(&mut self) -> Result<Step, Error> {
+        self.refresh_after(REFRESH_PAUSE);
+        self.pending = Some(Pending::refresh(&self.locked));
+        let outcome = self.publish().await;
+        self.pending = None;
+        outcome
     }
 
     /// Stages the batch, makes sure that nothing speaks against signing, signs, and swaps.
@@ -259,12 +277,11 @@ impl Sequencer {
         let mut cosigned = self.locked.checkpoint.clone();
         cosigned.merge(lines?).map_err(|error| corrupt(layout::checkpoint(), error.to_string()))?;
         // No fail-open: what goes out satisfies the policy, by the same function that others use.
-        let time = match parts.policy.verify_checkpoint(&cosigned) {
-            Ok(found) => found.time,
-            Err(error) => return Err(corrupt(layout::checkpoint(), format!("would have no quorum: {error}"))),
-        };
+        if let Err(error) = parts.policy.verify_checkpoint(&cosigned) {
+            return Err(corrupt(layout::checkpoint(), format!("would have no quorum: {error}")));
+        }
         parts.objects.replace(&layout::checkpoint(), cosigned.to_string().into()).await?;
-        self.cosigned_at = Some(time);
+        self.refresh_after(parts.limits.refresh);
         let size = self.locked.head().size;
         self.resolve(cosigned);
         self.collect().await;

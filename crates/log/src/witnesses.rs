@@ -1,27 +1,40 @@
 //! Asking the witnesses: what they know (before signing), and for their cosignatures (after).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use stdx::{Clock, UnixTime};
 use tlog::witness_protocol::AddCheckpoint;
-use tlog::{ConsistencyProof, NoteSignature, Origin, SignedCheckpoint, TreeSize, VerifierKey, verify_cosignature};
+use tlog::{
+    ConsistencyProof, KeyName, NoteSignature, Origin, SignedCheckpoint, TreeSize, VerifierKey, verify_cosignature,
+};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::config::Quorum;
-use crate::{Error, Reader, WITNESS_TIMEOUT, Witness, WitnessError};
+use crate::{Error, LogParts, Reader, WITNESS_TIMEOUT, Witness, WitnessError};
 
 /// A witness may say twice from where it starts (another request of ours was still under way)
 /// before it is given up.
 const ROUNDS_MAX: usize = 3;
+
+/// A cosignature whose time is further than this from this log's clock, either way, counts as
+/// none. Otherwise one lying witness among the k quickest could make the evidence time of all
+/// that is published as old as it likes, and endpoints would refuse it. Clocks that are looked
+/// after differ by less than a second, and an answer takes 15 s at most ([`ROUNDS_MAX`] times
+/// [`WITNESS_TIMEOUT`]); 5 minutes are twenty times that, and 1/288 of the 24 hours for which
+/// endpoints accept a cosignature: so much, and no more, can a liar take away or add.
+const APART_MAX: Duration = Duration::from_secs(300);
 
 /// All witnesses of a log.
 pub(crate) struct Witnesses {
     origin: Origin,
     log_key: VerifierKey,
     quorum: Quorum,
+    clock: Arc<dyn Clock>,
     all: Vec<Known>,
 }
 
@@ -42,9 +55,10 @@ enum Failure {
 }
 
 impl Witnesses {
-    pub(crate) fn new(origin: Origin, log_key: VerifierKey, quorum: Quorum, all: &[Arc<dyn Witness>]) -> Self {
+    pub(crate) fn new(origin: Origin, quorum: Quorum, parts: &LogParts) -> Self {
         let known = |witness: &Arc<dyn Witness>| Known { witness: Arc::clone(witness), latest: Arc::default() };
-        Self { origin, log_key, quorum, all: all.iter().map(known).collect() }
+        let all = parts.witnesses.iter().map(known).collect();
+        Self { origin, log_key: parts.signer.verifier().clone(), quorum, clock: Arc::clone(&parts.clock), all }
     }
 
     /// Asks what the witnesses know of this log, and compares it with the log as `reader` has it.
@@ -94,7 +108,7 @@ impl Witnesses {
         Ok(Some(found))
     }
 
-    /// Gets cosignatures from a quorum; the others go on in the background.
+    /// Gets cosignatures of believable times from a quorum; the others go on in the background.
     pub(crate) async fn cosign(
         &self,
         checkpoint: &SignedCheckpoint,
@@ -105,31 +119,79 @@ impl Witnesses {
             let (request, reader) = (self.request(known.clone(), checkpoint.clone()), reader.clone());
             asked.spawn(request.run(reader));
         }
-        let mut lines = Vec::new();
+        let mut answers = Answers::default();
         while let Some(outcome) = asked.join_next().await {
             match outcome {
-                Ok(Ok(line)) => lines.push(line),
+                Ok(Ok(cosigned)) => answers.take(cosigned, self.clock.now()),
                 Ok(Err(Failure::Silent(reason))) => tracing::warn!(reason, "a witness doesn't cosign"),
                 Ok(Err(Failure::Fatal(error))) => return Err(error),
                 Err(error) => tracing::warn!(%error, "a request to a witness was lost"),
             }
-            if lines.len() >= self.quorum.needed {
+            if answers.lines.len() >= self.quorum.needed {
                 // Those that have answered meanwhile count as well.
                 while let Some(outcome) = asked.try_join_next() {
-                    lines.extend(outcome.ok().and_then(Result::ok));
+                    if let Ok(Ok(cosigned)) = outcome {
+                        answers.take(cosigned, self.clock.now());
+                    }
                 }
                 asked.detach_all();
-                return Ok(lines);
+                return Ok(answers.lines);
             }
         }
         let size = checkpoint.checkpoint().size();
-        Err(Error::NoQuorum { size, cosigned: lines.len(), needed: self.quorum.needed })
+        match answers.apart(self.quorum.faulty) {
+            Some(theirs) => Err(Error::ClockApart { size, ours: self.clock.now(), theirs }),
+            None => Err(Error::NoQuorum { size, cosigned: answers.lines.len(), needed: self.quorum.needed }),
+        }
     }
 
     fn request(&self, known: Known, checkpoint: SignedCheckpoint) -> Request {
-        let witnesses =
-            Self { origin: self.origin.clone(), log_key: self.log_key.clone(), quorum: self.quorum, all: Vec::new() };
+        let witnesses = Self {
+            origin: self.origin.clone(),
+            log_key: self.log_key.clone(),
+            quorum: self.quorum,
+            clock: Arc::clone(&self.clock),
+            all: Vec::new(),
+        };
         Request { witnesses, known, checkpoint }
+    }
+}
+
+/// One witness's cosignature, and the time that it says.
+struct Cosigned {
+    witness: KeyName,
+    line: NoteSignature,
+    time: UnixTime,
+}
+
+/// The cosignatures that came.
+#[derive(Default)]
+struct Answers {
+    /// Those that count.
+    lines: Vec<NoteSignature>,
+    /// The times of those that don't, because of these.
+    apart: Vec<UnixTime>,
+}
+
+impl Answers {
+    fn take(&mut self, cosigned: Cosigned, now: UnixTime) {
+        let Cosigned { witness, line, time } = cosigned;
+        if now.since(time).max(time.since(now)) <= APART_MAX {
+            self.lines.push(line);
+            return;
+        }
+        tracing::warn!(
+            witness.name = %witness, witness.time = %time, log.time = %now,
+            "a cosignature counts as none: its time is too far from this log's clock"
+        );
+        self.apart.push(time);
+    }
+
+    /// What those witnesses say that this clock doesn't agree with (their median), if an honest
+    /// one must be among them.
+    fn apart(&mut self, faulty: usize) -> Option<UnixTime> {
+        self.apart.sort_unstable();
+        self.apart.get(self.apart.len() / 2).filter(|_| self.apart.len() > faulty).copied()
     }
 }
 
@@ -141,7 +203,7 @@ struct Request {
 }
 
 impl Request {
-    async fn run(self, reader: Reader) -> Result<NoteSignature, Failure> {
+    async fn run(self, reader: Reader) -> Result<Cosigned, Failure> {
         let key = self.known.witness.key().clone();
         let silent = |reason: String| Failure::Silent(format!("{}: {reason}", key.name()));
         let busy = || silent("it is still busy with the checkpoint before".to_owned());
@@ -152,9 +214,10 @@ impl Request {
             let request = self.from(old, &reader).await?;
             match timeout(WITNESS_TIMEOUT, self.known.witness.add_checkpoint(&request)).await {
                 Ok(Ok(lines)) => {
-                    let line = self.verified(lines, &key).ok_or_else(|| silent("no cosignature of its own".into()))?;
+                    let cosigned = self.verified(lines, &key);
+                    let cosigned = cosigned.ok_or_else(|| silent("no cosignature of its own".into()))?;
                     *latest = size;
-                    return Ok(line);
+                    return Ok(cosigned);
                 }
                 Ok(Err(WitnessError::Stale { latest: found })) if found <= size && found != old => *latest = found,
                 Ok(Err(error @ (WitnessError::Stale { .. } | WitnessError::Inconsistent))) => {
@@ -183,8 +246,12 @@ impl Request {
     }
 
     /// The line that this witness's key made; whatever else it sent is left out.
-    fn verified(&self, lines: Vec<NoteSignature>, key: &VerifierKey) -> Option<NoteSignature> {
-        lines.into_iter().find(|line| verify_cosignature(self.checkpoint.checkpoint(), line, key).is_ok())
+    fn verified(&self, lines: Vec<NoteSignature>, key: &VerifierKey) -> Option<Cosigned> {
+        let checkpoint = self.checkpoint.checkpoint();
+        lines.into_iter().find_map(|line| {
+            let time = verify_cosignature(checkpoint, &line, key).ok()?;
+            Some(Cosigned { witness: key.name().clone(), line, time })
+        })
     }
 }
 

@@ -98,6 +98,7 @@ async fn every_call_of_opening_failed() {
             assert!(bench.open().await.is_err(), "opened although {call:?} failed");
             bench.faults.clear();
             let (log, mut sequencer) = bench.open().await.unwrap();
+            assert_eq!(sequencer.step().await.unwrap(), Step::Published(size(BEFORE)), "fresh cosignatures");
             assert_eq!(sequencer.step().await.unwrap(), Step::Idle);
             assert_eq!(log.published().unwrap().checkpoint().size(), size(BEFORE));
         }

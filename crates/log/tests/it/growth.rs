@@ -56,6 +56,8 @@ async fn a_restart_goes_on_where_the_log_stood() {
         drop((log, sequencer));
         (log, sequencer) = bench.open().await.unwrap();
         assert_eq!(log.published().unwrap().checkpoint().size(), size(next));
+        bench.check(next).await;
+        assert_eq!(sequencer.step().await.unwrap(), Step::Published(size(next)), "fresh cosignatures");
         assert_eq!(sequencer.step().await.unwrap(), Step::Idle, "all was finished");
         bench.check(next).await;
     }
@@ -77,6 +79,7 @@ async fn an_entry_is_in_the_log_once() {
     drop((log, sequencer));
     let (log, mut sequencer) = bench.open().await.unwrap();
     assert_eq!(log.append(entry(399)).await.unwrap().index().get(), 398);
+    assert_eq!(sequencer.step().await.unwrap(), Step::Published(size(399)), "fresh cosignatures");
     assert_eq!(sequencer.step().await.unwrap(), Step::Idle);
     bench.check(399).await;
 }

@@ -2,7 +2,7 @@
 //! `check`, which verifies all of it after each step.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -216,6 +216,12 @@ pub struct Near {
     /// What it cosigned last.
     pub latest: Mutex<Option<SignedCheckpoint>>,
     silent: AtomicBool,
+    /// The time that it writes instead of its clock's.
+    pub lie: Mutex<Option<UnixTime>>,
+    /// How often it lets the others go first before it cosigns.
+    pub slow: AtomicUsize,
+    /// How many cosignatures it was asked for.
+    pub requests: AtomicUsize,
     /// Answers to be given instead of cosigning, first come first served.
     pub scripted: Mutex<VecDeque<WitnessError>>,
 }
@@ -228,6 +234,9 @@ impl Near {
             clock: Arc::clone(clock),
             latest: Mutex::default(),
             silent: AtomicBool::new(false),
+            lie: Mutex::default(),
+            slow: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
             scripted: Mutex::default(),
         })
     }
@@ -249,7 +258,11 @@ impl Port for Near {
     }
 
     async fn add_checkpoint(&self, request: &AddCheckpoint) -> Result<Vec<NoteSignature>, WitnessError> {
+        self.requests.fetch_add(1, Ordering::SeqCst);
         self.reachable()?;
+        for _ in 0..self.slow.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
         if let Some(answer) = self.scripted.lock().unwrap().pop_front() {
             return Err(answer);
         }
@@ -264,7 +277,8 @@ impl Port for Near {
         }
         let growth = Growth { old: &old, new: signed.checkpoint().head() };
         request.proof().verify(growth).map_err(|_| WitnessError::Inconsistent)?;
-        let line = cosign(signed.checkpoint(), &self.signer, self.clock.now()).unwrap();
+        let time = self.lie.lock().unwrap().unwrap_or_else(|| self.clock.now());
+        let line = cosign(signed.checkpoint(), &self.signer, time).unwrap();
         signed.merge([line.clone()]).unwrap();
         *latest = Some(signed);
         Ok(vec![line])
@@ -274,6 +288,23 @@ impl Port for Near {
         self.reachable()?;
         let latest = self.latest.lock().unwrap().clone();
         Ok(latest.filter(|latest| latest.checkpoint().origin() == origin))
+    }
+}
+
+/// A wall clock that is off by some seconds; its monotonic time is right.
+pub struct Skewed {
+    pub clock: Arc<ManualClock>,
+    pub seconds: AtomicI64,
+}
+
+impl Clock for Skewed {
+    fn now(&self) -> UnixTime {
+        let seconds = self.clock.now().seconds();
+        UnixTime::from_seconds(seconds.checked_add_signed(self.seconds.load(Ordering::SeqCst)).unwrap())
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
     }
 }
 
@@ -344,6 +375,11 @@ impl Bench {
 
     pub async fn open(&self) -> Result<(Log, Sequencer), Error> {
         Log::open(self.parts()).await
+    }
+
+    /// How many cosignatures were asked for, of all witnesses.
+    pub fn requests(&self) -> usize {
+        self.witnesses.iter().map(|witness| witness.requests.load(Ordering::SeqCst)).sum()
     }
 
     pub fn object(&self, key: &str) -> Option<Bytes> {

@@ -21,3 +21,4 @@ mod kit;
 mod pressure;
 mod quorum;
 mod readback;
+mod time;
