@@ -165,8 +165,9 @@ impl<'a> Supervision<'a> {
                     }
                 }
             }
-            if caller {
-                // The caller never sends again: it has shut its end, or died.
+            // The caller never sends again: it has shut its end, or died. Setting up takes
+            // milliseconds and is let to its end, so that there is always evidence of what ran.
+            if caller && self.evidence.is_some() {
                 return Ok(Some(Status::Cancelled));
             }
             let elapsed = self.clock.monotonic().saturating_sub(self.started);
@@ -176,7 +177,9 @@ impl<'a> Supervision<'a> {
             if self.evidence.is_some() && elapsed > self.job.limits.wall {
                 return Ok(Some(Status::TimeLimit));
             }
-            if let Some(status) = self.exceeded(&None) {
+            if self.evidence.is_some()
+                && let Some(status) = self.exceeded(&None)
+            {
                 return Ok(Some(status));
             }
         }
