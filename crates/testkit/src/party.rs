@@ -32,6 +32,11 @@ impl Party {
         self.keys.get(&role).unwrap()
     }
 
+    /// Draws a fresh key for `role`, in place of the one that it had.
+    pub(crate) fn replace(&mut self, role: Role) {
+        self.keys.insert(role, key(&format!("{}.example/{role}", self.id), KeyKind::Ed25519));
+    }
+
     /// What a policy says of it.
     #[must_use]
     pub fn organisation(&self) -> Organisation {

@@ -176,9 +176,15 @@ impl World {
 
     /// A fresh status of the slow lane with the world's revocations, floors and stops.
     pub fn status(&mut self) -> Bundle {
+        self.status_with(|_| {})
+    }
+
+    /// A status that `change` makes odd before it is signed.
+    pub fn status_with(&mut self, change: impl FnOnce(&mut Status)) -> Bundle {
         let mut status = Status {
             position: self.position(SUPERVISOR_LOG, "status/slow"),
             lane: Lane::Slow,
+            policy: self.policy().id(),
             expires: self.clock.now().after(24 * HOUR),
             revoked: self.revoked.clone(),
             floors: self.floors.clone(),
@@ -187,6 +193,7 @@ impl World {
         status.revoked.sort();
         status.floors.sort();
         status.stops.sort();
+        change(&mut status);
         let subject = vec![Subject::new("slow", Digest::of(b"slow"))];
         let envelope = self.sign_as(&Statement { subject, predicate: status }, Role::Status, &["supervisor"]);
         self.bundle(&[(SUPERVISOR_LOG, &envelope)])

@@ -9,7 +9,7 @@ use policy::{
 };
 use stdx::{Clock as _, Digest, ManualClock, UnixTime};
 use tlog::{KeyKind, Origin, SignedCheckpoint, SignerKey};
-use verify::{Moment, TrustedPolicy};
+use verify::{Evidence, Moment, TrustedPolicy};
 
 use crate::memory_log::MemoryLog;
 use crate::party::{Party, key};
@@ -113,10 +113,36 @@ impl World {
         &self.genesis
     }
 
-    /// The genesis policy, trusted.
+    /// The policy in force, trusted: the genesis, or what [`World::succeed`] put there.
     #[must_use]
     pub const fn policy(&self) -> &TrustedPolicy {
         &self.trusted
+    }
+
+    /// Both organisations put the next policy into force; its bundle, as the channel publishes it.
+    pub fn succeed(&mut self, change: impl FnOnce(&mut Policy)) -> Bundle {
+        let mut policy = self.trusted.policy().clone();
+        policy.version += 1;
+        change(&mut policy);
+        let position = self.position(VENDOR_LOG, "policy");
+        let document = PolicyDocument { position, previous: Some(self.trusted.id()), policy };
+        let subject = vec![Subject::new("policy", Digest::of(b"policy"))];
+        let statement = Statement { subject, predicate: document };
+        let envelope = self.sign_as(&statement, Role::Policy, &["vendor", "supervisor"]);
+        let bundle = self.bundle(&[(VENDOR_LOG, &envelope)]);
+        self.trusted = self.trusted.succeed(&Evidence::open(&self.trusted, &bundle).unwrap()).unwrap();
+        bundle
+    }
+
+    /// The supervisor's `status` key is replaced by a fresh one, by way of the next policy.
+    pub fn replace_status_key(&mut self) -> Bundle {
+        self.supervisor.replace(Role::Status);
+        let organisation = self.supervisor.organisation();
+        self.succeed(|policy| {
+            for it in policy.organisations.iter_mut().filter(|it| it.id == organisation.id) {
+                *it = organisation.clone();
+            }
+        })
     }
 
     /// Now, with evidence at most a day old.

@@ -99,6 +99,20 @@ pub struct StatusMark {
     pub sequence: u64,
 }
 
+impl StatusMark {
+    /// Neither before `seen`, nor so far ahead that nothing could ever come after it.
+    fn check_after(self, seen: Self) -> Result<(), Refusal> {
+        let what = "the status";
+        if self < seen {
+            return Err(Refusal::Rollback { what, seen: seen.to_string(), found: self.to_string() });
+        }
+        if self.epoch > seen.epoch.saturating_add(1) {
+            return Err(Refusal::EpochJump { what, seen: seen.to_string(), found: self.to_string() });
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for StatusMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.epoch, self.sequence)
@@ -142,11 +156,11 @@ pub struct Request<'a> {
 }
 
 impl TrustedPolicy {
-    /// The one status of `lane` in the evidence, if it holds at this moment.
+    /// The one status of `lane` in the evidence, if it holds at this moment and under this policy.
     ///
     /// # Errors
-    /// [`Refusal`] when it is missing, signed by the wrong party, in another log, too old,
-    /// expired, or older than `seen`.
+    /// [`Refusal`] when it is missing, signed by the wrong party, in another log or stream, issued
+    /// under another policy, too old, expired, older than `seen`, or more than one epoch after it.
     pub fn current_status(
         &self,
         evidence: &Evidence<'_>,
@@ -172,15 +186,20 @@ impl TrustedPolicy {
         if !status.is_sorted() {
             return Err(Refusal::Statement(format!("statement {}: its lists are not ascending", recorded.id())));
         }
-        at.check_between("the status", UnixTime::EPOCH, status.expires)?;
-        at.check_age("the status", recorded.time())?;
-        let current = CurrentStatus(recorded);
-        match seen {
-            Some(seen) if current.mark() < seen => {
-                Err(Refusal::Rollback { what: "the status", seen: seen.to_string(), found: current.mark().to_string() })
-            }
-            _ => Ok(current),
+        let stream = &status.position.stream;
+        if stream.as_str() != format!("status/{lane}") {
+            return Err(Refusal::Unproven(format!("a status of lane `{lane}` stands in stream `{stream}`")));
         }
+        // Before the times: a policy that this one does not know of is worth knowing about.
+        if status.policy != self.id() {
+            return Err(Refusal::StatusPolicy { id: recorded.id(), named: status.policy, in_force: self.id() });
+        }
+        at.check_status(recorded.time(), status.expires)?;
+        let current = CurrentStatus(recorded);
+        if let Some(seen) = seen {
+            current.mark().check_after(seen)?;
+        }
+        Ok(current)
     }
 
     /// Whether a release may be installed: the whole of DESIGN sections 2 to 4.

@@ -15,13 +15,30 @@ use crate::Refusal;
 pub struct Moment {
     now: UnixTime,
     age_max: Duration,
+    means: Means,
+}
+
+/// How evidence came here.
+#[derive(Clone, Copy, Debug)]
+enum Means {
+    Network,
+    Carried,
 }
 
 impl Moment {
-    /// Now, given the latest evidence time that was ever seen, with evidence at most `age_max` old.
+    /// Now, for evidence from the network, given the latest evidence time that was ever seen: a
+    /// status must be at most `age_max` old and not expired.
     #[must_use]
     pub fn new(clock: &dyn Clock, evidence_seen: UnixTime, age_max: Duration) -> Self {
-        Self { now: clock.now().max(evidence_seen), age_max }
+        Self { now: clock.now().max(evidence_seen), age_max, means: Means::Network }
+    }
+
+    /// Now, for evidence that was carried here: a status must be at most `age_max` old, and its
+    /// expiry does not count, for it is meant for those who can get the next one. Everything else
+    /// is as in [`Moment::new`]; a release's own times count in both.
+    #[must_use]
+    pub fn offline(clock: &dyn Clock, evidence_seen: UnixTime, age_max: Duration) -> Self {
+        Self { now: clock.now().max(evidence_seen), age_max, means: Means::Carried }
     }
 
     /// The time.
@@ -30,10 +47,15 @@ impl Moment {
         self.now
     }
 
-    /// Refuses evidence older than the maximum age.
-    pub(crate) fn check_age(&self, what: &'static str, evidence: UnixTime) -> Result<(), Refusal> {
+    /// Refuses a status whose evidence is older than the maximum age, or that has expired, where
+    /// that counts.
+    pub(crate) fn check_status(&self, evidence: UnixTime, expires: UnixTime) -> Result<(), Refusal> {
+        const WHAT: &str = "the status";
+        if matches!(self.means, Means::Network) {
+            self.check_between(WHAT, UnixTime::EPOCH, expires)?;
+        }
         let age = self.now.since(evidence);
-        if age > self.age_max { Err(Refusal::Stale { what, age, age_max: self.age_max }) } else { Ok(()) }
+        if age > self.age_max { Err(Refusal::Stale { what: WHAT, age, age_max: self.age_max }) } else { Ok(()) }
     }
 
     /// Refuses what is not for this time.

@@ -93,6 +93,16 @@ pub enum Refusal {
         /// What is offered now.
         found: String,
     },
+    /// A stream's epochs are counted one by one; whoever skips some wants to outrun the others.
+    #[error("{what} jumps ahead: {found}, after {seen}")]
+    EpochJump {
+        /// What.
+        what: &'static str,
+        /// What was seen before.
+        seen: String,
+        /// What is offered now.
+        found: String,
+    },
     /// The supervisor says no.
     #[error("content {0} is revoked")]
     Revoked(Digest),
@@ -128,6 +138,16 @@ pub enum Refusal {
     /// A policy that does not follow.
     #[error("policy: {0}")]
     Policy(String),
+    /// A status that was issued under another policy than the one in force here.
+    #[error("policy: status {id} was issued under policy {named}, in force here is {in_force}")]
+    StatusPolicy {
+        /// The status.
+        id: StatementId,
+        /// The policy that it names.
+        named: StatementId,
+        /// The policy that is asked.
+        in_force: StatementId,
+    },
     /// Two trees of one log that can't both be true.
     #[error("split view: log `{origin}` showed different trees: {detail}")]
     SplitView {
@@ -155,12 +175,13 @@ impl Refusal {
             Self::Stale { .. } => "stale",
             Self::OutOfTime { .. } => "out-of-time",
             Self::Rollback { .. } => "rollback",
+            Self::EpochJump { .. } => "epoch-jump",
             Self::Revoked(_) => "revoked",
             Self::BelowFloor { .. } => "below-floor",
             Self::Stopped(_) => "stopped",
             Self::OtherProduct { .. } => "other-product",
             Self::OtherRing { .. } => "other-ring",
-            Self::Policy(_) => "policy",
+            Self::Policy(_) | Self::StatusPolicy { .. } => "policy",
             Self::SplitView { .. } => "split-view",
         }
     }
@@ -184,11 +205,17 @@ impl Refusal {
                 "check this machine's clock and its connection to the channel"
             }
             Self::Rollback { .. } => "something older than what this machine has seen was offered; look at the channel",
+            Self::EpochJump { .. } => {
+                "ask the supervisor whether its status key was stolen; a new policy replaces the key"
+            }
             Self::Revoked(_) | Self::BelowFloor { .. } | Self::Stopped(_) => {
                 "the supervisor's log says why (`clerestory log entries`)"
             }
             Self::OtherRing { .. } => "wait for the promotion, or choose an earlier ring in the configuration",
             Self::Policy(_) => "compare the policy's hash with the one you got from another channel",
+            Self::StatusPolicy { .. } => {
+                "fetch the policy that the status names, or a newer status; a mirror may be withholding either"
+            }
             Self::SplitView { .. } => {
                 "keep both checkpoints and publish them: they prove misbehaviour (`clerestory audit`)"
             }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use stdx::{Digest, UnixTime};
 
 use super::in_stream;
-use crate::{Lane, Position, ProductId, ReleaseNumber};
+use crate::{Lane, Position, ProductId, ReleaseNumber, StatementId};
 
 /// "These bytes must not be installed any more": its subjects are the bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,9 @@ pub struct Status {
     pub position: Position,
     /// The lane.
     pub lane: Lane,
+    /// The policy in force when this was issued: who is shown a fresh status learns of every
+    /// succession, whatever a mirror withholds.
+    pub policy: StatementId,
     /// After this time a newer one is needed.
     pub expires: UnixTime,
     /// SHA-256 of content that must not be installed, ascending.

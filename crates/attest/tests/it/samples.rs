@@ -247,6 +247,7 @@ fn status() -> Vec<(&'static str, String)> {
                 Status {
                     position: supervisor("status/slow"),
                     lane: Lane::Slow,
+                    policy: id("policy"),
                     expires: UnixTime::from_seconds(TIME),
                     revoked: vec![digest("code")],
                     floors: vec![Floor { product: product(), number: ReleaseNumber::new(4) }],

@@ -157,6 +157,84 @@ fn a_status_must_be_fresh_and_never_goes_back() {
     assert_eq!(policy.current_status(&evidence, Lane::Slow, None, &strict_later).unwrap_err().code(), "stale");
 }
 
+/// The code with which the status is refused, now, after `seen`.
+fn status_refused(world: &World, status: &Bundle, seen: Option<StatusMark>) -> Option<&'static str> {
+    let policy = world.policy();
+    let evidence = Evidence::open(policy, status).unwrap();
+    policy.current_status(&evidence, Lane::Slow, seen, &world.moment()).err().map(|refusal| refusal.code())
+}
+
+#[test]
+fn a_status_holds_under_the_policy_that_it_names_and_no_other() {
+    let mut world = World::new();
+    let genesis = world.policy().clone();
+    let before = world.status();
+    world.succeed(|_| {});
+    let after = world.status();
+    let at = world.moment();
+    let ask = |policy: &verify::TrustedPolicy, status: &Bundle| {
+        policy.current_status(&Evidence::open(policy, status).unwrap(), Lane::Slow, None, &at)
+    };
+    ask(&genesis, &before).unwrap();
+    ask(world.policy(), &after).unwrap();
+    // Whoever was not given the successor learns of it here.
+    let refusal = ask(&genesis, &after).unwrap_err();
+    assert_eq!(refusal.code(), "policy");
+    assert!(refusal.to_string().contains(&world.policy().id().to_string()), "{refusal}");
+    assert!(refusal.hint().contains("withholding"), "{}", refusal.hint());
+    assert_eq!(ask(world.policy(), &before).unwrap_err().code(), "policy");
+    // It is said even of a status that has expired.
+    world.clock.advance(Duration::from_secs(3 * 24 * 60 * 60));
+    assert_eq!(status_refused(&world, &before, None), Some("policy"));
+    assert_eq!(status_refused(&world, &after, None), Some("out-of-time"));
+}
+
+#[test]
+fn a_status_stands_in_its_own_stream() {
+    let mut world = World::new();
+    let elsewhere = world.status_with(|status| status.position.stream = "status/fast".parse().unwrap());
+    assert_eq!(status_refused(&world, &elsewhere, None), Some("unproven"));
+}
+
+#[test]
+fn a_status_does_not_jump_so_far_that_nothing_comes_after_it() {
+    let mut world = World::new();
+    let seen = StatusMark { epoch: 4, sequence: 9 };
+    let mut of_epoch = |epoch| {
+        let status = world.status_with(|status| (status.position.epoch, status.position.sequence) = (epoch, 0));
+        status_refused(&world, &status, Some(seen))
+    };
+    assert_eq!(of_epoch(4), Some("rollback"));
+    assert_eq!(of_epoch(5), None);
+    assert_eq!(of_epoch(6), Some("epoch-jump"));
+    assert_eq!(of_epoch(u64::MAX), Some("epoch-jump"));
+}
+
+#[test]
+fn of_a_carried_status_the_age_alone_counts_and_of_a_release_its_own_times() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let mut world = World::new();
+    let options = ReleaseOptions { lifetime: DAY * 15, ..ReleaseOptions::default() };
+    let released = world.release_with(PRODUCT, "1.0", FILES, &options);
+    let status_bundle = world.status();
+    let product = PRODUCT.parse().unwrap();
+    let ask = |days: u32| {
+        let (policy, at) = (world.policy(), Moment::offline(&world.clock, UnixTime::EPOCH, DAY * days));
+        let status = policy.current_status(&Evidence::open(policy, &status_bundle)?, Lane::Slow, None, &at)?;
+        let request = Request { product: &product, ring: Ring::All, status: &status, at: &at, installed: None };
+        policy.approve(&Evidence::open(policy, &released.bundle)?, &request)
+    };
+    world.clock.advance(DAY * 10);
+    ask(30).unwrap();
+    ask(10).unwrap();
+    assert_eq!(ask(5).unwrap_err().code(), "stale");
+    assert_eq!(approve(&world, &released.bundle, &status_bundle).unwrap_err().code(), "out-of-time");
+    world.clock.advance(DAY * 6);
+    let refusal = ask(30).unwrap_err();
+    assert_eq!(refusal.code(), "out-of-time");
+    assert!(refusal.to_string().starts_with("the release"), "{refusal}");
+}
+
 #[test]
 fn a_clock_that_is_set_back_makes_nothing_fresh() {
     let (world, _, status) = released();
