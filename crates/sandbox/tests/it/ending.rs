@@ -90,6 +90,7 @@ fn wait_for_end(processes: &[Pid]) {
 
 #[test]
 fn killing_any_of_the_chain_ends_the_rest() {
+    let _alone = crate::place::KILLING.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let place = Place::new();
     for cgroups in [Cgroups::Auto, Cgroups::Without] {
         for victim in 0..4 {
