@@ -192,7 +192,7 @@ impl TrustedPolicy {
         }
         // Before the times: a policy that this one does not know of is worth knowing about.
         if status.policy != self.id() {
-            return Err(Refusal::StatusPolicy { id: recorded.id(), named: status.policy, in_force: self.id() });
+            return Err(Refusal::StatusPolicy { named: status.policy, in_force: self.id() });
         }
         at.check_status(recorded.time(), status.expires)?;
         let current = CurrentStatus(recorded);

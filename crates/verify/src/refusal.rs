@@ -139,10 +139,8 @@ pub enum Refusal {
     #[error("policy: {0}")]
     Policy(String),
     /// A status that was issued under another policy than the one in force here.
-    #[error("policy: status {id} was issued under policy {named}, in force here is {in_force}")]
+    #[error("policy: the status was issued under policy {named}, in force here is {in_force}")]
     StatusPolicy {
-        /// The status.
-        id: StatementId,
         /// The policy that it names.
         named: StatementId,
         /// The policy that is asked.
