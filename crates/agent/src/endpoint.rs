@@ -19,6 +19,9 @@ use crate::report::{Change, Report};
 use crate::slots::{Places, Slots, forbidden};
 use crate::trust;
 
+/// The code of a failure that ends all taking of new things.
+pub(crate) const POLICY_WITHHELD: &str = "policy-withheld";
+
 /// A second in all.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -131,17 +134,14 @@ impl<'a> Endpoint<'a> {
 
     /// Now, for evidence that came over the network: the smaller of both ages counts.
     pub(crate) fn online(&self) -> Moment {
-        self.moment(self.policy.policy().ages.online(), self.config.ages.online_s)
+        let age = within(self.policy.policy().ages.online(), self.config.ages.online_s);
+        Moment::new(self.ports.clock, self.memory.evidence, age)
     }
 
     /// Now, for evidence that came on a stick.
     pub(crate) fn offline(&self) -> Moment {
-        self.moment(self.policy.policy().ages.import(), self.config.ages.import_s)
-    }
-
-    fn moment(&self, age: Duration, owner_s: Option<u64>) -> Moment {
-        let age = owner_s.map_or(age, |seconds| age.min(Duration::from_secs(seconds)));
-        Moment::new(self.ports.clock, self.memory.evidence, age)
+        let age = within(self.policy.policy().ages.import(), self.config.ages.import_s);
+        Moment::offline(self.ports.clock, self.memory.evidence, age)
     }
 
     /// Takes in the checkpoints of verified evidence, whatever else comes of it.
@@ -178,8 +178,11 @@ impl<'a> Endpoint<'a> {
         let policy = self.policy.clone();
         let evidence = Evidence::open(&policy, &bundle)?;
         self.see(&evidence, &bundle, prover)?;
-        let status = policy.current_status(&evidence, lane, self.memory.mark(lane), &moment(self))?;
-        self.memory.keep_status(&status);
+        let seen = self.memory.mark(lane, policy.policy());
+        let status = policy
+            .current_status(&evidence, lane, seen, &moment(self))
+            .map_err(|refusal| status_failure(refusal, &policy))?;
+        self.memory.keep_status(&status, policy.policy());
         self.remember()?;
         Ok(status)
     }
@@ -273,6 +276,24 @@ impl<'a> Endpoint<'a> {
             ErrorClass::Rejected => Event::Refused,
         };
         self.record(event, object, &format!("{}: {}", failure.code, failure.message))
+    }
+}
+
+/// The smaller of the policy's age and the owner's.
+fn within(age: Duration, owner_s: Option<u64>) -> Duration {
+    owner_s.map_or(age, |seconds| age.min(Duration::from_secs(seconds)))
+}
+
+/// A status of the right party that names a policy which this machine never got is no ordinary
+/// refusal: somebody keeps a policy from it.
+fn status_failure(refusal: Refusal, policy: &TrustedPolicy) -> Failure {
+    const HINT: &str = "a mirror withholds the policy, or has not got it yet: add another mirror to `channel`, or \
+                        import an export; until then nothing new is taken, and what is installed stays";
+    match &refusal {
+        Refusal::StatusPolicy { named, .. } if !policy.descends_from(named) => {
+            Failure::rejected(POLICY_WITHHELD, refusal.to_string(), HINT)
+        }
+        _ => refusal.into(),
     }
 }
 

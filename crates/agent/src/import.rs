@@ -10,7 +10,7 @@ use channel::{Export, ExportError};
 use verify::{Approved, CurrentStatus, Evidence, Request};
 
 use crate::config::Product;
-use crate::endpoint::{Endpoint, parse_bundle};
+use crate::endpoint::{Endpoint, POLICY_WITHHELD, parse_bundle};
 use crate::failure::Failure;
 use crate::memory::NoProver;
 use crate::report::Report;
@@ -59,6 +59,10 @@ impl Endpoint<'_> {
                 match self.take_status(&bytes, lane, &NoProver, Self::offline) {
                     Ok(status) => drop(statuses.insert(lane, status)),
                     Err(failure) => self.note(&path, failure.within(&path), &mut report)?,
+                }
+                // The rules are known to be out of date: no lane takes anything from here.
+                if report.has(POLICY_WITHHELD) {
+                    statuses.clear();
                 }
                 self.enforce(&mut report)?;
             } else if path.ends_with("/bundle") {

@@ -1,13 +1,14 @@
 //! What the endpoint must never forget: the largest trees, the latest evidence time, the newest
 //! status. It only grows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use attest::{Lane, Status};
+use attest::{Lane, OrganisationId, Status};
+use policy::{Policy, Role};
 use serde::{Deserialize, Serialize};
 use stdx::UnixTime;
-use tlog::{Checkpoint, ConsistencyProof, Hash, Origin, SignedCheckpoint, TreeHead, TreeSize};
+use tlog::{Checkpoint, ConsistencyProof, Hash, Origin, SignedCheckpoint, TreeHead, TreeSize, VerifierKey};
 use verify::{Advance, CurrentStatus, Refusal, Seen, StatusMark};
 
 use crate::disk::Disk;
@@ -55,8 +56,28 @@ pub(crate) struct Head {
 #[serde(deny_unknown_fields)]
 pub(crate) struct KnownStatus {
     pub(crate) mark: StatusMark,
+    /// Who could give it. The mark binds their successors no more than their keys do: otherwise a
+    /// stolen key would have the last word.
+    pub(crate) authority: Authority,
     pub(crate) time: UnixTime,
     pub(crate) status: Status,
+}
+
+/// Who gives a lane's status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Authority {
+    pub(crate) organisation: OrganisationId,
+    pub(crate) keys: BTreeSet<VerifierKey>,
+}
+
+impl Authority {
+    fn of(policy: &Policy, lane: Lane) -> Option<Self> {
+        let organisation = policy.lane(lane)?.status.clone();
+        let keys = policy.keys_of(Role::Status).filter(|(holder, _)| **holder == organisation);
+        let keys = keys.map(|(_, key)| key.clone()).collect();
+        Some(Self { organisation, keys })
+    }
 }
 
 /// Gets consistency proofs; without one the quorum stands in.
@@ -111,15 +132,19 @@ impl Memory {
         }
     }
 
-    /// Remembers a status.
-    pub(crate) fn keep_status(&mut self, current: &CurrentStatus) {
+    /// Remembers a status that holds under `policy`.
+    pub(crate) fn keep_status(&mut self, current: &CurrentStatus, policy: &Policy) {
         let (mark, time, status) = (current.mark(), current.recorded().time(), current.status().clone());
-        self.status.insert(status.lane, KnownStatus { mark, time, status });
+        if let Some(authority) = Authority::of(policy, status.lane) {
+            self.status.insert(status.lane, KnownStatus { mark, authority, time, status });
+        }
     }
 
-    /// The mark of a lane's newest status.
-    pub(crate) fn mark(&self, lane: Lane) -> Option<StatusMark> {
-        self.status.get(&lane).map(|known| known.mark)
+    /// The mark of a lane's newest status, unless `policy` has given its status to other keys since.
+    /// What that status forbids stays forbidden until there is a newer one.
+    pub(crate) fn mark(&self, lane: Lane, policy: &Policy) -> Option<StatusMark> {
+        let known = self.status.get(&lane)?;
+        (Authority::of(policy, lane).as_ref() == Some(&known.authority)).then_some(known.mark)
     }
 }
 
@@ -154,7 +179,8 @@ impl LogMemory {
         Ok(())
     }
 
-    /// Ties trees that only a quorum vouched for to the largest one. Whether the gap is closed.
+    /// Ties trees that only a quorum vouched for to the largest one. Whether the gap is closed: one
+    /// with trees that were dropped never is.
     pub(crate) fn settle(&mut self, prover: &dyn Prover) -> Result<bool, Refusal> {
         if !self.seen.gap {
             return Ok(false);
@@ -175,7 +201,7 @@ impl LogMemory {
             self.seen.advance(&old, Some(&proof))?;
         }
         self.unproven = left;
-        self.seen.gap = !self.unproven.is_empty();
+        self.seen.gap = !self.unproven.is_empty() || self.dropped > 0;
         Ok(!self.seen.gap)
     }
 
@@ -183,3 +209,6 @@ impl LogMemory {
         TreeHead { size: self.seen.size, root: self.seen.root }
     }
 }
+
+#[cfg(test)]
+mod tests;

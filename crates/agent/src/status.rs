@@ -124,7 +124,9 @@ impl Endpoint<'_> {
         let now = self.online().now();
         LaneState {
             lane,
-            stale: now.since(known.time) > age_max || now > known.status.expires,
+            stale: now.since(known.time) > age_max
+                || now > known.status.expires
+                || known.status.policy != self.policy.id(),
             time: Some(known.time),
             expires: Some(known.status.expires),
             stops: known.status.stops.len(),

@@ -14,7 +14,7 @@ use verify::{Approved, CurrentStatus, Evidence, Request};
 
 use crate::channel_source::{ChannelArtifacts, DiskStore, Mirror};
 use crate::config::Product;
-use crate::endpoint::{Endpoint, parse_bundle};
+use crate::endpoint::{Endpoint, POLICY_WITHHELD, parse_bundle};
 use crate::failure::Failure;
 use crate::journal::Event;
 use crate::report::{Change, Report};
@@ -82,7 +82,9 @@ impl Endpoint<'_> {
         Ok(())
     }
 
-    /// The status of each lane that a product needs; without one, nothing new in that lane.
+    /// The status of each lane that a product needs; without one, nothing new in that lane. If any
+    /// names a policy that was not to be had, nothing new in any lane: the rules are known to be
+    /// out of date, whatever other mirrors show.
     fn take_statuses(
         &mut self,
         client: &Client,
@@ -90,6 +92,7 @@ impl Endpoint<'_> {
         report: &mut Report,
     ) -> Result<BTreeMap<Lane, CurrentStatus>, Failure> {
         let mut statuses = BTreeMap::new();
+        let mut withheld = false;
         let lanes: BTreeSet<Lane> = self.config.products.iter().filter_map(|it| self.lane_of(it)).collect();
         for lane in lanes {
             let file = layout::status(lane);
@@ -105,9 +108,11 @@ impl Endpoint<'_> {
                     Err(failure) => failures.push(failure.within(&format!("{base}: {file}"))),
                 }
             }
-            self.settle_failures(&file, failures, statuses.contains_key(&lane), report)?;
+            let is_withheld = failures.iter().any(|failure| failure.code == POLICY_WITHHELD);
+            withheld |= is_withheld;
+            self.settle_failures(&file, failures, statuses.contains_key(&lane) && !is_withheld, report)?;
         }
-        Ok(statuses)
+        Ok(if withheld { BTreeMap::new() } else { statuses })
     }
 
     /// What one mirror got wrong and another got right is journalled, but no failure.

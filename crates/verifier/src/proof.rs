@@ -71,7 +71,7 @@ pub fn prove(arguments: &Arguments, clock: &dyn Clock) -> Result<Proof, Failure>
     let status_evidence = other_evidence.as_ref().unwrap_or(&evidence);
     let released = recorded_release(&evidence).map_err(in_bundle)?;
     let age_max = arguments.age_days.map_or_else(|| policy.policy().ages.import(), days);
-    let at = Moment::new(clock, evidence.latest().max(status_evidence.latest()), age_max);
+    let at = Moment::offline(clock, evidence.latest().max(status_evidence.latest()), age_max);
     let lane = released.statement().predicate.lane;
     let status = policy.current_status(status_evidence, lane, None, &at).map_err(in_status)?;
     let product = arguments.product.as_ref().unwrap_or(&released.statement().predicate.product);
@@ -219,7 +219,7 @@ impl fmt::Display for Proof {
         let (needed, all) = (self.quorum.needed, self.quorum.witnesses);
         writeln!(f, "  witnessed   by {} ({needed} of {all} are needed)", names.join(", "))?;
         let (age, age_max) = (Age(self.age), Age(self.age_max));
-        writeln!(f, "  age         {age}, at most {age_max}; the status holds until {}", self.expires)?;
+        writeln!(f, "  age         {age}, at most {age_max}; online the status holds until {}", self.expires)?;
         write!(f, "  policy      {}, version {}, {}", self.policy_name, self.policy_version, self.policy_id)
     }
 }

@@ -229,8 +229,9 @@ fn policies_succeed_only_by_both_organisations() {
     write(scene.channel.folder(), "policy/2.bundle", &alone.to_bytes());
     assert!(scene.update().has("signatures-missing"));
     assert_eq!(scene.status().policy_version, 1);
-    let both = scene.succession(&["vendor", "supervisor"]);
+    let both = scene.world.succeed(|_| {});
     write(scene.channel.folder(), "policy/2.bundle", &both.to_bytes());
+    scene.publish_status();
     let report = scene.update();
     assert!(matches!(&report.changes[..], [Change::Policy { version: 2 }]), "{report:?}");
     assert_eq!((report.exit_code(), scene.status().policy_version), (0, 2));

@@ -63,3 +63,31 @@ fn wrong_usage_exits_with_2_and_a_wrong_file_with_1() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("/nonexistent"));
 }
+
+/// Every code that the sources of an executable give, in `docs/errors.md` with its name before it.
+#[test]
+fn every_code_of_an_endpoint_is_described() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let described = std::fs::read_to_string(root.join("docs/errors.md")).unwrap();
+    let (_, described) = described.split_once("## Endpoints").unwrap();
+    for (who, folder, at_least) in [("agent", "crates/agent/src", 20), ("verifier", "crates/verifier/src", 3)] {
+        let mut codes = std::collections::BTreeSet::new();
+        for file in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            if !path.is_file() {
+                continue;
+            }
+            let source = std::fs::read_to_string(path).unwrap();
+            for start in ["rejected(\"", "code: \"", "=> \"channel-", "POLICY_WITHHELD: &str = \""] {
+                let whole = |rest: &str| format!("{start}{rest}").split('"').nth(1).unwrap().to_owned();
+                codes.extend(source.split(start).skip(1).map(whole));
+            }
+        }
+        assert!(codes.len() >= at_least, "{who}: {codes:?}");
+        // Two that an endpoint gives in the sense of the evidence's own codes.
+        for code in codes.iter().filter(|code| !matches!(code.as_str(), "policy" | "stale")) {
+            let is_row = |name: &str| described.contains(&format!("| {name} | `{code}` |"));
+            assert!(is_row(who) || is_row("both"), "{who}: {code}");
+        }
+    }
+}

@@ -50,6 +50,38 @@ fn a_stick_that_is_too_old_is_refused() {
 }
 
 #[test]
+fn a_stick_may_be_as_old_as_the_policy_and_the_owner_allow() {
+    let mut scene = Scene::installed(b"first");
+    scene.release(b"second");
+    scene.publish_status();
+    let stick = export(&scene, &[PRODUCT]);
+    scene.world.clock.advance(10 * DAY);
+    let older_than_wanted = format!("[ages]\nimport_s = {}\n", 5 * DAY.as_secs());
+    scene.reconfigure(&older_than_wanted);
+    let report = scene.import(&stick).unwrap();
+    assert!(report.has("stale"), "{report:?}");
+    assert_eq!(scene.current().unwrap(), b"first");
+    // The policy's thirty days.
+    scene.reconfigure("");
+    let report = scene.import(&stick).unwrap();
+    assert_eq!((report.exit_code(), scene.current().unwrap()), (0, b"second".to_vec()), "{report:?}");
+}
+
+#[test]
+fn a_stick_without_the_policy_that_its_status_names_changes_nothing() {
+    let mut scene = Scene::installed(b"first");
+    let successor = scene.world.succeed(|_| {});
+    scene.release(b"second");
+    scene.publish_status();
+    let report = scene.import(&export(&scene, &[PRODUCT])).unwrap();
+    assert!(report.has("policy-withheld"), "{report:?}");
+    assert_eq!((report.exit_code(), scene.current().unwrap()), (1, b"first".to_vec()));
+    scene.channel.publish_policy(scene.world.policy(), &successor).unwrap();
+    let report = scene.import(&export(&scene, &[PRODUCT])).unwrap();
+    assert_eq!((report.exit_code(), scene.current().unwrap()), (0, b"second".to_vec()), "{report:?}");
+}
+
+#[test]
 fn a_damaged_stick_changes_nothing() {
     let mut scene = Scene::installed(b"first");
     scene.release(b"second");

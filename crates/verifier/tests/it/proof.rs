@@ -124,17 +124,34 @@ fn what_the_supervisor_forbids_is_refused() {
 fn a_status_that_is_too_old_is_refused() {
     let mut files = Files::new();
     let made = files.world.clock.now();
-    files.world.clock.set(made.after(DAY));
+    // It expired after a day, for those who can get the next one; here the age counts.
+    files.world.clock.set(made.after(10 * DAY));
     files.prove().unwrap();
-    // The status says itself for how long it holds.
-    files.world.clock.set(made.after(2 * DAY));
-    assert_eq!(files.refusal(), "out-of-time");
-    files.world.clock.set(made.after(DAY));
-    files.arguments.age_days = Some(0);
+    for (days, code) in [(10, None), (5, Some("stale")), (0, Some("stale"))] {
+        files.arguments.age_days = Some(days);
+        assert_eq!(files.prove().err().map(|failure| failure.code), code, "{days} days");
+    }
+    files.arguments.age_days = None;
+    files.world.clock.set(made.after(31 * DAY));
     assert_eq!(files.refusal(), "stale");
+    files.arguments.age_days = Some(0);
     // A clock set back makes nothing fresher than the evidence itself.
     files.world.clock.set(UnixTime::EPOCH);
     files.prove().unwrap();
+}
+
+#[test]
+fn a_status_under_a_policy_that_is_not_here_is_refused() {
+    let mut files = Files::new();
+    let successor = files.world.succeed(|_| {});
+    // The status of before does not speak for the policy of now, nor the other way round.
+    files.write("policy/2.bundle", &successor.to_bytes());
+    assert_eq!(files.refusal(), "policy");
+    let bundle = files.released.bundle.with(&files.world.status()).unwrap();
+    files.write("bundle", &bundle.to_bytes());
+    files.prove().unwrap();
+    std::fs::remove_file(files.folder.path().join("policy/2.bundle")).unwrap();
+    assert_eq!(files.refusal(), "policy");
 }
 
 #[test]
