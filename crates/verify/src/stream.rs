@@ -55,7 +55,7 @@ pub enum ViolationKind {
     UnknownStream,
     /// A number that is missing.
     Missing,
-    /// A number that was there before.
+    /// A number that was there before; the chain goes on from the first of the two.
     Doubled,
     /// It does not name the entry before it.
     Unchained,
@@ -68,17 +68,8 @@ pub enum ViolationKind {
 pub struct StreamChecker<'a> {
     policy: &'a TrustedPolicy,
     log: Origin,
-    ends: BTreeMap<StreamName, End>,
+    ends: BTreeMap<StreamName, (Position, StatementId)>,
     violations: Vec<Violation>,
-}
-
-/// The last entry of a stream.
-#[derive(Clone, Copy, Debug)]
-struct End {
-    epoch: u64,
-    sequence: u64,
-    id: StatementId,
-    time: UnixTime,
 }
 
 /// Where any of our predicates keeps its position.
@@ -100,15 +91,57 @@ impl<'a> StreamChecker<'a> {
         Self { policy, log, ends: BTreeMap::new(), violations: Vec::new() }
     }
 
+    /// Reads an entry and its statement's position. No signature is checked.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn read(bytes: &[u8]) -> Result<(Envelope, Position), &'static str> {
+        let envelope = Envelope::parse(bytes).map_err(|_| "not a canonical envelope")?;
+        let statement = serde_json::from_slice(envelope.payload()).map_err(|_| "its statement has no position")?;
+        let AnyStatement { predicate: AnyPredicate { position } } = statement;
+        Ok((envelope, position))
+    }
+
+    /// The order of a stream: `next` comes right after `end`, the last entry's position and id
+    /// (`None`: the stream is empty). That is the next number, or the first of the next epoch,
+    /// and it names `end`. Logs refuse what auditors report, by this one rule.
+    ///
+    /// # Errors
+    /// How it is out of order (missing, doubled, unchained), with what was due in words.
+    pub fn follow(end: Option<(&Position, StatementId)>, next: &Position) -> Result<(), (ViolationKind, String)> {
+        let found = (next.epoch, next.sequence);
+        let due = match end {
+            None => Some((0, 0)),
+            Some((end, _)) if next.epoch > end.epoch => end.epoch.checked_add(1).map(|epoch| (epoch, 0)),
+            Some((end, _)) => end.sequence.checked_add(1).map(|sequence| (end.epoch, sequence)),
+        };
+        let place = |(epoch, number): (u64, u64)| format!("number {number} of epoch {epoch}");
+        let Some(due) = due else {
+            // Only the largest number has none after it, and whatever is not larger was there.
+            return Err((ViolationKind::Doubled, format!("{} where no number is left", place(found))));
+        };
+        let numbers = || format!("{} where {} was due", place(found), place(due));
+        if found < due {
+            return Err((ViolationKind::Doubled, numbers()));
+        }
+        if found > due {
+            return Err((ViolationKind::Missing, numbers()));
+        }
+        let previous = end.map(|(_, id)| id);
+        if next.previous == previous {
+            return Ok(());
+        }
+        let name = |id: Option<StatementId>| id.map_or_else(|| "no entry".to_owned(), |id| format!("`{id}`"));
+        let detail = format!("it names {} as the one before it, where {} was due", name(next.previous), name(previous));
+        Err((ViolationKind::Unchained, detail))
+    }
+
     /// The next entry.
     pub fn entry(&mut self, index: EntryIndex, bytes: &[u8]) {
         let index = index.get();
-        let Ok(envelope) = Envelope::parse(bytes) else {
-            return self.report(Some(index), None, ViolationKind::Unreadable, "not a canonical envelope");
-        };
-        let Ok(AnyStatement { predicate: AnyPredicate { position } }) = serde_json::from_slice(envelope.payload())
-        else {
-            return self.report(Some(index), None, ViolationKind::Unreadable, "its statement has no position");
+        let (envelope, position) = match Self::read(bytes) {
+            Ok(read) => read,
+            Err(detail) => return self.report(Some(index), None, ViolationKind::Unreadable, detail),
         };
         let stream = position.stream.clone();
         if position.log != self.log {
@@ -129,7 +162,7 @@ impl<'a> StreamChecker<'a> {
             let detail = format!("no key of `{organisation}` has signed it");
             self.report(Some(index), Some(stream.clone()), ViolationKind::WrongSigner, detail);
         }
-        self.follow(index, &position, envelope.id(), interval_s);
+        self.advance(index, position, envelope.id(), interval_s);
     }
 
     /// The violations, given that the log has nothing more as of `now`.
@@ -144,42 +177,28 @@ impl<'a> StreamChecker<'a> {
             .map(|it| (it.stream.clone(), it.interval_s))
             .collect();
         for (stream, interval_s) in opened {
-            match self.ends.get(&stream).copied() {
-                Some(end) => self.check_silence(None, &stream, end.time, now, interval_s),
+            match self.ends.get(&stream).map(|(end, _)| end.time) {
+                Some(last) => self.check_silence(None, &stream, last, now, interval_s),
                 None => self.report(None, Some(stream), ViolationKind::Silent, "has no entry at all"),
             }
         }
         self.violations
     }
 
-    fn follow(&mut self, index: u64, position: &Position, id: StatementId, interval_s: u64) {
-        let stream = &position.stream;
-        let end = self.ends.get(stream).copied();
-        let (expected, previous) = match end {
-            Some(end) if position.epoch == end.epoch => (end.sequence + 1, Some(end.id)),
-            Some(end) if position.epoch > end.epoch => (0, Some(end.id)),
-            Some(end) => {
-                let detail = format!("epoch {} after epoch {}", position.epoch, end.epoch);
-                return self.report(Some(index), Some(stream.clone()), ViolationKind::Doubled, detail);
+    fn advance(&mut self, index: u64, position: Position, id: StatementId, interval_s: u64) {
+        let end = self.ends.get(&position.stream);
+        let last = end.map(|(end, _)| end.time);
+        if let Err((kind, detail)) = Self::follow(end.map(|(end, id)| (end, *id)), &position) {
+            self.report(Some(index), Some(position.stream.clone()), kind, detail);
+            if kind == ViolationKind::Doubled {
+                // The chain goes on from the first of the two; the second is what is wrong.
+                return;
             }
-            None => (0, None),
-        };
-        let numbers = || format!("number {} where {expected} was due", position.sequence);
-        if position.sequence < expected {
-            // The chain goes on from the first of the two; the second is what is wrong.
-            return self.report(Some(index), Some(stream.clone()), ViolationKind::Doubled, numbers());
         }
-        if position.sequence > expected {
-            self.report(Some(index), Some(stream.clone()), ViolationKind::Missing, numbers());
-        } else if position.previous != previous {
-            let detail = "it does not name the entry before it";
-            self.report(Some(index), Some(stream.clone()), ViolationKind::Unchained, detail);
+        if let Some(last) = last {
+            self.check_silence(Some(index), &position.stream, last, position.time, interval_s);
         }
-        if let Some(end) = end {
-            self.check_silence(Some(index), stream, end.time, position.time, interval_s);
-        }
-        let end = End { epoch: position.epoch, sequence: position.sequence, id, time: position.time };
-        self.ends.insert(stream.clone(), end);
+        self.ends.insert(position.stream.clone(), (position, id));
     }
 
     fn check_silence(

@@ -28,8 +28,10 @@ pub enum Code {
     EntryLog,
     /// The policy doesn't open the entry's stream in this log.
     EntryStream,
-    /// No key of the stream's organisation has signed the entry.
+    /// No key of the stream's organisation has signed the entry, or somebody unknown has too.
     EntrySigner,
+    /// The entry is not the next of its stream.
+    EntryPosition,
     /// More entries wait than the log takes in.
     PoolFull,
     /// The entry was taken in and is not yet witnessed.
@@ -50,7 +52,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, for the test that compares `docs/errors.md`.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NotFound,
         Self::Method,
         Self::TooLong,
@@ -61,6 +63,7 @@ impl Code {
         Self::EntryLog,
         Self::EntryStream,
         Self::EntrySigner,
+        Self::EntryPosition,
         Self::PoolFull,
         Self::NotWitnessed,
         Self::LogStopped,
@@ -85,6 +88,7 @@ impl Code {
             Self::EntryLog => "entry-log",
             Self::EntryStream => "entry-stream",
             Self::EntrySigner => "entry-signer",
+            Self::EntryPosition => "entry-position",
             Self::PoolFull => "pool-full",
             Self::NotWitnessed => "not-witnessed",
             Self::LogStopped => "log-stopped",
@@ -108,6 +112,7 @@ impl Code {
             | Self::EntryLog
             | Self::EntryStream
             | Self::EntrySigner
+            | Self::EntryPosition
             | Self::Witness
             | Self::Request
             | Self::NotSigned => ErrorClass::Rejected,
@@ -137,7 +142,11 @@ impl Code {
             Self::EntryForm => "an entry is one DSSE envelope in canonical form (docs/formats/statements.md)",
             Self::EntryLog => "append it to the log that its position names",
             Self::EntryStream => "the policy must open the stream for this log first",
-            Self::EntrySigner => "sign with a key of the organisation that the policy names for the stream",
+            Self::EntrySigner => {
+                "sign with a key of the organisation that the policy names for the stream; \
+                 every further signature must be by a key of the policy"
+            }
+            Self::EntryPosition => "read the stream's end in the log, and sign the place after it",
             Self::PoolFull => "try again later; nothing was taken in",
             Self::NotWitnessed => "append the same bytes again later: they keep their place",
             Self::LogStopped => "the operator must look at the log (`clerestory fsck`)",

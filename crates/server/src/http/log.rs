@@ -1,9 +1,13 @@
 //! A log: C2SP tlog-tiles for readers, `POST /v1/entries` for appenders.
 
+use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use api::{Appended, path};
+use attest::{Envelope, KeyRef, Position, StatementId, StreamName};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -11,10 +15,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::header;
-use log::{Class, Error, Log};
+use log::{Class, Error, Log, ObjectSource, Reader, Ticket};
 use stdx::UnixTime;
-use storage::{Key, ObjectStore};
-use tlog::{EntryBundleId, EntryIndex, MAX_ENTRY_BYTES, TileId};
+use storage::{Folder, Key, Listing, ObjectStore};
+use tlog::{
+    EntryBundleId, EntryIndex, Hash, MAX_ENTRY_BYTES, Origin, SignedCheckpoint, TileId, TreeHead, VerifierKey,
+    leaf_hash,
+};
+use tokio::sync::{Mutex, OnceCell};
 use tower_http::compression::CompressionLayer;
 use verify::{StreamChecker, TrustedPolicy, ViolationKind};
 
@@ -24,6 +32,9 @@ use crate::http::stream::{IMMUTABLE, NO_CACHE, OCTETS};
 
 /// When to come back for an entry that waits for witnesses: about two of their rounds.
 const WITNESSES_RETRY: Duration = Duration::from_secs(5);
+
+/// A key's name in an entry is as long as its signer likes; a message shows its beginning.
+const KEY_SHOWN_MAX: usize = 100;
 
 /// A log and who may append to it.
 #[derive(Clone)]
@@ -38,8 +49,27 @@ pub struct LogService {
     pub append_wait: Duration,
 }
 
-/// Serves the log; its prefix is the server's root.
+/// A log that is being served, with what it has taken in.
+struct Serving {
+    service: LogService,
+    taken: OnceCell<Mutex<Taken>>,
+}
+
+/// Every entry that the log has or will have, and where its streams end.
+#[derive(Default)]
+struct Taken {
+    ends: BTreeMap<StreamName, (Position, StatementId)>,
+    /// 32 bytes an entry and a few more for the table: a million entries take about 60 MB.
+    leaves: HashSet<Hash>,
+}
+
+/// Serves the log; its prefix is the server's root. The log's entries are read once, in the
+/// background; the first appends wait for it.
 pub fn router(service: LogService) -> Router {
+    let serving = Arc::new(Serving { service, taken: OnceCell::new() });
+    let reading = Arc::clone(&serving);
+    // A failure is told to whoever appends, and tried again then.
+    tokio::spawn(async move { drop(reading.taken().await) });
     // Entries are JSON and shrink to a quarter; hashes don't shrink at all.
     let bundles = Router::new().route("/tile/entries/{*path}", get(bundle)).layer(CompressionLayer::new().gzip(true));
     Router::new()
@@ -47,34 +77,34 @@ pub fn router(service: LogService) -> Router {
         .route("/tile/{*path}", get(tile))
         .merge(bundles)
         .route(path::ENTRIES, post(append).layer(DefaultBodyLimit::max(MAX_ENTRY_BYTES)))
-        .with_state(Arc::new(service))
+        .with_state(serving)
 }
 
-async fn checkpoint(State(service): State<Arc<LogService>>) -> Result<Response, HttpError> {
-    let published = service.log.published().ok_or_else(|| {
-        HttpError::new(Code::NotFound, format!("`{}` has published no checkpoint yet", service.log.origin()))
+async fn checkpoint(State(serving): State<Arc<Serving>>) -> Result<Response, HttpError> {
+    let published = serving.service.log.published().ok_or_else(|| {
+        HttpError::new(Code::NotFound, format!("`{}` has published no checkpoint yet", serving.service.log.origin()))
     })?;
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, NO_CACHE)];
     Ok((headers, published.to_string()).into_response())
 }
 
-async fn tile(State(service): State<Arc<LogService>>, Path(path): Path<String>) -> Result<Response, HttpError> {
+async fn tile(State(serving): State<Arc<Serving>>, Path(path): Path<String>) -> Result<Response, HttpError> {
     let id: TileId = format!("tile/{path}").parse().map_err(|_| HttpError::not_found(&path))?;
-    service.object(&id.path()).await
+    serving.service.object(&id.path()).await
 }
 
-async fn bundle(State(service): State<Arc<LogService>>, Path(path): Path<String>) -> Result<Response, HttpError> {
+async fn bundle(State(serving): State<Arc<Serving>>, Path(path): Path<String>) -> Result<Response, HttpError> {
     let id: EntryBundleId = format!("tile/entries/{path}").parse().map_err(|_| HttpError::not_found(&path))?;
-    service.object(&id.path()).await
+    serving.service.object(&id.path()).await
 }
 
 async fn append(
-    State(service): State<Arc<LogService>>,
+    State(serving): State<Arc<Serving>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Appended>, HttpError> {
     let entry = checked_body(body)?;
-    service.admit(&entry)?;
-    let receipt = match tokio::time::timeout(service.append_wait, service.log.append(entry)).await {
+    let ticket = serving.take_in(entry).await?;
+    let receipt = match tokio::time::timeout(serving.service.append_wait, ticket.published()).await {
         Ok(receipt) => receipt.map_err(|error| refuse(&error))?,
         Err(_) => {
             let message = "the entry was taken in, but too few witnesses have cosigned yet";
@@ -84,10 +114,54 @@ async fn append(
     Ok(Json(Appended { index: receipt.index(), proof: receipt.proof().to_string() }))
 }
 
+impl Serving {
+    /// Gives the entry to the log if it is the next of its stream, or one that the log has.
+    async fn take_in(&self, entry: Bytes) -> Result<Ticket, HttpError> {
+        let (leaf, admitted) = (leaf_hash(&entry), self.service.admit(&entry));
+        // Held while the log takes the entry: between the two nobody else may get the same place.
+        // That is a table look-up, and for an entry that the log has a read of its tiles.
+        let mut taken = self.taken().await?.lock().await;
+        if taken.leaves.contains(&leaf) {
+            // A retry keeps its place, also when a newer policy would not admit it any more.
+            return self.service.log.submit(entry).await.map_err(|error| refuse(&error));
+        }
+        let (position, id) = admitted?;
+        StreamChecker::follow(taken.end(&position.stream), &position).map_err(|(_, detail)| {
+            HttpError::new(Code::EntryPosition, format!("stream `{}`: {detail}", position.stream))
+        })?;
+        let ticket = self.service.log.submit(entry).await.map_err(|error| refuse(&error))?;
+        // No await between the two: a request that is given up can't leave one without the other.
+        taken.leaves.insert(leaf);
+        taken.ends.insert(position.stream.clone(), (position, id));
+        Ok(ticket)
+    }
+
+    async fn taken(&self) -> Result<&Mutex<Taken>, HttpError> {
+        self.taken.get_or_try_init(|| async { Ok(Mutex::new(self.service.read_back().await?)) }).await
+    }
+}
+
+impl Taken {
+    fn end(&self, stream: &StreamName) -> Option<(&Position, StatementId)> {
+        self.ends.get(stream).map(|(position, id)| (position, *id))
+    }
+
+    /// An entry that the log has, in order or not: what is wrong with it is for auditors.
+    fn add(&mut self, origin: &Origin, entry: &Bytes) {
+        self.leaves.insert(leaf_hash(entry));
+        let Ok((envelope, position)) = StreamChecker::read(entry) else { return };
+        let follows = StreamChecker::follow(self.end(&position.stream), &position);
+        let doubled = matches!(follows, Err((ViolationKind::Doubled, _)));
+        if position.log == *origin && !doubled {
+            self.ends.insert(position.stream.clone(), (position, envelope.id()));
+        }
+    }
+}
+
 impl LogService {
-    /// Refuses what an auditor would report on sight. Gaps and doubles show only in context, and
-    /// are for auditors: a log is not the judge of what is missing in it.
-    fn admit(&self, entry: &Bytes) -> Result<(), HttpError> {
+    /// Refuses what an auditor would report on sight, and signatures that the policy knows nothing
+    /// of: anybody could add those to a public envelope, and make another entry of it.
+    fn admit(&self, entry: &Bytes) -> Result<(Position, StatementId), HttpError> {
         let mut checker = StreamChecker::new(&self.policy, self.log.origin().clone());
         checker.entry(EntryIndex::new(0), entry);
         let refusal = checker.finish(UnixTime::EPOCH).into_iter().find_map(|violation| {
@@ -96,6 +170,7 @@ impl LogService {
                 ViolationKind::WrongLog => Code::EntryLog,
                 ViolationKind::UnknownStream => Code::EntryStream,
                 ViolationKind::WrongSigner => Code::EntrySigner,
+                // Whether it is in order shows only behind the stream's end.
                 ViolationKind::Missing | ViolationKind::Doubled | ViolationKind::Unchained | ViolationKind::Silent => {
                     return None;
                 }
@@ -103,7 +178,71 @@ impl LogService {
             let stream = violation.stream.map_or_else(String::new, |stream| format!("stream `{stream}`: "));
             Some(HttpError::new(code, format!("{stream}{}", violation.detail)))
         });
-        refusal.map_or(Ok(()), Err)
+        refusal.map_or(Ok(()), Err)?;
+        let (envelope, position) =
+            StreamChecker::read(entry).map_err(|detail| HttpError::new(Code::EntryForm, detail))?;
+        self.check_signatures(&envelope)?;
+        Ok((position, envelope.id()))
+    }
+
+    /// Every signature is by a key of the policy, and verifies.
+    fn check_signatures(&self, envelope: &Envelope) -> Result<(), HttpError> {
+        let refuse = |detail: String| Err(HttpError::new(Code::EntrySigner, detail));
+        for signature in envelope.signatures() {
+            let keys = self.policy.policy().organisations.iter().flat_map(|organisation| &organisation.keys);
+            let mut named = keys.filter(|key| KeyRef::of(&key.key) == signature.key).peekable();
+            let name: String = signature.key.as_str().chars().take(KEY_SHOWN_MAX).collect();
+            if named.peek().is_none() {
+                return refuse(format!("the policy names no key `{name}`"));
+            }
+            if !named.any(|key| envelope.signed_by(&key.key).unwrap_or(false)) {
+                return refuse(format!("the signature by `{name}` does not verify"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the log's own entries, also those that it has signed and not yet published.
+    async fn read_back(&self) -> Result<Taken, HttpError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            HttpError::new(Code::Storage, format!("the entries of `{}` can't be read: {error}", self.log.origin()))
+        };
+        let head = self.signed_head().await.map_err(|error| failed(&error))?;
+        let (mut taken, origin) = (Taken::default(), self.log.origin());
+        let reader = Reader::new(Arc::new(ObjectSource(Arc::clone(&self.objects))), head);
+        let visit = &mut |_, entry: &Bytes| {
+            taken.add(origin, entry);
+            ControlFlow::Continue(())
+        };
+        let all = EntryIndex::new(0)..EntryIndex::new(head.size.get());
+        reader.entries(all, visit).await.map_err(|error| failed(&error))?;
+        Ok(taken)
+    }
+
+    /// The newest checkpoint of the log's history: the one in its lock, once the log is open
+    /// (`docs/formats/log.md`). The published one may be older, for want of witnesses.
+    async fn signed_head(&self) -> anyhow::Result<TreeHead> {
+        let folder: Key = "history".parse()?;
+        let mut listing = Listing::of(Folder::Below(folder));
+        let mut newest: Option<(u64, Key)> = None;
+        loop {
+            let page = self.objects.list(&listing).await?;
+            let sizes = page.iter().filter_map(|key| {
+                let digits: String = key.as_str().chars().filter(char::is_ascii_digit).collect();
+                Some((digits.parse().ok()?, key.clone()))
+            });
+            newest = newest.into_iter().chain(sizes).max();
+            let Some(last) = page.last() else { break };
+            listing = listing.after(last.clone());
+        }
+        let Some((_, key)) = newest else { return Ok(TreeHead::EMPTY) };
+        let bytes = self.objects.get(&key).await?.with_context(|| format!("`{key}` is gone"))?;
+        let log_key = self.log_key().with_context(|| format!("the policy has no key of `{}`", self.log.origin()))?;
+        Ok(*SignedCheckpoint::open(&bytes, log_key)?.checkpoint().head())
+    }
+
+    fn log_key(&self) -> Option<&VerifierKey> {
+        self.policy.witnessing().logs().iter().map(|log| &log.key).find(|key| self.log.origin().is(key.name()))
     }
 
     async fn object(&self, path: &str) -> Result<Response, HttpError> {

@@ -82,12 +82,13 @@ fn a_shrunken_log_is_found() {
 
 #[test]
 fn a_gap_and_a_double_are_found() {
-    let system = System::running();
+    let mut system = System::running();
     system.beat(&Place::supervisor());
     let first = system.beat(&Place::vendor());
-    let second = Place::vendor().after(&first);
-    let gap = system.beat(&Place { sequence: 5, ..second.clone() });
-    system.beat(&Place { sequence: 5, ..second.after(&gap) });
+    let (second, recorder) = (Place::vendor().after(&first), system.key("vendor", "recorder"));
+    let gap = heartbeat(&Place { sequence: 5, ..second.clone() }, &recorder);
+    let double = heartbeat(&Place { sequence: 5, ..second.after(&gap) }, &recorder);
+    system.smuggle(&[&gap, &double]);
     let done = audit(&system);
     assert_eq!(done.code, 1);
     let report = done.json();
@@ -100,7 +101,7 @@ fn a_gap_and_a_double_are_found() {
 
 #[test]
 fn a_continuous_audit_ends_when_something_is_found() {
-    let system = System::running();
+    let mut system = System::running();
     system.beat(&Place::supervisor());
     let first = system.beat(&Place::vendor());
     let arguments = ["--json", "audit", "--config", "vendor/clerestory.toml", "--continuous", "--interval-s", "1"];
@@ -108,7 +109,8 @@ fn a_continuous_audit_ends_when_something_is_found() {
     let mut reports = BufReader::new(child.stdout.take().unwrap()).lines();
     let report: serde_json::Value = serde_json::from_str(&reports.next().unwrap().unwrap()).unwrap();
     assert_eq!(report["logs"][0]["streams"], serde_json::json!([]));
-    system.beat(&Place { sequence: 7, ..Place::vendor().after(&first) });
+    let gap = heartbeat(&Place { sequence: 7, ..Place::vendor().after(&first) }, &system.key("vendor", "recorder"));
+    system.smuggle(&[&gap]);
     let last: serde_json::Value = serde_json::from_str(&reports.map(Result::unwrap).last().unwrap()).unwrap();
     assert_eq!(last["logs"][0]["streams"][0]["kind"], "missing");
     assert_eq!(child.wait().unwrap().code(), Some(1));

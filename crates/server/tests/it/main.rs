@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod admission;
 mod append;
 mod auditing;
 mod command_line;

@@ -30,6 +30,9 @@ fn a_policy_is_handed_on_by_those_it_names() {
         system.run(&["policy", "sign", "--key", &key, "payload2", "--out", &out]).ok();
     }
     system.run(&["policy", "assemble", "vendor2.signed", "supervisor2.signed", "--out", "2.envelope"]).ok();
+    // The first version is the stream's first entry.
+    let genesis = ["log", "append", "--log", "vendor.example/log", "vendor/policy/1.envelope"];
+    system.run(&[&genesis[..], &config].concat()).ok();
     let append = ["log", "append", "--log", "vendor.example/log", "--proof", "2.proof", "2.envelope"];
     system.run(&[&append[..], &config].concat()).ok();
     let bundle = ["policy", "assemble", "2.envelope", "--proof", "2.proof", "--out", "vendor/policy/2.bundle"];

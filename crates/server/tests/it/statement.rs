@@ -9,6 +9,7 @@ use tlog::SignerKey;
 pub(crate) struct Place {
     pub(crate) log: &'static str,
     pub(crate) stream: &'static str,
+    pub(crate) epoch: u64,
     pub(crate) sequence: u64,
     pub(crate) previous: Option<StatementId>,
 }
@@ -16,7 +17,7 @@ pub(crate) struct Place {
 impl Place {
     /// The beginning of the vendor's stream.
     pub(crate) fn vendor() -> Self {
-        Self { log: "vendor.example/log", stream: "test/vendor", sequence: 0, previous: None }
+        Self { log: "vendor.example/log", stream: "test/vendor", epoch: 0, sequence: 0, previous: None }
     }
 
     pub(crate) fn supervisor() -> Self {
@@ -30,15 +31,19 @@ impl Place {
 }
 
 pub(crate) fn heartbeat(place: &Place, key: &SignerKey) -> Envelope {
+    heartbeat_by(place, &[key])
+}
+
+pub(crate) fn heartbeat_by(place: &Place, keys: &[&SignerKey]) -> Envelope {
     let position = Position {
         log: place.log.parse().unwrap(),
         stream: place.stream.parse().unwrap(),
-        epoch: 0,
+        epoch: place.epoch,
         sequence: place.sequence,
         previous: place.previous,
         time: SystemClock::new().now(),
     };
     let predicate = Heartbeat { position, interval_s: 3600 };
     let subject = vec![Subject::new("beat", Digest::of(b"beat"))];
-    Envelope::sign(Statement { subject, predicate }.encode().unwrap(), &[key]).unwrap()
+    Envelope::sign(Statement { subject, predicate }.encode().unwrap(), keys).unwrap()
 }

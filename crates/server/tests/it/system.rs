@@ -7,6 +7,7 @@ use policy::{
     Ages, LanePolicy, LogPolicyEntry, Organisation, Policy, ProductPolicy, Role, RoleKey, StreamPolicy, Threshold,
     Witnessing,
 };
+use server::config::Config;
 use stdx::durable;
 use tempfile::TempDir;
 use tlog::SignerKey;
@@ -91,7 +92,9 @@ impl System {
         let toml = toml::to_string_pretty(&self.policy_document()).unwrap();
         durable::write(&self.file("policy.toml"), toml.as_bytes()).unwrap();
         self.run(&["policy", "check", "policy.toml"]).ok();
-        self.run(&["policy", "draft", "policy.toml", "--log", "vendor.example/log", "--out", "payload"]).ok();
+        // The one stream that this policy opens in the vendor's log.
+        let draft = ["policy", "draft", "policy.toml", "--log", "vendor.example/log", "--stream", "test/vendor"];
+        self.run(&[&draft[..], &["--out", "payload"]].concat()).ok();
         for name in ORGANISATIONS {
             let (key, out) = (format!("{name}/keys/policy.key"), format!("{name}.signed"));
             self.run(&["policy", "sign", "--key", &key, "payload", "--out", &out]).ok();
@@ -211,5 +214,27 @@ impl System {
 
     pub(crate) fn append(&self, place: &Place, envelope: &Envelope) -> Response {
         raw::post(self.server_of(place).address(), "/v1/entries", &envelope.to_bytes())
+    }
+
+    /// Appends to the vendor's log what its server would refuse: in place of the server, with the
+    /// log's own key and store, as a dishonest operator would. Nothing stops the witnesses.
+    pub(crate) fn smuggle(&mut self, envelopes: &[&Envelope]) {
+        assert_eq!(self.vendor.stop().code, 0);
+        let config = Config::load(&self.file("vendor/clerestory.toml")).unwrap();
+        let Config::Vendor(vendor) = &config else { panic!("no vendor") };
+        let policy = self.policy();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let parts = server::serve::log_parts(&vendor.log, &config, &policy).await.unwrap();
+            let (log, sequencer) = log::Log::open(parts).await.unwrap();
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            let running = tokio::spawn(sequencer.run(async move { drop(stopped.await) }));
+            for envelope in envelopes {
+                log.append(envelope.to_bytes().into()).await.unwrap();
+            }
+            drop(stop);
+            running.await.unwrap().unwrap();
+        });
+        self.vendor.start();
     }
 }

@@ -106,3 +106,73 @@ fn a_new_epoch_begins_at_zero_and_names_the_old_end() {
     });
     assert_eq!(violations(&world), [ViolationKind::Missing]);
 }
+
+#[test]
+fn a_skipped_epoch_is_a_hole() {
+    let mut world = world();
+    beat(&mut world, |position| {
+        position.epoch = 2;
+        position.sequence = 0;
+    });
+    assert_eq!(violations(&world), [ViolationKind::Missing]);
+}
+
+#[test]
+fn a_stream_begins_at_its_very_beginning() {
+    let follow = |(epoch, sequence): (u64, u64), previous| {
+        let position = Position { epoch, sequence, previous, ..World::new().position(VENDOR_LOG, "assembly/vendor") };
+        StreamChecker::follow(None, &position).map_err(|(kind, _)| kind)
+    };
+    assert_eq!(follow((0, 0), None), Ok(()));
+    assert_eq!(follow((0, 1), None), Err(ViolationKind::Missing));
+    assert_eq!(follow((1, 0), None), Err(ViolationKind::Missing));
+    assert_eq!(follow((u64::MAX, u64::MAX), None), Err(ViolationKind::Missing));
+    assert_eq!(follow((0, 0), Some(attest::StatementId::of(b"other"))), Err(ViolationKind::Unchained));
+}
+
+#[test]
+fn nothing_follows_the_largest_number_but_the_next_epoch() {
+    const MAX: u64 = u64::MAX;
+    let id = attest::StatementId::of(b"end");
+    let at = |(epoch, sequence): (u64, u64)| Position {
+        epoch,
+        sequence,
+        previous: Some(id),
+        ..World::new().position(VENDOR_LOG, "assembly/vendor")
+    };
+    let follow = |end: (u64, u64), next: (u64, u64)| StreamChecker::follow(Some((&at(end), id)), &at(next));
+    let refused = |end, next| follow(end, next).unwrap_err();
+    assert_eq!(follow((0, MAX - 1), (0, MAX)), Ok(()));
+    assert_eq!(follow((0, MAX), (1, 0)), Ok(()));
+    assert_eq!(follow((MAX - 1, 3), (MAX, 0)), Ok(()));
+    assert_eq!(
+        refused((0, MAX), (0, MAX)),
+        (ViolationKind::Doubled, format!("number {MAX} of epoch 0 where no number is left"))
+    );
+    assert_eq!(refused((0, MAX), (0, 0)).0, ViolationKind::Doubled);
+    assert_eq!(refused((MAX, MAX), (0, 0)).0, ViolationKind::Doubled);
+    assert_eq!(refused((MAX, MAX), (MAX, MAX)).0, ViolationKind::Doubled);
+    assert_eq!(
+        refused((0, 1), (0, MAX)),
+        (ViolationKind::Missing, format!("number {MAX} of epoch 0 where number 2 of epoch 0 was due"))
+    );
+    assert_eq!(
+        refused((0, 1), (MAX, 0)),
+        (ViolationKind::Missing, format!("number 0 of epoch {MAX} where number 0 of epoch 1 was due"))
+    );
+}
+
+#[test]
+fn the_largest_numbers_are_reported_and_do_no_harm() {
+    for (epoch, sequence) in [(0, u64::MAX), (u64::MAX, u64::MAX)] {
+        let mut world = world();
+        let position = Position { epoch, sequence, ..world.position(VENDOR_LOG, "assembly/vendor") };
+        let payload = heartbeat(position).encode().unwrap();
+        let recorder = world.vendor.key(Role::Recorder);
+        let largest = Envelope::sign(payload, &[recorder]).unwrap().to_bytes();
+        for _ in 0..2 {
+            world.vendor_log.append(largest.clone());
+        }
+        assert_eq!(violations(&world), [ViolationKind::Missing, ViolationKind::Doubled], "{epoch} {sequence}");
+    }
+}
