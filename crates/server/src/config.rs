@@ -338,7 +338,8 @@ impl Config {
             Role::Witness => Self::Witness(Box::new(toml::from_str(text)?)),
         };
         for path in config.paths_mut() {
-            *path = base.join(&path);
+            // `.` in the middle of a path says nothing.
+            *path = base.join(&path).components().collect();
         }
         config.check()?;
         Ok(config)

@@ -117,7 +117,7 @@ pub enum Refusal {
         floor: ReleaseNumber,
     },
     /// A stop is in force.
-    #[error("a stop is in force: {0:?}")]
+    #[error("a stop is in force: {}", list(.0))]
     Stopped(Vec<StopScope>),
     /// Another product.
     #[error("this is `{found}`, not `{expected}`")]
@@ -154,6 +154,10 @@ pub enum Refusal {
         /// What differs.
         detail: String,
     },
+}
+
+fn list(scopes: &[StopScope]) -> String {
+    scopes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Refusal {

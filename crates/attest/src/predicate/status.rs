@@ -1,6 +1,8 @@
 //! Negative facts, which need proof too: revocations, stops, and the short-lived `status` that
 //! says which of them hold now.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, UnixTime};
 
@@ -30,6 +32,15 @@ pub enum StopScope {
     Lane(Lane),
     /// One product.
     Product(ProductId),
+}
+
+impl fmt::Display for StopScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lane(lane) => write!(f, "lane `{lane}`"),
+            Self::Product(product) => write!(f, "product `{product}`"),
+        }
+    }
 }
 
 /// "Nothing new until this is lifted", or that it is lifted.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::{Appended, path};
-use attest::{Envelope, KeyRef, Position, StatementId, StreamName};
+use attest::{Envelope, KeyRef, Position, Statement, StatementId, StreamName};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -16,6 +16,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::header;
 use log::{Class, Error, Log, ObjectSource, Reader, Ticket};
+use policy::PolicyDocument;
 use stdx::UnixTime;
 use storage::{Folder, Key, Listing, ObjectStore};
 use tlog::{
@@ -185,11 +186,14 @@ impl LogService {
         Ok((position, envelope.id()))
     }
 
-    /// Every signature is by a key of the policy, and verifies.
+    /// Every signature is by a key of the policy, or of the policy that the entry is, and verifies.
     fn check_signatures(&self, envelope: &Envelope) -> Result<(), HttpError> {
         let refuse = |detail: String| Err(HttpError::new(Code::EntrySigner, detail));
+        // A succession is signed as both versions demand, so by keys that only the next one names too.
+        let next = Statement::<PolicyDocument>::decode(envelope.payload()).ok().map(|it| it.predicate.policy);
         for signature in envelope.signatures() {
-            let keys = self.policy.policy().organisations.iter().flat_map(|organisation| &organisation.keys);
+            let policies = std::iter::once(self.policy.policy()).chain(&next);
+            let keys = policies.flat_map(|policy| &policy.organisations).flat_map(|organisation| &organisation.keys);
             let mut named = keys.filter(|key| KeyRef::of(&key.key) == signature.key).peekable();
             let name: String = signature.key.as_str().chars().take(KEY_SHOWN_MAX).collect();
             if named.peek().is_none() {

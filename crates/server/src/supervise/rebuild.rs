@@ -249,14 +249,9 @@ impl Supervisor {
         // Upstream is asked by this organisation itself, always: that is the point of it.
         let resolved = Resolved::ask(depot, product, self.asking(), &progress)?;
         let fetched = match &product.recipe.source {
-            SourceSpec::Git { .. } => Fetched::fetch_with_source(
-                depot,
-                &product,
-                &resolved,
-                &claimed.agreed.source,
-                self.asking(),
-                &progress,
-            )?,
+            SourceSpec::Git { .. } => {
+                Fetched::fetch_with_source(depot, product, &resolved, &claimed.agreed.source, self.asking(), &progress)?
+            }
             _ => Fetched::fetch(depot, product, &resolved, None, self.asking(), &progress)?,
         };
         let environment = Environment::prepare(depot, &product.recipe.environment, &fetched, &progress)?;

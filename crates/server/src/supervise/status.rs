@@ -104,7 +104,7 @@ const SHOWN_BYTES_MAX: usize = 47 << 10;
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for scope in &self.stops {
-            writeln!(f, "stopped  {scope:?}")?;
+            writeln!(f, "stopped  {scope}")?;
         }
         for content in &self.revoked {
             writeln!(f, "revoked  {content}")?;
@@ -141,7 +141,7 @@ impl Supervisor {
                     }
                     Negative::Stop { scope, reason } | Negative::Lift { scope, reason } => {
                         let lifted = matches!(negative, Negative::Lift { .. });
-                        let name = format!("{scope:?}");
+                        let name = scope.to_string();
                         let subject = vec![Subject::new(name.clone(), Digest::of(name.as_bytes()))];
                         let (scope, reason) = (scope.clone(), reason.clone());
                         Statement { subject, predicate: Stop { position, scope, lifted, reason } }.encode()?
