@@ -39,6 +39,9 @@ enum Command {
         /// The policy key
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
+        /// The version before this one; a key that this version retires must sign too
+        #[arg(long, value_name = "FILE")]
+        previous: Option<PathBuf>,
         /// The drafted statement
         #[arg(value_name = "PAYLOAD")]
         payload: PathBuf,
@@ -135,7 +138,10 @@ impl fmt::Display for Summary {
 pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
     match &arguments.command {
         Command::Draft(draft) => self::draft(draft, output),
-        Command::Sign { key, payload, out } => sign(key, payload, out, output),
+        Command::Sign { key, previous, payload, out } => {
+            let previous = previous.as_deref().map(read_any).transpose()?;
+            sign(key, previous.map(|(document, ..)| document.policy), payload, out, output)
+        }
         Command::Assemble { envelopes, proof, out } => assemble(envelopes, proof.as_deref(), out, output),
         Command::Show { file } => show(file, output),
         Command::Check { file, trust } => check(file.as_deref(), trust, output),
@@ -173,14 +179,17 @@ fn draft(arguments: &Draft, output: Output) -> anyhow::Result<()> {
     output.print(&Summary::of(&document, StatementId::of(&payload)))
 }
 
-fn sign(key: &Path, payload: &Path, out: &Path, output: Output) -> anyhow::Result<()> {
+fn sign(key: &Path, previous: Option<Policy>, payload: &Path, out: &Path, output: Output) -> anyhow::Result<()> {
     let key = key_file::load(key)?;
     let bytes = read_limited(payload, ENVELOPE_BYTES_MAX)?;
     let document = decode(&bytes).with_context(|| format!("`{}` is no drafted policy", payload.display()))?;
     document.policy.check().context("the policy makes no sense; nothing is signed")?;
-    if !document.policy.keys_of(policy::Role::Policy).any(|(_, listed)| listed == key.verifier()) {
+    let mut listed = std::iter::once(&document.policy).chain(&previous).flat_map(|it| it.keys_of(policy::Role::Policy));
+    if !listed.any(|(_, listed)| listed == key.verifier()) {
         return Err(Failure::refused(format!("`{}` is no policy key of this policy", key.verifier().name()))
-            .hint("sign with a key that the policy lists with role `policy`")
+            .hint(
+                "sign with a key that the policy lists with role `policy`; `--previous FILE` if it is retired by this",
+            )
             .into());
     }
     let envelope = Envelope::sign(bytes, &[&key])?;

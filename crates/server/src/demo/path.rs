@@ -11,6 +11,7 @@ use super::endpoint::Endpoint;
 use super::report::{Narrator, Report};
 use super::stage::{OTHER_PRODUCT, Stage, last_words};
 use super::{Options, verify};
+use crate::failure::Failure;
 
 /// A product that was released.
 pub(super) struct Shown {
@@ -121,7 +122,13 @@ fn build_or_pin(stage: &Stage, options: &Options, recipe: &Path, narrator: &Narr
     }
     let words = last_words(&output);
     if !words.contains("assembly pin") || options.offline {
-        bail!("building `{folder}`: {words}");
+        let failure = Failure::refused(format!("building `{folder}`: {words}"));
+        return Err(if options.offline {
+            failure.hint("let one run ask upstream first, without `--offline`")
+        } else {
+            failure.hint("without a network, `--offline` uses what an earlier run has found and fetched")
+        }
+        .into());
     }
     narrator.say(&format!("  {words}"));
     let depot = stage.file("vendor/depot");

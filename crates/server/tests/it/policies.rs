@@ -22,14 +22,27 @@ fn a_policy_is_handed_on_by_those_it_names() {
     assert!(refused.stderr.contains("version 1 has no predecessor"), "{refused:?}");
 
     // The new version opens the stream that it is logged in under the old one, so that is drafted first.
-    write_policy(&system, |policy| policy.version = 2);
+    // It also gives the vendor another policy key, which signs besides the old one.
+    let rotated = ["--name", "vendor.example/policy-2", "vendor/keys/policy-2.key"];
+    system.run(&[&["key", "generate"][..], &rotated].concat()).ok();
+    let next_key = std::fs::read_to_string(system.file("vendor/keys/policy-2.pub")).unwrap().trim().parse().unwrap();
+    write_policy(&system, |policy| {
+        policy.version = 2;
+        let key = policy.organisations[0].keys.iter_mut().find(|key| key.role == policy::Role::Policy).unwrap();
+        key.key = next_key;
+    });
     let stream = ["--previous", "vendor/policy/1.envelope", "--stream", "test/vendor"];
     system.run(&[&draft[..], &stream].concat()).ok();
-    for name in ["vendor", "supervisor"] {
-        let (key, out) = (format!("{name}/keys/policy.key"), format!("{name}2.signed"));
-        system.run(&["policy", "sign", "--key", &key, "payload2", "--out", &out]).ok();
+    for (key, out) in
+        [("vendor/keys/policy", "old2"), ("vendor/keys/policy-2", "vendor2"), ("supervisor/keys/policy", "supervisor2")]
+    {
+        let (key, out) = (format!("{key}.key"), format!("{out}.signed"));
+        let previous = ["--previous", "vendor/policy/1.envelope"];
+        system.run(&[&["policy", "sign", "--key", &key, "payload2", "--out", &out][..], &previous].concat()).ok();
     }
-    system.run(&["policy", "assemble", "vendor2.signed", "supervisor2.signed", "--out", "2.envelope"]).ok();
+    system
+        .run(&["policy", "assemble", "old2.signed", "vendor2.signed", "supervisor2.signed", "--out", "2.envelope"])
+        .ok();
     // The first version is the stream's first entry.
     let genesis = ["log", "append", "--log", "vendor.example/log", "vendor/policy/1.envelope"];
     system.run(&[&genesis[..], &config].concat()).ok();
