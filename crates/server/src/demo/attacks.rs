@@ -53,6 +53,7 @@ pub(super) fn run(
     attacks.frozen_channel(report)?;
     attacks.flipped_bit_in_the_log(report)?;
     attacks.stopped(report)?;
+    attacks.released_again(report)?;
     attacks.revoked(report)
 }
 
@@ -272,6 +273,19 @@ impl Attacks<'_> {
         }
         let command = format!("clerestory status show --config {supervisor}");
         self.refused(report, "a release while the supervisor has stopped the product", &last_words(&output), command);
+        Ok(())
+    }
+
+    /// Approvals were given for one release: whoever holds the vendor's keys can't use them again.
+    fn released_again(&self, report: &mut Report) -> anyhow::Result<()> {
+        let vendor = self.stage.config("vendor");
+        let arguments = ["release", "publish", "--config", &vendor, &self.shown.product, &self.shown.version];
+        let output = self.stage.try_clerestory(&arguments)?;
+        if output.status.success() || !last_words(&output).contains("was released before") {
+            bail!("an old result was released again: {}", last_words(&output));
+        }
+        let command = format!("clerestory {}", arguments.join(" "));
+        self.refused(report, "an old result released again on its old approvals", &last_words(&output), command);
         Ok(())
     }
 

@@ -90,22 +90,45 @@ impl Supervisor {
         };
         self.check_position(&statement, signers.iter().map(|signer| &signer.organisation))?;
         if let Some(release) = next {
+            let says = &release.predicate;
+            self.check_once(says).await?;
             self.take_number(&release, drafted.id()).await?;
+            self.note_once(says).await?;
         }
         Envelope::sign(drafted.payload().to_vec(), &[&self.release]).map_err(refused)
+    }
+
+    /// A result is released once: its approvals were given for that. Whoever wants its content back
+    /// later has it built and approved again.
+    async fn check_once(&self, release: &Release) -> Result<(), SecondError> {
+        let held = self.domain.locks().get(&once_key(release)?).await.map_err(unavailable)?;
+        match held {
+            Some(held) if held.bytes != once_value(release) => Err(SecondError::Refused(format!(
+                "result {} was released before, as another number; build and approve it again",
+                release.result
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn note_once(&self, release: &Release) -> Result<(), SecondError> {
+        let noted = self.domain.locks().compare_and_swap(&once_key(release)?, None, once_value(release).into()).await;
+        match noted.map_err(unavailable)? {
+            Swap::Won(_) => Ok(()),
+            Swap::Lost => self.check_once(release).await,
+        }
     }
 
     /// Releases of a product follow each other without a gap, and a number is signed for one content:
     /// a stolen release key can neither go back nor far ahead.
     async fn take_number(&self, release: &Statement<Release>, id: StatementId) -> Result<(), SecondError> {
-        let unavailable = |error: &dyn std::fmt::Display| SecondError::Unavailable(error.to_string());
         let says = &release.predicate;
         let key: Key = format!("released/{}", says.product).parse().map_err(refused)?;
         let content = content_of(release)?;
         loop {
-            let held = self.domain.locks().get(&key).await.map_err(|error| unavailable(&error))?;
+            let held = self.domain.locks().get(&key).await.map_err(unavailable)?;
             let last: Option<Last> = match &held {
-                Some(held) => Some(serde_json::from_slice(&held.bytes).map_err(|error| unavailable(&error))?),
+                Some(held) => Some(serde_json::from_slice(&held.bytes).map_err(unavailable)?),
                 None => None,
             };
             let taken = match last {
@@ -126,10 +149,10 @@ impl Supervisor {
                     )));
                 }
             };
-            let bytes = serde_json::to_vec(&taken).map_err(|error| unavailable(&error))?.into();
+            let bytes = serde_json::to_vec(&taken).map_err(unavailable)?.into();
             let expected = held.as_ref().map(|held| &held.version);
             let swapped = self.domain.locks().compare_and_swap(&key, expected, bytes).await;
-            if let Swap::Won(_) = swapped.map_err(|error| unavailable(&error))? {
+            if let Swap::Won(_) = swapped.map_err(unavailable)? {
                 return Ok(());
             }
         }
@@ -154,6 +177,18 @@ impl Supervisor {
 
 fn envelope(text: &str) -> Result<Envelope, SecondError> {
     Envelope::parse(text.as_bytes()).map_err(refused)
+}
+
+fn unavailable(error: impl std::fmt::Display) -> SecondError {
+    SecondError::Unavailable(error.to_string())
+}
+
+fn once_key(release: &Release) -> Result<Key, SecondError> {
+    format!("released-result/{}", release.result).parse().map_err(refused)
+}
+
+fn once_value(release: &Release) -> Vec<u8> {
+    release.number.get().to_string().into_bytes()
 }
 
 fn refused(error: impl std::fmt::Display) -> SecondError {
