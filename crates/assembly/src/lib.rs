@@ -6,7 +6,7 @@
 //! builders elsewhere.
 //!
 //! # Out of scope
-//! Signing, logging and deciding: a [`record`](build) is plain data, and whoever signs it is responsible.
+//! Signing, logging and deciding: a [`BuildRecord`] is plain data, and whoever signs it is responsible.
 //!
 //! # Invariants
 //! - Nothing is built from what was not resolved in upstream's index by this depot itself.
