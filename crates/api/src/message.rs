@@ -9,8 +9,6 @@ use tlog::EntryIndex;
 pub mod path {
     /// `POST`: append an entry to a log; answers [`super::Appended`] once it is witnessed.
     pub const ENTRIES: &str = "/v1/entries";
-    /// `GET …/{sha256}`: an object by content.
-    pub const OBJECTS: &str = "/v1/objects";
     /// `POST`: ask for a rebuild. `GET …/{ticket}`: how it stands.
     /// `PUT …/{ticket}/objects/{sha256}`: an object that the rebuild wants.
     pub const REBUILDS: &str = "/v1/rebuilds";

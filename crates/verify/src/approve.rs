@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::marker::PhantomData;
 
 use attest::{
     Approval, BuildResult, EnvironmentKind, Lane, ProductId, Promotion, Release, ReleaseNumber, Ring, Statement,
@@ -22,7 +23,7 @@ use crate::trust::TrustedPolicy;
 /// `Approved<Draft>` may be signed. Neither can be made outside this crate.
 #[derive(Clone, Debug)]
 pub struct Approved<T> {
-    value: T,
+    kind: PhantomData<T>,
     id: StatementId,
     statement: Statement<Release>,
     ring: Ring,
@@ -31,7 +32,7 @@ pub struct Approved<T> {
 
 /// Marks a release that still lacks its own signatures.
 #[derive(Clone, Copy, Debug)]
-pub struct Draft(());
+pub enum Draft {}
 
 impl<T> Approved<T> {
     /// The release statement.
@@ -74,14 +75,6 @@ impl<T> Approved<T> {
     #[must_use]
     pub fn artifact(&self, content: &Digest) -> Option<&Subject> {
         self.artifacts().iter().find(|artifact| artifact.sha256() == *content)
-    }
-}
-
-impl Approved<Draft> {
-    /// Proof that only drafts are signed; see [`Draft`].
-    #[must_use]
-    pub const fn draft(&self) -> Draft {
-        self.value
     }
 }
 
@@ -222,7 +215,7 @@ impl TrustedPolicy {
         }
         at_least(release.number, request.installed)?;
         Ok(Approved {
-            value: release.clone(),
+            kind: PhantomData,
             id: recorded.id(),
             statement: recorded.statement().clone(),
             ring,
@@ -254,7 +247,7 @@ impl TrustedPolicy {
         }
         let payload = draft.encode().map_err(|error| Refusal::Statement(error.to_string()))?;
         Ok(Approved {
-            value: Draft(()),
+            kind: PhantomData,
             id: StatementId::of(&payload),
             statement: draft.clone(),
             ring: draft.predicate.ring,

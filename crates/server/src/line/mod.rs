@@ -22,6 +22,7 @@ use tlog::SignerKey;
 
 pub use import::Handover;
 pub use rebuild::RebuildOutcome;
+pub(crate) use release::sign_draft;
 pub use release::{ApprovalOf, Publication, approve};
 
 use crate::config::Config;

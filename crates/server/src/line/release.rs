@@ -14,7 +14,7 @@ use policy::Role;
 use serde::{Deserialize, Serialize};
 use storage::RecordKey;
 use tlog::SignerKey;
-use verify::{Approved, CurrentStatus, Evidence, Request};
+use verify::{Approved, CurrentStatus, Draft, Evidence, Request};
 
 use super::{Line, bundle_text, read_bundle, write};
 use crate::domain::{BuildFolder, Domain};
@@ -119,8 +119,7 @@ impl Line {
         let entry = stream
             .write(|position| {
                 let draft = self.draft(&evidence, position, ring, last)?;
-                self.check_draft(&evidence, &draft, &status)?;
-                let mut envelope = Envelope::sign(draft.encode()?, &[&self.release])?;
+                let mut envelope = sign_draft(&self.check_draft(&evidence, &draft, &status)?, &self.release)?;
                 envelope.merge(&self.release_signature(lane, &envelope, &evidence)?)?;
                 Ok(envelope)
             })
@@ -254,10 +253,14 @@ impl Line {
     }
 
     /// The vendor's own discipline: nothing leaves unless it may be signed.
-    fn check_draft(&self, evidence: &Bundle, draft: &Statement<Release>, status: &CurrentStatus) -> anyhow::Result<()> {
+    fn check_draft(
+        &self,
+        evidence: &Bundle,
+        draft: &Statement<Release>,
+        status: &CurrentStatus,
+    ) -> anyhow::Result<Approved<Draft>> {
         let evidence = Evidence::open(&self.domain.policy, evidence)?;
-        self.domain.policy.approve_draft(&evidence, draft, status, &self.domain.moment())?;
-        Ok(())
+        Ok(self.domain.policy.approve_draft(&evidence, draft, status, &self.domain.moment())?)
     }
 
     fn release_signature(
@@ -283,6 +286,11 @@ impl Line {
         self.domain.catalog().put(&last_key(product)?, Bytes::from(serde_json::to_vec(&last)?)).await?;
         Ok(())
     }
+}
+
+/// The only way to a release key: what it signs, `verify` has approved.
+pub(crate) fn sign_draft(approved: &Approved<Draft>, key: &SignerKey) -> anyhow::Result<Envelope> {
+    Ok(Envelope::sign(approved.statement().encode()?, &[key])?)
 }
 
 fn is_of(approval: &BundleEntry, result: Option<StatementId>) -> bool {

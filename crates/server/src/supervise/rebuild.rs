@@ -100,7 +100,7 @@ impl Supervisor {
         {
             return Ok(job.state);
         }
-        let wanted = self.wanted(&claim.record, &request)?;
+        let wanted = self.wanted(&claim)?;
         let state = if wanted.is_empty() { RebuildState::Queued } else { RebuildState::Wanting { objects: wanted } };
         let queued = state == RebuildState::Queued;
         self.save(&ticket, &Job { request, source: claim.source, state: state.clone(), record: None }).await?;
@@ -316,11 +316,11 @@ impl Supervisor {
     }
 
     /// What is missing here: the claimed outputs, and a git source's files.
-    fn wanted(&self, record: &BuildRecord, request: &RebuildRequest) -> anyhow::Result<Vec<Digest>> {
+    fn wanted(&self, claim: &Claim) -> anyhow::Result<Vec<Digest>> {
+        let Claim { record, product, .. } = claim;
         let depot = self.domain.depot(None)?;
         let mut wanted: Vec<Digest> = record.agreed.outputs.iter().map(|output| output.digest).collect();
-        let recipe = assembly::Recipe::parse(&request.recipe, std::path::Path::new(assembly::RECIPE_FILE))?;
-        if matches!(recipe.source, SourceSpec::Git { .. }) {
+        if matches!(product.recipe.source, SourceSpec::Git { .. }) {
             wanted.push(record.agreed.source);
             if depot.content().contains(&record.agreed.source) {
                 let source = assembly::Source::load(&record.agreed.source, depot.content())?;

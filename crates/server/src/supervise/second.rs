@@ -14,6 +14,7 @@ use verify::{Evidence, Request};
 
 use super::Supervisor;
 use crate::line::rebuild::result;
+use crate::line::sign_draft;
 
 /// Why the supervisor does not sign.
 #[derive(Debug, thiserror::Error)]
@@ -83,17 +84,17 @@ impl Supervisor {
         } else {
             let verified = policy.verify::<Release>(&drafted, Role::Release)?;
             let statement: &Statement<Release> = verified.statement();
-            policy.approve_draft(&evidence, statement, &status, &at)?;
             check_lifetime(&statement.predicate, at.now())?;
-            next = Some(statement.clone());
+            next = Some(policy.approve_draft(&evidence, statement, &status, &at)?);
             (statement.predicate.position.clone(), verified.signers().clone())
         };
         self.check_position(&statement, signers.iter().map(|signer| &signer.organisation))?;
-        if let Some(release) = next {
-            let says = &release.predicate;
+        if let Some(approved) = next {
+            let says = approved.release();
             self.check_once(says).await?;
-            self.take_number(&release, drafted.id()).await?;
+            self.take_number(approved.statement(), approved.id()).await?;
             self.note_once(says).await?;
+            return sign_draft(&approved, &self.release).map_err(refused);
         }
         Envelope::sign(drafted.payload().to_vec(), &[&self.release]).map_err(refused)
     }

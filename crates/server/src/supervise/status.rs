@@ -68,8 +68,11 @@ impl Shown {
             Negative::Revoke { product, content, floor, .. } => {
                 self.revoked.extend(content);
                 if let Some(number) = floor {
+                    // A floor only rises: what was forbidden once stays forbidden.
+                    let before = self.floors.iter().find(|it| it.product == *product).map(|it| it.number);
+                    let number = before.map_or(*number, |before| before.max(*number));
                     self.floors.retain(|it| it.product != *product);
-                    self.floors.push(Floor { product: product.clone(), number: *number });
+                    self.floors.push(Floor { product: product.clone(), number });
                 }
             }
             Negative::Stop { scope, .. } => self.stops.push(scope.clone()),
@@ -97,9 +100,9 @@ impl Shown {
     }
 }
 
-/// An entry has 65,535 bytes, of which base64 leaves 49,151; 2 KiB are for the rest of the statement
-/// and its signature.
-const SHOWN_BYTES_MAX: usize = 47 << 10;
+/// An entry has 65,535 bytes, of which base64 leaves 49,151; 3 KiB are for the rest of the statement
+/// and its signature, whose names (log, stream, key) have at most 255 bytes each.
+const SHOWN_BYTES_MAX: usize = 45 << 10;
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
