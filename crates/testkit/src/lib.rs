@@ -15,9 +15,11 @@
 mod memory_log;
 mod party;
 mod release;
+mod torture;
 mod world;
 
 pub use memory_log::MemoryLog;
 pub use party::Party;
 pub use release::{Build, ReleaseOptions, Released};
+pub use torture::{Breadth, figure};
 pub use world::{OTHER_PRODUCT, PRODUCT, SUPERVISOR_LOG, VENDOR_LOG, World};

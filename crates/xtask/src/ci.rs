@@ -46,7 +46,7 @@ pub(crate) fn run(_: &Arguments) -> anyhow::Result<()> {
     clippy::disallowed_methods,
     reason = "shown to people only; a dependency on stdx would slow every xtask build"
 )]
-fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let result = work();
     (result, start.elapsed())

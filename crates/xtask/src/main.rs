@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `ci`, `tidy`, `setup`.
+//! The project's own commands: `cargo xtask demo`, `test`, `torture`, `ci`, `tidy`, `setup`.
 //!
 //! # In scope
 //! Everything between a fresh checkout and a green result, with nothing installed but Rust and git.
@@ -17,6 +17,7 @@ mod refusal;
 mod setup;
 mod test;
 mod tidy;
+mod torture;
 mod workspace;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ use crate::refusal::Refusal;
 enum Command {
     Demo(demo::Arguments),
     Test(test::Arguments),
+    Torture(torture::Arguments),
     Ci(ci::Arguments),
     Tidy(tidy::Arguments),
     Setup(setup::Arguments),
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Torture(arguments) => torture::run(&arguments),
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Tidy(arguments) => tidy::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),

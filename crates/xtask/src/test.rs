@@ -31,7 +31,7 @@ pub(crate) fn run_tests(workspace: &Workspace, filter: &[String]) -> anyhow::Res
     for kind in [["--workspace", "--all-targets"], ["--workspace", "--doc"]] {
         let mut command = workspace.cargo(["test", "--no-fail-fast"]);
         command.args(kind).arg("--").args(filter);
-        failures.extend(count(command, &mut sum)?);
+        failures.extend(count(command, &mut sum, |_| {})?);
     }
     println!("{} passed, {} failed, {} ignored", sum.passed, sum.failed, sum.ignored);
     judge(sum, &failures)
@@ -39,7 +39,7 @@ pub(crate) fn run_tests(workspace: &Workspace, filter: &[String]) -> anyhow::Res
 
 /// The sums of libtest's closing lines.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Counts {
+pub(crate) struct Counts {
     passed: u64,
     failed: u64,
     ignored: u64,
@@ -66,8 +66,12 @@ impl Counts {
     }
 }
 
-/// Runs one `cargo test`, passing its output on to stderr; returns its name if it failed.
-fn count(mut command: Command, sum: &mut Counts) -> anyhow::Result<Option<String>> {
+/// Runs one `cargo test`, passing its output on to stderr and to `read`; returns its name if it failed.
+pub(crate) fn count(
+    mut command: Command,
+    sum: &mut Counts,
+    mut read: impl FnMut(&str),
+) -> anyhow::Result<Option<String>> {
     let name = command_line(&command);
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("`{name}` could not be started"))?;
     let output = child.stdout.take().context("the child's stdout is not piped")?;
@@ -76,15 +80,17 @@ fn count(mut command: Command, sum: &mut Counts) -> anyhow::Result<Option<String
         let line = line.with_context(|| format!("the output of `{name}`"))?;
         stderr.write_all(&line)?;
         stderr.write_all(b"\n")?;
-        if let Some(counts) = Counts::from_line(&String::from_utf8_lossy(&line)) {
+        let line = String::from_utf8_lossy(&line);
+        if let Some(counts) = Counts::from_line(&line) {
             *sum += counts;
         }
+        read(&line);
     }
     let status = child.wait().with_context(|| format!("the end of `{name}`"))?;
     Ok((!status.success()).then(|| format!("`{name}` ({status})")))
 }
 
-fn judge(sum: Counts, failures: &[String]) -> anyhow::Result<()> {
+pub(crate) fn judge(sum: Counts, failures: &[String]) -> anyhow::Result<()> {
     if !failures.is_empty() || sum.failed > 0 {
         let what = format!("{} tests failed in {}", sum.failed, failures.join(" and "));
         return Err(Refusal::refused(what).with_hint("search the output above for `FAILED` and `error`").into());
