@@ -69,6 +69,15 @@ impl<'de> serde::Deserialize<'de> for BaseUrl {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyLimit(pub u64);
 
+/// The body of an error as it came, cut off after 64 KiB.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawBody {
+    /// `type/subtype` in lower case, without parameters; empty if there is none.
+    pub media_type: String,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
 /// Why a request gave nothing usable. `url` names the object in each.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -89,6 +98,8 @@ pub enum ClientError {
         status: u16,
         /// What the server says.
         body: Box<ErrorBody>,
+        /// The same as it came: protocols of others put more than words there.
+        raw: Box<RawBody>,
         /// When to try again, where the server says so.
         retry_after: Option<Duration>,
     },
@@ -257,15 +268,20 @@ fn refused(url: &str, status: u16, mut response: ureq::http::Response<ureq::Body
         .get("retry-after")
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
-    let mut text = String::new();
-    // The status is the news; a body that can't be read adds nothing.
-    let _ = response.body_mut().as_reader().take(ERROR_BYTES_MAX).read_to_string(&mut text);
-    let body = serde_json::from_str(&text).unwrap_or_else(|_| ErrorBody {
+    let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let mut bytes = Vec::new();
+    // The status is the news; a body that breaks off says nothing.
+    if response.body_mut().as_reader().take(ERROR_BYTES_MAX).read_to_end(&mut bytes).is_err() {
+        bytes.clear();
+    }
+    let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| ErrorBody {
         code: "http".to_owned(),
-        message: text.trim().chars().take(500).collect(),
+        message: String::from_utf8_lossy(&bytes).trim().chars().take(500).collect(),
         hint: None,
     });
-    ClientError::Status { url: url.to_owned(), status, body: Box::new(body), retry_after }
+    let raw = Box::new(RawBody { media_type, bytes });
+    ClientError::Status { url: url.to_owned(), status, body: Box::new(body), raw, retry_after }
 }
 
 fn unreachable(url: &str, error: &ureq::Error) -> ClientError {

@@ -15,6 +15,6 @@ mod client;
 mod error;
 mod message;
 
-pub use client::{BaseUrl, BodyLimit, Client, ClientError, UrlError};
+pub use client::{BaseUrl, BodyLimit, Client, ClientError, RawBody, UrlError};
 pub use error::{ErrorBody, ErrorClass};
 pub use message::{Appended, DraftRequest, Health, RebuildRequest, RebuildState, ReleaseRequest, path};

@@ -134,7 +134,7 @@ impl Error {
             | Self::ClockApart { .. }
             | Self::Store(_)
             | Self::Closed => Class::Unavailable,
-            Self::Read(ReadError::Source(_)) => Class::Unavailable,
+            Self::Read(ReadError::Source(error)) => error.class,
             Self::Stopped(reason) => reason.class(),
             Self::Unknown { .. }
             | Self::LockLost

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use storage::{Key, ObjectStore};
 
+use crate::Class;
+
 /// Why a source gave nothing.
 #[derive(Debug, thiserror::Error)]
 #[error("`{key}` can't be read: {reason}")]
@@ -14,6 +16,8 @@ pub struct SourceError {
     pub key: Key,
     /// Why not.
     pub reason: String,
+    /// Whether it may go better another time.
+    pub class: Class,
 }
 
 /// A log's published objects, by their path below the log's prefix (C2SP tlog-tiles).
@@ -32,7 +36,8 @@ pub struct ObjectSource(pub Arc<dyn ObjectStore>);
 #[async_trait]
 impl TileSource for ObjectSource {
     async fn get(&self, path: &Key) -> Result<Option<Bytes>, SourceError> {
-        self.0.get(path).await.map_err(|error| SourceError { key: path.clone(), reason: chain(&error) })
+        let failed = |error| SourceError { key: path.clone(), reason: chain(&error), class: Class::Unavailable };
+        self.0.get(path).await.map_err(failed)
     }
 }
 

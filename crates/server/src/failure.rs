@@ -71,7 +71,8 @@ fn exit_of(error: &anyhow::Error) -> u8 {
 fn class_of(error: &anyhow::Error) -> ErrorClass {
     let known = error.chain().find_map(|cause| {
         let by_log = || cause.downcast_ref::<log::Error>().map(|error| of_log(error.class()));
-        cause.downcast_ref::<api::ClientError>().map(api::ClientError::class).or_else(by_log)
+        let by_source = || cause.downcast_ref::<log::SourceError>().map(|error| of_log(error.class));
+        cause.downcast_ref::<api::ClientError>().map(api::ClientError::class).or_else(by_log).or_else(by_source)
     });
     known.unwrap_or(ErrorClass::Rejected)
 }

@@ -1,9 +1,9 @@
 //! A log's objects over HTTP (C2SP tlog-tiles).
 
-use api::{BaseUrl, BodyLimit, Client};
+use api::{BaseUrl, BodyLimit, Client, ErrorClass};
 use async_trait::async_trait;
 use bytes::Bytes;
-use log::{SourceError, TileSource};
+use log::{Class, SourceError, TileSource};
 use storage::Key;
 use tlog::{MAX_BUNDLE_BYTES, MAX_NOTE_BYTES};
 
@@ -24,11 +24,20 @@ impl TileSource for HttpTiles {
     async fn get(&self, path: &Key) -> Result<Option<Bytes>, SourceError> {
         let (client, url) = (self.client.clone(), self.url.join(&format!("/{path}")));
         let limit = limit(path);
-        let failed = |reason: String| SourceError { key: path.clone(), reason };
+        let failed = |reason: String, class| SourceError { key: path.clone(), reason, class };
         match tokio::task::spawn_blocking(move || client.find(&url, limit)).await {
-            Ok(found) => Ok(found.map_err(|error| failed(error.to_string()))?.map(Bytes::from)),
-            Err(error) => Err(failed(error.to_string())),
+            Ok(Ok(found)) => Ok(found.map(Bytes::from)),
+            Ok(Err(error)) => Err(failed(error.to_string(), class_of(&error))),
+            Err(error) => Err(failed(error.to_string(), Class::Unavailable)),
         }
+    }
+}
+
+/// A log that is gone in the middle of a reading may come back; one that answers nonsense does it again.
+fn class_of(error: &api::ClientError) -> Class {
+    match error.class() {
+        ErrorClass::Unavailable => Class::Unavailable,
+        ErrorClass::Rejected | ErrorClass::Fatal => Class::Rejected,
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use api::{BaseUrl, BodyLimit, Client, ClientError, ErrorClass};
 use async_trait::async_trait;
 use log::{WITNESS_TIMEOUT, Witness, WitnessError};
-use tlog::witness_protocol::{AddCheckpoint, Cosignatures, origin_hash};
+use tlog::witness_protocol::{AddCheckpoint, Cosignatures, LatestSize, SIZE_CONTENT_TYPE, origin_hash};
 use tlog::{LogPolicy, MAX_NOTE_BYTES, NoteSignature, Origin, SignedCheckpoint, VerifierKey};
 
 use crate::failure::Failure;
@@ -73,11 +73,11 @@ impl Witness for HttpWitness {
 /// What an error means, by the specification's statuses.
 fn refusal(error: ClientError) -> WitnessError {
     match error {
-        // Only a 409 that is a size and nothing else says where to start from; any other one is
-        // an alarm, like a proof that does not hold.
-        ClientError::Status { status: 409, body, .. } => match body.message.parse() {
-            Ok(latest) => WitnessError::Stale { latest },
-            Err(_) => WitnessError::Inconsistent,
+        // Only a 409 of the specification's type, with a size and nothing else, says where to start
+        // from; any other one is an alarm, like a proof that does not hold.
+        ClientError::Status { status: 409, raw, .. } => match LatestSize::parse(&raw.bytes) {
+            Ok(LatestSize(latest)) if raw.media_type == SIZE_CONTENT_TYPE => WitnessError::Stale { latest },
+            _ => WitnessError::Inconsistent,
         },
         ClientError::Status { status: 422, .. } => WitnessError::Inconsistent,
         error if error.class() == ErrorClass::Rejected => WitnessError::Refused(error.to_string()),

@@ -45,10 +45,14 @@ fn request() -> AddCheckpoint {
 #[tokio::test]
 async fn each_odd_answer_of_a_witness_is_what_the_specification_makes_of_it() {
     let size = "Content-Type: text/x.tlog.size\r\n";
-    let cases: [(&str, Vec<u8>); 11] = [
+    let cases: [(&str, Vec<u8>); 15] = [
         ("409 with a size", http("409 Conflict", size, "7\n")),
         ("409 without", http("409 Conflict", "", "you lie")),
         ("409 with a bad size", http("409 Conflict", size, "07\n")),
+        ("409 with a size of another type", http("409 Conflict", "Content-Type: text/plain\r\n", "7\n")),
+        ("409 with parameters", http("409 Conflict", "content-type: Text/X.tlog.size; charset=utf-8\r\n", "7\n")),
+        ("409 without the newline", http("409 Conflict", size, "7")),
+        ("409 that breaks off", format!("HTTP/1.1 409 Conflict\r\nContent-Length: 3\r\n{size}\r\n7\n").into_bytes()),
         ("422", http("422 Unprocessable Entity", "", "no")),
         ("404", http("404 Not Found", "", "who?")),
         ("403", http("403 Forbidden", "", "")),
@@ -76,6 +80,10 @@ async fn each_odd_answer_of_a_witness_is_what_the_specification_makes_of_it() {
     409 with a size: starts from 7
     409 without: alarm
     409 with a bad size: alarm
+    409 with a size of another type: alarm
+    409 with parameters: starts from 7
+    409 without the newline: alarm
+    409 that breaks off: alarm
     422: alarm
     404: refused
     403: refused
