@@ -9,7 +9,7 @@
 //! makes wrong by signing or logging the wrong thing.
 //!
 //! # Invariants
-//! Only tests depend on this crate.
+//! Only tests and measurements depend on this crate.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test world that can't be built is a failed test")]
 
 mod memory_log;

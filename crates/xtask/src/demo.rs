@@ -6,11 +6,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
-use serde::Deserialize;
 
-use crate::refusal::Refusal;
 use crate::setup::{self, Purpose};
-use crate::workspace::{Workspace, read, succeed};
+use crate::workspace::{Workspace, built, succeed};
 
 /// Build everything and run `clerestory demo` with the given arguments (`--once`, `--json`, `--dir D`, …).
 #[derive(clap::Args)]
@@ -43,56 +41,5 @@ pub(crate) fn run_once(workspace: &Workspace) -> anyhow::Result<()> {
 /// Builds the programs (development profile: hashes and curves are optimised in it, and the tests share
 /// its artifacts) and returns where `clerestory` lies.
 fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    eprintln!("building {} (minutes the first time)", PACKAGES.join(", "));
-    let mut command = workspace.cargo(["build", "--bins", "--message-format", "json-render-diagnostics"]);
-    command.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
-    let messages = read(command)?;
-    program_in(&messages)?.with_context(|| Refusal::refused(format!("the build gave no program `{PROGRAM}`")))
-}
-
-/// What cargo reports of each artifact, as far as we read it.
-#[derive(Deserialize)]
-struct Message {
-    target: Option<Target>,
-    executable: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    name: String,
-}
-
-fn program_in(messages: &str) -> anyhow::Result<Option<PathBuf>> {
-    for line in messages.lines() {
-        let message: Message = serde_json::from_str(line).with_context(|| format!("cargo's message `{line}`"))?;
-        if message.target.is_some_and(|target| target.name == PROGRAM) && message.executable.is_some() {
-            return Ok(message.executable);
-        }
-    }
-    Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use super::program_in;
-
-    #[test]
-    fn the_program_is_found_among_cargos_messages() {
-        let others = concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"server","kind":["lib"]},"executable":null}"#,
-            "\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"clerestory-agent","kind":["bin"]},"executable":"/t/clerestory-agent"}"#,
-            "\n",
-            r#"{"reason":"build-finished","success":true}"#,
-        );
-        assert_eq!(program_in(others).unwrap(), None);
-        let with = format!(
-            "{}\n{others}",
-            r#"{"reason":"compiler-artifact","target":{"name":"clerestory"},"executable":"/t/clerestory"}"#
-        );
-        assert_eq!(program_in(&with).unwrap(), Some(PathBuf::from("/t/clerestory")));
-        assert!(program_in("not JSON").is_err());
-    }
+    built(workspace, &[], &PACKAGES, PROGRAM)
 }

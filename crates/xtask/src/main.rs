@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `torture`, `ci`, `tidy`, `setup`.
+//! The project's own commands: `cargo xtask demo`, `test`, `torture`, `bench`, `ci`, `tidy`, `setup`.
 //!
 //! # In scope
 //! Everything between a fresh checkout and a green result, with nothing installed but Rust and git.
@@ -11,6 +11,7 @@
 //! wrong with the rest. Results go to stdout, everything else to stderr.
 //! Exit codes: 0 done, 1 refused, 2 usage or something missing, 75 try again.
 
+mod bench;
 mod ci;
 mod demo;
 mod refusal;
@@ -33,6 +34,7 @@ enum Command {
     Demo(demo::Arguments),
     Test(test::Arguments),
     Torture(torture::Arguments),
+    Bench(bench::Arguments),
     Ci(ci::Arguments),
     Tidy(tidy::Arguments),
     Setup(setup::Arguments),
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Torture(arguments) => torture::run(&arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Tidy(arguments) => tidy::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),

@@ -85,6 +85,43 @@ impl Metadata {
     }
 }
 
+/// Builds the programs of `packages` and returns where `program` among them lies.
+pub(crate) fn built(
+    workspace: &Workspace,
+    profile: &[&str],
+    packages: &[&str],
+    program: &str,
+) -> anyhow::Result<PathBuf> {
+    eprintln!("building {} (minutes the first time)", packages.join(", "));
+    let mut command = workspace.cargo(["build", "--bins", "--message-format", "json-render-diagnostics"]);
+    command.args(profile).args(packages.iter().flat_map(|package| ["--package", package]));
+    let messages = read(command)?;
+    let found = program_in(&messages, program)?;
+    found.with_context(|| Refusal::refused(format!("the build gave no program `{program}`")))
+}
+
+/// What cargo reports of each artifact, as far as we read it.
+#[derive(Deserialize)]
+struct Message {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+fn program_in(messages: &str, program: &str) -> anyhow::Result<Option<PathBuf>> {
+    for line in messages.lines() {
+        let message: Message = serde_json::from_str(line).with_context(|| format!("cargo's message `{line}`"))?;
+        if message.target.is_some_and(|target| target.name == program) && message.executable.is_some() {
+            return Ok(message.executable);
+        }
+    }
+    Ok(None)
+}
+
 /// Runs `command` and returns what it printed.
 pub(crate) fn read(mut command: Command) -> anyhow::Result<String> {
     let name = command_line(&command);
@@ -117,4 +154,29 @@ pub(crate) fn command_line(command: &Command) -> String {
 /// The cargo that started us, else the one on the path.
 fn cargo_program() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::program_in;
+
+    #[test]
+    fn the_program_is_found_among_cargos_messages() {
+        let others = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"server","kind":["lib"]},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"clerestory-agent","kind":["bin"]},"executable":"/t/clerestory-agent"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        assert_eq!(program_in(others, "clerestory").unwrap(), None);
+        let with = format!(
+            "{}\n{others}",
+            r#"{"reason":"compiler-artifact","target":{"name":"clerestory"},"executable":"/t/clerestory"}"#
+        );
+        assert_eq!(program_in(&with, "clerestory").unwrap(), Some(PathBuf::from("/t/clerestory")));
+        assert!(program_in("not JSON", "clerestory").is_err());
+    }
 }

@@ -52,10 +52,12 @@ const TABLE: &[Row] = &[
     row("conformance", &[FOUNDATION]),
     // Tools. The tasks build in seconds, so that they can say what is wrong with the rest.
     row("testkit", &[FOUNDATION, PORTS, ENGINES]),
+    // It measures what users run, so it may name anything but the other programs' own code.
+    row("bench", &[FOUNDATION, PORTS, ENGINES, &["server", "testkit"]]),
     Row { folder: "xtask", package: "xtask", ours: &[], foreign: Some(&["anyhow", "clap", "serde", "serde_json"]) },
 ];
 
-/// Only tests may use it.
+/// Only tests and measurements may use it.
 const TEST_ONLY: &str = "testkit";
 
 /// Foreign crates with a place of their own: who may depend on them outside of tests.
@@ -64,7 +66,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tower-http", &["server"]),
     ("sqlx", &["storage"]),
     ("ureq", &["api", "conformance"]),
-    ("tokio", &["storage", "clerestory-log", "witness", "assembly", "channel", "server", TEST_ONLY]),
+    ("tokio", &["storage", "clerestory-log", "witness", "assembly", "channel", "server", "bench", TEST_ONLY]),
     ("landlock", &["sandbox"]),
     ("seccompiler", &["sandbox"]),
 ];
@@ -102,7 +104,7 @@ fn check_package(tree: &Tree, package: &Package) -> Vec<Problem> {
 
 fn refuse_ours(row: &Row, ours: &Row, in_tests: bool) -> Option<String> {
     if ours.package == TEST_ONLY {
-        return (!in_tests).then(|| format!("`{TEST_ONLY}` may only be a dev-dependency"));
+        return (!in_tests && row.package != "bench").then(|| format!("`{TEST_ONLY}` may only be a dev-dependency"));
     }
     let allowed = row.ours.iter().any(|names| names.contains(&ours.package));
     (!allowed).then(|| format!("`{}` may not depend on `{}`", row.package, ours.package))

@@ -1,0 +1,106 @@
+//! Reference processes: only what the measured one can't do without, and nothing of ours in it.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail};
+use nix::sys::resource::{UsageWho, getrusage};
+use stdx::Digest;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Reads and hashes files
+    Hash { files: Vec<PathBuf> },
+    /// Gets paths over one connection, as plain as HTTP allows, and counts the bytes of bodies
+    Get { address: String, paths: Vec<String> },
+    /// Copies a file and waits for the disk
+    Copy { from: PathBuf, to: PathBuf },
+    /// Runs a program and prints its peak of resident memory in KiB
+    Peak {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    match &arguments.what {
+        What::Hash { files } => {
+            for file in files {
+                println!("{}", Digest::of(&std::fs::read(file).with_context(|| format!("`{}`", file.display()))?));
+            }
+            Ok(())
+        }
+        What::Get { address, paths } => {
+            println!("{}", get(address, paths)?);
+            Ok(())
+        }
+        What::Copy { from, to } => {
+            std::fs::copy(from, to)?;
+            File::open(to)?.sync_all()?;
+            let folder = to.parent().context("a file lies in a folder")?;
+            Ok(File::open(folder)?.sync_all()?)
+        }
+        What::Peak { command } => peak(command),
+    }
+}
+
+/// The kernel counts the pages that this small program had before it became the other one; more
+/// than that any program has.
+fn peak(command: &[std::ffi::OsString]) -> anyhow::Result<()> {
+    let (program, arguments) = command.split_first().context("no program is named")?;
+    let mut command = std::process::Command::new(program);
+    let status = command.args(arguments).stdout(Stdio::null()).status()?;
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    println!("{}", getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss());
+    Ok(())
+}
+
+/// The largest head of an answer that is read.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+fn get(address: &str, paths: &[String]) -> anyhow::Result<usize> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    let mut bytes = 0;
+    let mut buffer = Vec::new();
+    for path in paths {
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
+        let head = loop {
+            if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break buffer.drain(..end + 4).collect::<Vec<u8>>();
+            }
+            anyhow::ensure!(buffer.len() <= HEAD_BYTES_MAX, "`{path}`: the answer's head does not end");
+            more(&mut stream, &mut buffer)?;
+        };
+        let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+        anyhow::ensure!(head.starts_with("http/1.1 200"), "`{path}`: {head}");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length: usize =
+            length.with_context(|| format!("`{path}`: the answer's length is not said"))?.trim().parse()?;
+        while buffer.len() < length {
+            more(&mut stream, &mut buffer)?;
+        }
+        buffer.drain(..length);
+        bytes += length;
+    }
+    Ok(bytes)
+}
+
+fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<()> {
+    let mut chunk = [0; 64 << 10];
+    let count = stream.read(&mut chunk)?;
+    anyhow::ensure!(count > 0, "the connection ended");
+    buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
+    Ok(())
+}

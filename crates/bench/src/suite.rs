@@ -1,0 +1,65 @@
+//! What can be measured.
+
+use crate::bench::Bench;
+use crate::machine;
+
+/// One measurement; it gives one row, or some whose names begin with its own.
+pub(crate) struct Entry {
+    /// `SUITE/ROW`.
+    pub(crate) name: &'static str,
+    /// What is measured, against what.
+    pub(crate) about: &'static str,
+    pub(crate) run: fn(&mut Bench) -> anyhow::Result<()>,
+}
+
+const fn entry(name: &'static str, about: &'static str, run: fn(&mut Bench) -> anyhow::Result<()>) -> Entry {
+    Entry { name, about, run }
+}
+
+/// Everything, in the order in which it runs.
+const ENTRIES: &[Entry] = &[
+    entry("machine/append", "append 4 KiB and fdatasync", machine::append),
+    entry("machine/create", "a new file of 4 KiB, synced, renamed, its folder synced", machine::create),
+];
+
+/// A name that means nothing here.
+#[derive(Debug)]
+pub(crate) struct UnknownName(String);
+
+impl std::fmt::Display for UnknownName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "nothing is called `{}`; `--list` says what there is", self.0)
+    }
+}
+
+impl std::error::Error for UnknownName {}
+
+/// The entries that `names` mean: a suite, or `SUITE/ROW`. No name means all of them.
+pub(crate) fn select(names: &[String]) -> anyhow::Result<Vec<&'static Entry>> {
+    let means = |entry: &Entry, name: &str| {
+        entry.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if let Some(unknown) = names.iter().find(|name| !ENTRIES.iter().any(|entry| means(entry, name))) {
+        return Err(UnknownName(unknown.clone()).into());
+    }
+    let wanted = |entry: &&Entry| names.is_empty() || names.iter().any(|name| means(entry, name));
+    Ok(ENTRIES.iter().filter(wanted).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::select;
+
+    fn names(wanted: &[&str]) -> Vec<&'static str> {
+        let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
+        select(&wanted).unwrap().iter().map(|entry| entry.name).collect()
+    }
+
+    #[test]
+    fn names_mean_suites_or_rows() {
+        assert!(names(&[]).len() > names(&["machine"]).len() || names(&["machine"]) == names(&[]));
+        assert_eq!(names(&["machine"]), ["machine/append", "machine/create"]);
+        assert_eq!(names(&["machine/create"]), ["machine/create"]);
+        assert!(select(&["mach".to_owned()]).is_err());
+    }
+}
