@@ -62,13 +62,15 @@ impl Samples {
         Self(samples)
     }
 
-    /// Points of the distribution: at which value (x) how many percent of the samples lie (y). At
-    /// most 200 points, so that a picture stays small.
-    pub(crate) fn distribution(&self) -> Vec<(f64, f64)> {
-        let step = self.0.len().div_ceil(200);
-        let last = self.0.len() - 1;
-        let kept = self.0.iter().enumerate().filter(|(index, _)| index % step == 0 || *index == last);
-        kept.map(|(index, value)| (*value, (index + 1) as f64 / self.0.len() as f64 * 100.0)).collect()
+    /// Points of the distribution up to `percent`: at which value (x) how many percent of all
+    /// samples lie (y). About 200 points, so that a picture stays small; its axis need not reach
+    /// the one slowest run.
+    pub(crate) fn distribution(&self, percent: f64) -> Vec<(f64, f64)> {
+        let share = |index: usize| (index + 1) as f64 / self.0.len() as f64 * 100.0;
+        let shown = (0..self.0.len()).take_while(|index| share(*index) <= percent).count().max(1);
+        let step = shown.div_ceil(200);
+        let kept = self.0.iter().take(shown).enumerate().filter(|(index, _)| index % step == 0 || index + 1 == shown);
+        kept.map(|(index, value)| (*value, share(index))).collect()
     }
 }
 
@@ -103,8 +105,9 @@ mod tests {
     #[test]
     fn a_distribution_ends_with_the_slowest() {
         let samples = Samples::new((1..=1000).map(f64::from).collect()).unwrap();
-        let points = samples.distribution();
+        let points = samples.distribution(100.0);
         assert!(points.len() <= 201);
         assert_eq!(points.last(), Some(&(1000.0, 100.0)));
+        assert_eq!(samples.distribution(99.0).last(), Some(&(990.0, 99.0)));
     }
 }

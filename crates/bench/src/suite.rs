@@ -3,6 +3,8 @@
 use crate::bench::Bench;
 use crate::machine;
 
+mod verify;
+
 /// One measurement; it gives one row, or some whose names begin with its own.
 pub(crate) struct Entry {
     /// `SUITE/ROW`.
@@ -20,6 +22,16 @@ const fn entry(name: &'static str, about: &'static str, run: fn(&mut Bench) -> a
 const ENTRIES: &[Entry] = &[
     entry("machine/append", "append 4 KiB and fdatasync", machine::append),
     entry("machine/create", "a new file of 4 KiB, synced, renamed, its folder synced", machine::create),
+    entry(
+        "verify/bundle",
+        "a release's evidence, from bytes to approval; its bare signatures and hashes",
+        verify::bundle,
+    ),
+    entry(
+        "verify/process",
+        "clerestory-verify on a file of 1 MiB; a process that reads and hashes it",
+        verify::process,
+    ),
 ];
 
 /// A name that means nothing here.

@@ -38,7 +38,7 @@ fn runs(suite: &str) {
     }
 }
 
-const SUITES: [&str; 1] = ["machine"];
+const SUITES: [&str; 2] = ["machine", "verify"];
 
 #[test]
 fn every_suite_is_tried_here() {
@@ -49,6 +49,11 @@ fn every_suite_is_tried_here() {
 #[test]
 fn machine() {
     runs("machine");
+}
+
+#[test]
+fn verify() {
+    runs("verify");
 }
 
 #[test]
