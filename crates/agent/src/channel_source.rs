@@ -46,7 +46,7 @@ pub(crate) struct Mirror<'a> {
 impl Mirror<'_> {
     fn patient_client(&self) -> Client {
         let seconds = self.network.timeout_s.saturating_add(self.expected.get() / self.network.rate_min);
-        Client::new(Duration::from_secs(seconds))
+        self.client.with_timeout(Duration::from_secs(seconds))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
-use api::ErrorClass;
+use api::{Client, ErrorClass};
 use attest::{Bundle, Envelope, Lane, StatementId};
 use stdx::{Clock, Digest};
 use verify::{CurrentStatus, Evidence, Moment, Refusal, TrustedPolicy};
@@ -35,6 +35,8 @@ pub struct Ports<'a> {
     pub disk: &'a dyn Disk,
     /// Who wants to know how a download goes.
     pub progress: &'a dyn Progress,
+    /// The network; how long a request may take, the configuration says.
+    pub client: &'a Client,
 }
 
 /// The policy that trust begins with.

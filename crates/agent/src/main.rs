@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use agent::{Config, Endpoint, Failure, Genesis, Ports, RealDisk, Report};
 use anyhow::Context as _;
+use api::Client;
 use clap::{CommandFactory as _, Parser as _};
 use stdx::SystemClock;
 
@@ -57,7 +58,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     }
     let config = load(&arguments.config)?;
     let (clock, bar) = (SystemClock::new(), Bar::default());
-    let ports = Ports { clock: &clock, disk: &RealDisk, progress: &bar };
+    let client = Client::new(Duration::from_secs(config.network.timeout_s));
+    let ports = Ports { clock: &clock, disk: &RealDisk, progress: &bar, client: &client };
     match &arguments.command {
         Command::Init { policy_hash, policy } => {
             let envelope = read(policy, POLICY_BYTES_MAX)?;

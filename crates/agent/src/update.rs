@@ -42,7 +42,7 @@ impl Endpoint<'_> {
     /// # Errors
     /// [`Failure`] of the agent's own state only; everything else is in the report.
     pub fn update(&mut self) -> Result<Report, Failure> {
-        let client = Client::new(Duration::from_secs(self.config.network.timeout_s));
+        let client = self.ports.client.with_timeout(Duration::from_secs(self.config.network.timeout_s));
         let prover = TileProver { client: &client, mirrors: &self.config.logs };
         let mut report = Report::default();
         self.take_policies(&client, &prover, &mut report)?;

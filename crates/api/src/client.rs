@@ -1,6 +1,7 @@
 //! One blocking client for everybody.
 
 use std::io::Read as _;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, str};
 
@@ -8,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{ErrorBody, ErrorClass};
+use crate::transport::{Answer, Body, Http, Request, Transport};
 
 /// An error body is a few lines; more of it is cut off.
 const ERROR_BYTES_MAX: u64 = 64 << 10;
@@ -143,24 +145,35 @@ impl ClientError {
 }
 
 /// A client; cheap to clone, keeps connections open. It blocks.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
-    agent: ureq::Agent,
+    transport: Arc<dyn Transport>,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
 }
 
 impl Client {
     /// A client whose requests end, with an error, after `timeout`.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(timeout))
-            .timeout_connect(Some(timeout.min(Duration::from_secs(10))))
-            // Statuses carry meaning (409 of a witness, say), so they are read, not thrown.
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .user_agent(concat!("clerestory/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Self { agent: config.into() }
+        Self::over(Arc::new(Http::new()), timeout)
+    }
+
+    /// A client whose requests go another way than HTTP.
+    #[must_use]
+    pub fn over(transport: Arc<dyn Transport>, timeout: Duration) -> Self {
+        Self { transport, timeout }
+    }
+
+    /// The same client with more or less patience.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { transport: Arc::clone(&self.transport), timeout }
     }
 
     /// `GET`, at most `limit` bytes.
@@ -168,8 +181,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`], also for every status from 300 on.
     pub fn get(&self, url: &str, limit: BodyLimit) -> Result<Vec<u8>, ClientError> {
-        let response = self.agent.get(url).call().map_err(|error| unreachable(url, &error))?;
-        read(url, response, limit)
+        read(url, self.send(url, Body::Nothing)?, limit)
     }
 
     /// `GET`, as a stream. The caller bounds how much of it is read; the client's timeout bounds
@@ -178,10 +190,10 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn open(&self, url: &str) -> Result<impl std::io::Read + use<>, ClientError> {
-        let response = self.agent.get(url).call().map_err(|error| unreachable(url, &error))?;
-        match response.status().as_u16() {
-            status @ 300.. => Err(refused(url, status, response)),
-            _ => Ok(response.into_body().into_reader()),
+        let answer = self.send(url, Body::Nothing)?;
+        match answer.status {
+            300.. => Err(refused(url, answer)),
+            _ => Ok(answer.body),
         }
     }
 
@@ -210,9 +222,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn post(&self, url: &str, body: &[u8], limit: BodyLimit) -> Result<Vec<u8>, ClientError> {
-        let request = self.agent.post(url).content_type("application/octet-stream");
-        let response = request.send(body).map_err(|error| unreachable(url, &error))?;
-        read(url, response, limit)
+        read(url, self.send(url, Body::Bytes(body))?, limit)
     }
 
     /// `PUT` of a body that is read as it is sent.
@@ -221,10 +231,7 @@ impl Client {
     /// As [`Client::get`].
     pub fn put(&self, url: &str, body: impl std::io::Read) -> Result<(), ClientError> {
         let mut body = body;
-        let request = self.agent.put(url).content_type("application/octet-stream");
-        let body = ureq::SendBody::from_reader(&mut body);
-        let response = request.send(body).map_err(|error| unreachable(url, &error))?;
-        read(url, response, BodyLimit(ERROR_BYTES_MAX)).map(drop)
+        read(url, self.send(url, Body::Stream(&mut body))?, BodyLimit(ERROR_BYTES_MAX)).map(drop)
     }
 
     /// `POST` of JSON, answered with JSON.
@@ -239,20 +246,22 @@ impl Client {
     ) -> Result<T, ClientError> {
         let syntax = |error: serde_json::Error| ClientError::Syntax { url: url.to_owned(), error: error.to_string() };
         let body = serde_json::to_vec(body).map_err(syntax)?;
-        let request = self.agent.post(url).content_type("application/json");
-        let response = request.send(&body[..]).map_err(|error| unreachable(url, &error))?;
-        parse(url, &read(url, response, limit)?)
+        parse(url, &read(url, self.send(url, Body::Json(&body))?, limit)?)
+    }
+
+    fn send<'a>(&self, url: &'a str, body: Body<'a>) -> Result<Answer, ClientError> {
+        let request = Request { url, body, timeout: self.timeout };
+        self.transport.send(request).map_err(|error| ClientError::Unreachable { url: url.to_owned(), error })
     }
 }
 
-fn read(url: &str, mut response: ureq::http::Response<ureq::Body>, limit: BodyLimit) -> Result<Vec<u8>, ClientError> {
-    let status = response.status().as_u16();
-    if status >= 300 {
-        return Err(refused(url, status, response));
+fn read(url: &str, answer: Answer, limit: BodyLimit) -> Result<Vec<u8>, ClientError> {
+    if answer.status >= 300 {
+        return Err(refused(url, answer));
     }
     let mut body = Vec::new();
-    let reader = response.body_mut().as_reader();
-    reader
+    answer
+        .body
         .take(limit.0.saturating_add(1))
         .read_to_end(&mut body)
         .map_err(|error| ClientError::Unreachable { url: url.to_owned(), error: error.to_string() })?;
@@ -262,17 +271,11 @@ fn read(url: &str, mut response: ureq::http::Response<ureq::Body>, limit: BodyLi
     Ok(body)
 }
 
-fn refused(url: &str, status: u16, mut response: ureq::http::Response<ureq::Body>) -> ClientError {
-    let retry_after = response
-        .headers()
-        .get("retry-after")
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(Duration::from_secs);
-    let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+fn refused(url: &str, answer: Answer) -> ClientError {
+    let Answer { status, retry_after, media_type, body } = answer;
     let mut bytes = Vec::new();
     // The status is the news; a body that breaks off says nothing.
-    if response.body_mut().as_reader().take(ERROR_BYTES_MAX).read_to_end(&mut bytes).is_err() {
+    if body.take(ERROR_BYTES_MAX).read_to_end(&mut bytes).is_err() {
         bytes.clear();
     }
     let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| ErrorBody {
@@ -282,10 +285,6 @@ fn refused(url: &str, status: u16, mut response: ureq::http::Response<ureq::Body
     });
     let raw = Box::new(RawBody { media_type, bytes });
     ClientError::Status { url: url.to_owned(), status, body: Box::new(body), raw, retry_after }
-}
-
-fn unreachable(url: &str, error: &ureq::Error) -> ClientError {
-    ClientError::Unreachable { url: url.to_owned(), error: error.to_string() }
 }
 
 fn parse<T: DeserializeOwned>(url: &str, body: &[u8]) -> Result<T, ClientError> {

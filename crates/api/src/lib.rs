@@ -1,7 +1,8 @@
 //! What the domains say to each other over HTTP: requests, responses, error codes, and one client.
 //!
 //! # In scope
-//! The JSON bodies, the paths they go to, the error body, and a blocking typed [`Client`].
+//! The JSON bodies, the paths they go to, the error body, and a blocking typed [`Client`] over a
+//! [`Transport`], which is HTTP.
 //!
 //! # Out of scope
 //! C2SP's own wire formats (`tlog`), TUF's (`tuf`), serving (`server`), and trust: nothing that
@@ -14,7 +15,9 @@
 mod client;
 mod error;
 mod message;
+mod transport;
 
 pub use client::{BaseUrl, BodyLimit, Client, ClientError, RawBody, UrlError};
 pub use error::{ErrorBody, ErrorClass};
 pub use message::{Appended, DraftRequest, Health, RebuildRequest, RebuildState, ReleaseRequest, path};
+pub use transport::{Answer, Body, Request, Transport};

@@ -352,8 +352,15 @@ async fn delete_folder(objects: &dyn ObjectStore, folder: Folder) -> Result<(), 
     Ok(())
 }
 
-/// Hashes and encodes a batch on a blocking thread.
+/// Hashing and encoding take about 2 ns a byte and 3 us an entry: so much is done in under half a
+/// millisecond, and handing it to another thread and back would take longer.
+const IN_PLACE_ENTRIES_MAX: usize = 64;
+const IN_PLACE_BYTES_MAX: usize = 128 << 10;
+
+/// Hashes and encodes a batch, a large one on a blocking thread.
 async fn compute(edge: Edge, batch: Batch, old: TreeHead) -> Result<(Batch, Grown, Bytes), Error> {
+    let is_small = batch.entries.len() <= IN_PLACE_ENTRIES_MAX
+        && batch.entries.iter().map(Bytes::len).sum::<usize>() <= IN_PLACE_BYTES_MAX;
     let work = move || {
         debug_assert_eq!(edge.tree.head(), old, "the edge is that of the locked checkpoint");
         let grown = grow(edge, batch.entries.iter().zip(&batch.leaves));
@@ -362,5 +369,8 @@ async fn compute(edge: Edge, batch: Batch, old: TreeHead) -> Result<(Batch, Grow
         let staged = staged::encode(&grown.objects);
         (batch, grown, staged)
     };
+    if is_small {
+        return Ok(work());
+    }
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)
 }

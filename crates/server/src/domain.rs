@@ -39,12 +39,40 @@ pub struct Domain {
     catalog: Arc<dyn Catalog>,
 }
 
+/// What a domain has of the machine that it runs on.
+#[derive(Clone)]
+pub struct Machine {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Talks to everybody.
+    pub client: Client,
+    /// Values that change by compare-and-swap only.
+    pub locks: Arc<dyn LockStore>,
+    /// Records that can be rebuilt, and the queue of jobs.
+    pub catalog: Arc<dyn Catalog>,
+}
+
 impl Domain {
     /// Opens what `config` names.
     ///
     /// # Errors
     /// When the policy is not trusted or a store is missing.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let store = Arc::new(SqliteStore::open(&config.data().state()).await?);
+        let machine = Machine {
+            clock: Arc::new(SystemClock::new()),
+            client: Client::new(REQUEST_TIMEOUT),
+            locks: Arc::clone(&store) as Arc<dyn LockStore>,
+            catalog: store,
+        };
+        Self::on(config, machine)
+    }
+
+    /// What `config` names, on this machine.
+    ///
+    /// # Errors
+    /// When the policy is not trusted.
+    pub fn on(config: &Config, machine: Machine) -> anyhow::Result<Self> {
         let (organisation, policy) = match config {
             Config::Vendor(vendor) => (&vendor.organisation, &vendor.policy),
             Config::Supervisor(supervisor) => (&supervisor.organisation, &supervisor.policy),
@@ -54,17 +82,9 @@ impl Domain {
                     .into());
             }
         };
-        let data = config.data();
-        let store = Arc::new(SqliteStore::open(&data.state()).await?);
-        Ok(Self {
-            organisation: organisation.clone(),
-            policy: Arc::new(load_policy(policy)?),
-            data,
-            clock: Arc::new(SystemClock::new()),
-            client: Client::new(REQUEST_TIMEOUT),
-            locks: Arc::clone(&store) as Arc<dyn LockStore>,
-            catalog: store,
-        })
+        let Machine { clock, client, locks, catalog } = machine;
+        let policy = Arc::new(load_policy(policy)?);
+        Ok(Self { organisation: organisation.clone(), policy, data: config.data(), clock, client, locks, catalog })
     }
 
     /// Records that can be rebuilt, and the queue of jobs.

@@ -81,12 +81,9 @@ impl LogWriter {
     /// # Errors
     /// [`StreamError::Log`], [`StreamError::Answer`].
     pub async fn append(&self, envelope: &Envelope) -> Result<BundleEntry, StreamError> {
-        let (client, url) = (self.client.clone(), self.url.join(path::ENTRIES));
-        let body = envelope.to_bytes();
-        let answer = tokio::task::spawn_blocking(move || client.post(&url, &body, APPENDED_BYTES_MAX)).await;
-        let answer = answer
-            .map_err(|error| self.answer(error.to_string()))?
-            .map_err(|source| StreamError::Log { origin: self.origin.clone(), source })?;
+        let (url, body) = (self.url.join(path::ENTRIES), envelope.to_bytes());
+        let answer = tokio::task::block_in_place(|| self.client.post(&url, &body, APPENDED_BYTES_MAX));
+        let answer = answer.map_err(|source| StreamError::Log { origin: self.origin.clone(), source })?;
         let appended: Appended = serde_json::from_slice(&answer).map_err(|error| self.answer(error.to_string()))?;
         let proof = LogProof::parse(appended.proof.as_bytes()).map_err(|error| self.answer(error.to_string()))?;
         if *proof.checkpoint().checkpoint().origin() != self.origin {

@@ -25,6 +25,7 @@ pub(crate) struct Scene {
     pub(crate) channel: Channel,
     pub(crate) server: Server,
     pub(crate) config: Config,
+    client: api::Client,
     keys: Vec<Ed25519Signer>,
 }
 
@@ -47,7 +48,8 @@ impl Scene {
             with_signing(&keys, world.clock.now(), |signing| Channel::create(&path, root, delegates, signing)).unwrap();
         let server = Server::new(&path);
         let config = config(folder.path(), server.url(), "");
-        let mut scene = Self { world, folder, channel, server, config, keys };
+        let client = api::Client::new(Duration::from_secs(2));
+        let mut scene = Self { world, folder, channel, server, config, client, keys };
         scene.publish_status();
         let id = scene.world.genesis().id();
         scene.init(&id).unwrap();
@@ -73,7 +75,7 @@ impl Scene {
     }
 
     pub(crate) fn ports<'a>(&'a self, disk: &'a dyn Disk) -> Ports<'a> {
-        Ports { clock: &self.world.clock, disk, progress: &() }
+        Ports { clock: &self.world.clock, disk, progress: &(), client: &self.client }
     }
 
     pub(crate) fn update(&self) -> Report {

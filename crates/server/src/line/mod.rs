@@ -76,6 +76,14 @@ impl Line {
     /// # Errors
     /// When a key, the policy or a store is missing, or no supervisor is named.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        Self::of(config, Domain::open(config).await?)
+    }
+
+    /// The assembly line of `config` with these tools.
+    ///
+    /// # Errors
+    /// When a key is missing, or nobody supervises.
+    pub fn of(config: &Config, domain: Domain) -> anyhow::Result<Self> {
         let Config::Vendor(vendor) = config else {
             return Err(Failure::usage("only a vendor has an assembly line")
                 .hint("name the vendor's configuration")
@@ -85,7 +93,7 @@ impl Line {
             Failure::usage("the configuration names no `supervisor`").hint("nothing is released without one")
         })?;
         Ok(Self {
-            domain: Domain::open(config).await?,
+            domain,
             builder: key_file::load(&vendor.keys.builder)?,
             release: key_file::load(&vendor.keys.release)?,
             recorder: key_file::load(&vendor.keys.recorder)?,

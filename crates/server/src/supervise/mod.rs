@@ -37,13 +37,21 @@ impl Supervisor {
     /// # Errors
     /// When a key, the policy or a store is missing.
     pub async fn open(config: &Config) -> anyhow::Result<Arc<Self>> {
+        Self::of(config, Domain::open(config).await?)
+    }
+
+    /// The supervisor of `config` with these tools.
+    ///
+    /// # Errors
+    /// When a key is missing.
+    pub fn of(config: &Config, domain: Domain) -> anyhow::Result<Arc<Self>> {
         let Config::Supervisor(section) = config else {
             return Err(Failure::usage("only a supervisor can do this")
                 .hint("name the supervisor's configuration")
                 .into());
         };
         Ok(Arc::new(Self {
-            domain: Domain::open(config).await?,
+            domain,
             builder: key_file::load(&section.keys.builder)?,
             release: key_file::load(&section.keys.release)?,
             recorder: key_file::load(&section.keys.recorder)?,

@@ -1,0 +1,99 @@
+//! How requests travel.
+
+use std::io::Read;
+use std::time::Duration;
+
+/// Opening a connection takes a small part of a request's time, or the other side is not there.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// A request on its way.
+pub struct Request<'a> {
+    /// Where to.
+    pub url: &'a str,
+    /// What with.
+    pub body: Body<'a>,
+    /// When it ends with an error, its answer's body included.
+    pub timeout: Duration,
+}
+
+/// What a request carries, which says its method too.
+pub enum Body<'a> {
+    /// `GET`.
+    Nothing,
+    /// `POST` of bytes.
+    Bytes(&'a [u8]),
+    /// `POST` of JSON.
+    Json(&'a [u8]),
+    /// `PUT` of bytes that are read as they are sent.
+    Stream(&'a mut dyn Read),
+}
+
+/// What came back, whatever its status.
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// When to try again, where the server says so.
+    pub retry_after: Option<Duration>,
+    /// `type/subtype` in lower case, without parameters; empty if there is none.
+    pub media_type: String,
+    /// The body; it may end with an error.
+    pub body: Box<dyn Read>,
+}
+
+/// The port behind [`crate::Client`]: HTTP in every product, something in memory where a
+/// simulation carries requests itself.
+///
+/// - *Trust*: none; whatever it gives is checked by who asked.
+/// - *Retry*: a request that ended with an error may still have had its effect.
+pub trait Transport: Send + Sync {
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// Why there is no answer, in words.
+    fn send(&self, request: Request<'_>) -> Result<Answer, String>;
+}
+
+/// HTTP/1.1 over TCP or TLS.
+pub(crate) struct Http {
+    agent: ureq::Agent,
+}
+
+impl Http {
+    pub(crate) fn new() -> Self {
+        let config = ureq::Agent::config_builder()
+            // Statuses carry meaning (409 of a witness, say), so they are read, not thrown.
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent(concat!("clerestory/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self { agent: config.into() }
+    }
+}
+
+impl Transport for Http {
+    fn send(&self, request: Request<'_>) -> Result<Answer, String> {
+        let Request { url, body, timeout } = request;
+        let (get, post, put) = (self.agent.get(url), self.agent.post(url), self.agent.put(url));
+        let post = within(timeout, post);
+        let response = match body {
+            Body::Nothing => within(timeout, get).call(),
+            Body::Bytes(bytes) => post.content_type("application/octet-stream").send(bytes),
+            Body::Json(bytes) => post.content_type("application/json").send(bytes),
+            Body::Stream(mut stream) => {
+                let put = within(timeout, put).content_type("application/octet-stream");
+                put.send(ureq::SendBody::from_reader(&mut stream))
+            }
+        };
+        let response = response.map_err(|error| error.to_string())?;
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let retry_after = header("retry-after").and_then(|value| value.parse().ok()).map(Duration::from_secs);
+        let content_type = header("content-type").unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let status = response.status().as_u16();
+        Ok(Answer { status, retry_after, media_type, body: Box::new(response.into_body().into_reader()) })
+    }
+}
+
+fn within<B>(timeout: Duration, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+    request.config().timeout_global(Some(timeout)).timeout_connect(Some(timeout.min(CONNECT_MAX))).build()
+}
