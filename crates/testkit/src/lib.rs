@@ -3,6 +3,7 @@
 //! # In scope
 //! [`World`]: vendor, supervisor, four witnesses (3 of 4, one faulty), two logs in memory, a policy,
 //! and the statements of a release, each signed and proven by the same code that products use.
+//! [`foreign`]: the programs in Python and JavaScript that look at all this with eyes of their own.
 //!
 //! # Out of scope
 //! Processes, files and networks. Nothing here weakens a check: what a test wants refused, it
@@ -12,6 +13,7 @@
 //! Only tests and measurements depend on this crate.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test world that can't be built is a failed test")]
 
+pub mod foreign;
 mod memory_log;
 mod party;
 mod release;

@@ -1,5 +1,7 @@
 //! `cargo xtask setup`: what the machine must have, and installs it where that is possible.
 
+mod foreign;
+
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -8,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 
 use crate::refusal::Refusal;
-use crate::workspace::command_line;
+use crate::workspace::{Workspace, command_line};
 
 /// Install what `demo` and `test` need, or say exactly what is missing.
 #[derive(clap::Args)]
@@ -53,6 +55,8 @@ const NEEDS: &[Need] = &[
     need(Purpose::Demo, "util-linux", Probe::Program("unshare"), "tells whether this machine allows namespaces"),
     need(Purpose::Test, "util-linux", Probe::Program("setpriv"), "runs sandboxes as an ordinary user"),
     need(Purpose::Test, "strace", Probe::Program("strace"), "fails and kills programs at one system call"),
+    need(Purpose::Test, "nodejs", Probe::Program("node"), "runs the foreign TUF client of npm"),
+    need(Purpose::Test, "npm", Probe::Program("npm"), "installs it"),
     need(Purpose::Test, "perl-base", Probe::Program("perl"), "is a hostile program in the sandbox's tests"),
 ];
 
@@ -77,7 +81,8 @@ pub(crate) fn ensure(purpose: Purpose) -> anyhow::Result<()> {
                 .into());
         }
     }
-    ensure_namespaces()
+    ensure_namespaces()?;
+    if purpose >= Purpose::Test { foreign::ensure(&Workspace::find()?) } else { Ok(()) }
 }
 
 fn missing_for(purpose: Purpose) -> Vec<Need> {

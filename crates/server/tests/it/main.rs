@@ -13,6 +13,7 @@ mod append;
 mod auditing;
 mod command_line;
 mod documents;
+mod foreign;
 mod fsck;
 mod limits;
 mod peers;

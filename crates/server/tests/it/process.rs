@@ -80,15 +80,16 @@ impl Server {
 
     /// Connections queue from now on; there is nothing to wait for.
     pub(crate) fn start(&mut self) {
+        let mut command = program();
+        command.args(["serve", "--config", self.config()]);
+        self.start_as(command);
+    }
+
+    /// Starts another program in its place, on its socket.
+    pub(crate) fn start_as(&mut self, mut command: Command) {
         assert!(self.child.is_none());
         let socket = OwnedFd::from(self.listener.try_clone().unwrap());
-        let child = program()
-            .args(["serve", "--config", self.config()])
-            .stdin(Stdio::from(socket))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
+        self.child = Some(command.stdin(Stdio::from(socket)).stderr(Stdio::piped()).spawn().unwrap());
     }
 
     /// Ends it as a service manager does.

@@ -229,9 +229,9 @@ impl System {
             let (log, sequencer) = log::Log::open(parts).await.unwrap();
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             let running = tokio::spawn(sequencer.run(async move { drop(stopped.await) }));
-            for envelope in envelopes {
-                log.append(envelope.to_bytes().into()).await.unwrap();
-            }
+            // All at once, in this order.
+            let appended = envelopes.iter().map(|envelope| log.append(envelope.to_bytes().into()));
+            futures::future::try_join_all(appended).await.unwrap();
             drop(stop);
             running.await.unwrap().unwrap();
         });
