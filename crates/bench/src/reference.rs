@@ -20,10 +20,14 @@ pub(crate) struct Arguments {
 enum What {
     /// Reads and hashes files
     Hash { files: Vec<PathBuf> },
-    /// Gets paths over one connection, as plain as HTTP allows, and counts the bytes of bodies
-    Get { address: String, paths: Vec<String> },
-    /// Copies a file and waits for the disk
-    Copy { from: PathBuf, to: PathBuf },
+    /// Gets paths over one connection, as plain as HTTP allows, into a file that is synced if there
+    /// is one
+    Get {
+        #[arg(long)]
+        to: Option<PathBuf>,
+        address: String,
+        paths: Vec<String>,
+    },
     /// Runs a program and prints its peak of resident memory in KiB
     Peak {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
@@ -39,13 +43,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        What::Get { address, paths } => {
-            println!("{}", get(address, paths)?);
-            Ok(())
-        }
-        What::Copy { from, to } => {
-            std::fs::copy(from, to)?;
-            File::open(to)?.sync_all()?;
+        What::Get { to, address, paths } => {
+            let bytes = get(address, paths)?;
+            let Some(to) = to else { return Ok(()) };
+            let mut file = File::create(to)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
             let folder = to.parent().context("a file lies in a folder")?;
             Ok(File::open(folder)?.sync_all()?)
         }
@@ -69,10 +72,11 @@ fn peak(command: &[std::ffi::OsString]) -> anyhow::Result<()> {
 /// The largest head of an answer that is read.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-fn get(address: &str, paths: &[String]) -> anyhow::Result<usize> {
+/// The bodies, one after the other.
+fn get(address: &str, paths: &[String]) -> anyhow::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
-    let mut bytes = 0;
+    let mut bytes = Vec::new();
     let mut buffer = Vec::new();
     for path in paths {
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
@@ -91,8 +95,7 @@ fn get(address: &str, paths: &[String]) -> anyhow::Result<usize> {
         while buffer.len() < length {
             more(&mut stream, &mut buffer)?;
         }
-        buffer.drain(..length);
-        bytes += length;
+        bytes.extend(buffer.drain(..length));
     }
     Ok(bytes)
 }

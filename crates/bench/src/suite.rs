@@ -3,6 +3,7 @@
 use crate::bench::Bench;
 use crate::machine;
 
+mod endpoint;
 mod verify;
 
 /// One measurement; it gives one row, or some whose names begin with its own.
@@ -31,6 +32,16 @@ const ENTRIES: &[Entry] = &[
         "verify/process",
         "clerestory-verify on a file of 1 MiB; a process that reads and hashes it",
         verify::process,
+    ),
+    entry(
+        "endpoint/refresh",
+        "clerestory-agent update with nothing new; a bare GET of the same files",
+        endpoint::refresh,
+    ),
+    entry(
+        "endpoint/install",
+        "clerestory-agent update with a release of 1 MiB; a bare GET of it into a synced file",
+        endpoint::install,
     ),
 ];
 

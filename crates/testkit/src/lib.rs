@@ -16,12 +16,14 @@
 pub mod foreign;
 mod memory_log;
 mod party;
+mod publisher;
 mod release;
 mod torture;
 mod world;
 
 pub use memory_log::MemoryLog;
 pub use party::Party;
+pub use publisher::Publisher;
 pub use release::{Build, ReleaseOptions, Released};
 pub use torture::{Breadth, figure};
 pub use world::{OTHER_PRODUCT, PRODUCT, SUPERVISOR_LOG, VENDOR_LOG, World};

@@ -38,7 +38,7 @@ fn runs(suite: &str) {
     }
 }
 
-const SUITES: [&str; 2] = ["machine", "verify"];
+const SUITES: [&str; 3] = ["endpoint", "machine", "verify"];
 
 #[test]
 fn every_suite_is_tried_here() {
@@ -49,6 +49,11 @@ fn every_suite_is_tried_here() {
 #[test]
 fn machine() {
     runs("machine");
+}
+
+#[test]
+fn endpoint() {
+    runs("endpoint");
 }
 
 #[test]
