@@ -9,5 +9,6 @@
 )]
 
 mod export;
+mod foreign;
 mod publish;
 mod vendor;

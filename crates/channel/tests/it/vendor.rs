@@ -33,7 +33,10 @@ fn signers(keys: &[PublicKey], threshold: u32) -> Signers<'_> {
 
 impl Vendor {
     pub(crate) fn new() -> Self {
-        let world = World::new();
+        Self::of(World::new())
+    }
+
+    pub(crate) fn of(world: World) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let keys: Vec<_> = (1..=7).map(|seed| Ed25519Signer::from_seed(&[seed; 32])).collect();
         let root = first_root(&keys, world.clock.now().after(YEAR));
