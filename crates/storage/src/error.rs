@@ -62,6 +62,26 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// A service on another machine failed, or can't be reached.
+    #[error("{service} can't {action}")]
+    Service {
+        /// Which: its kind and address.
+        service: String,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A service on another machine answers, but can't be used as it is set up.
+    #[error("{service}: {problem}")]
+    Setup {
+        /// Which: its kind and address.
+        service: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// The database failed.
     #[error("the database can't {action}")]
     Database {

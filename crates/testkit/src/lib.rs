@@ -4,20 +4,28 @@
 //! [`World`]: vendor, supervisor, four witnesses (3 of 4, one faulty), two logs in memory, a policy,
 //! and the statements of a release, each signed and proven by the same code that products use.
 //! [`foreign`]: the programs in Python and JavaScript that look at all this with eyes of their own.
+//! Real services on this machine: [`Postgres`], [`Seaweed`].
 //!
 //! # Out of scope
-//! Processes, files and networks. Nothing here weakens a check: what a test wants refused, it
+//! Our own processes. Nothing here weakens a check: what a test wants refused, it
 //! makes wrong by signing or logging the wrong thing.
 //!
 //! # Invariants
 //! Only tests and measurements depend on this crate.
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test world that can't be built is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a test world that can't be built is a failed test"
+)]
 
 pub mod foreign;
 mod memory_log;
 mod party;
 mod publisher;
 mod release;
+mod service;
 mod torture;
 mod world;
 
@@ -25,5 +33,6 @@ pub use memory_log::MemoryLog;
 pub use party::Party;
 pub use publisher::Publisher;
 pub use release::{Build, ReleaseOptions, Released};
+pub use service::{ACCESS_KEY_ID, Postgres, SECRET_ACCESS_KEY, Seaweed};
 pub use torture::{Breadth, figure};
 pub use world::{OTHER_PRODUCT, PRODUCT, SUPERVISOR_LOG, VENDOR_LOG, World};

@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: what the machine must have, and installs it where that is possible.
 
 mod foreign;
+mod service;
 
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -27,6 +28,8 @@ pub(crate) enum Purpose {
 #[derive(Clone, Copy)]
 enum Probe {
     Program(&'static str),
+    /// A program of PostgreSQL's, which Debian keeps in a folder of its version.
+    Postgres(&'static str),
     PythonModule(&'static str),
 }
 
@@ -58,6 +61,7 @@ const NEEDS: &[Need] = &[
     need(Purpose::Test, "nodejs", Probe::Program("node"), "runs the foreign TUF client of npm"),
     need(Purpose::Test, "npm", Probe::Program("npm"), "installs it"),
     need(Purpose::Test, "perl-base", Probe::Program("perl"), "is a hostile program in the sandbox's tests"),
+    need(Purpose::Test, "postgresql", Probe::Postgres("postgres"), "keeps locks and catalog beyond one machine"),
 ];
 
 /// Checks everything, prints one line a need on stdout.
@@ -82,7 +86,11 @@ pub(crate) fn ensure(purpose: Purpose) -> anyhow::Result<()> {
         }
     }
     ensure_namespaces()?;
-    if purpose >= Purpose::Test { foreign::ensure(&Workspace::find()?) } else { Ok(()) }
+    if purpose < Purpose::Test {
+        return Ok(());
+    }
+    service::ensure()?;
+    foreign::ensure(&Workspace::find()?)
 }
 
 fn missing_for(purpose: Purpose) -> Vec<Need> {
@@ -92,6 +100,8 @@ fn missing_for(purpose: Purpose) -> Vec<Need> {
 fn is_met(probe: Probe) -> bool {
     match probe {
         Probe::Program(name) => find_program(name, std::env::var_os("PATH").as_deref()).is_some(),
+        Probe::Postgres(name) => std::fs::read_dir("/usr/lib/postgresql")
+            .is_ok_and(|versions| versions.flatten().any(|version| version.path().join("bin").join(name).is_file())),
         Probe::PythonModule(name) => {
             let mut python = Command::new("python3");
             python.args(["-c", &format!("import {name}")]).stdin(Stdio::null()).stdout(Stdio::null());
@@ -134,7 +144,7 @@ fn supply(missing: &[Need]) -> anyhow::Result<()> {
 
 fn named(needs: &[Need]) -> String {
     let names = needs.iter().map(|need| match need.probe {
-        Probe::Program(name) => format!("{name} (package {}; {})", need.package, need.why),
+        Probe::Program(name) | Probe::Postgres(name) => format!("{name} (package {}; {})", need.package, need.why),
         Probe::PythonModule(name) => format!("Python's {name} (package {}; {})", need.package, need.why),
     });
     names.collect::<Vec<_>>().join(", ")

@@ -34,6 +34,7 @@ const TABLE: &[Row] = &[
     row("sandbox", &[&["stdx"]]),
     // Ports.
     row("storage", &[&["stdx"]]),
+    row("remote", &[&["stdx", "storage"]]),
     row("api", &[&["stdx", "tlog", "attest"]]),
     // Engines.
     Row { folder: "log", package: "clerestory-log", ours: &[FOUNDATION, PORTS], foreign: None },
@@ -41,7 +42,7 @@ const TABLE: &[Row] = &[
     row("assembly", &[FOUNDATION, PORTS]),
     row("channel", &[FOUNDATION, PORTS]),
     // Edges. The verifier is what strangers read, so it stays small.
-    row("server", &[FOUNDATION, PORTS, ENGINES]),
+    row("server", &[FOUNDATION, PORTS, &["remote"], ENGINES]),
     row("agent", &[FOUNDATION, PORTS, ENGINES]),
     Row {
         folder: "verifier",
@@ -64,9 +65,10 @@ const TEST_ONLY: &str = "testkit";
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("axum", &["server"]),
     ("tower-http", &["server"]),
-    ("sqlx", &["storage"]),
+    ("sqlx", &["storage", "remote"]),
+    ("object_store", &["remote"]),
     ("ureq", &["api", "conformance"]),
-    ("tokio", &["storage", "clerestory-log", "witness", "assembly", "channel", "server", "bench", TEST_ONLY]),
+    ("tokio", &["storage", "remote", "clerestory-log", "witness", "assembly", "channel", "server", "bench", TEST_ONLY]),
     ("landlock", &["sandbox"]),
     ("seccompiler", &["sandbox"]),
 ];
