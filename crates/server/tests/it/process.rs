@@ -53,17 +53,28 @@ pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Done {
     program().current_dir(folder).args(arguments).output().unwrap().into()
 }
 
+/// The same with further variables in its environment.
+pub(crate) fn run_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
+    program().current_dir(folder).args(arguments).envs(environment.iter().copied()).output().unwrap().into()
+}
+
 /// A role with a socket of its own, which outlives restarts: nobody can take its port.
 pub(crate) struct Server {
     config: PathBuf,
     listener: TcpListener,
     child: Option<Child>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Server {
     /// Opens the socket; the process is started later.
     pub(crate) fn bound(config: PathBuf) -> Self {
-        Self { config, listener: TcpListener::bind("127.0.0.1:0").unwrap(), child: None }
+        Self { config, listener: TcpListener::bind("127.0.0.1:0").unwrap(), child: None, environment: Vec::new() }
+    }
+
+    /// It reaches all others through this proxy.
+    pub(crate) fn set_proxy(&mut self, url: &str) {
+        self.environment.push(("ALL_PROXY", url.to_owned()));
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -89,6 +100,7 @@ impl Server {
     pub(crate) fn start_as(&mut self, mut command: Command) {
         assert!(self.child.is_none());
         let socket = OwnedFd::from(self.listener.try_clone().unwrap());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.child = Some(command.stdin(Stdio::from(socket)).stderr(Stdio::piped()).spawn().unwrap());
     }
 
