@@ -33,6 +33,12 @@ pub trait Disk {
     /// I/O errors.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
 
+    /// Removes what writes that a crash cut short left in a folder.
+    ///
+    /// # Errors
+    /// I/O errors.
+    fn sweep(&self, folder: &Path) -> io::Result<()>;
+
     /// Appends to a file. A crash may leave a part of `bytes`.
     ///
     /// # Errors
@@ -87,6 +93,10 @@ impl Disk for RealDisk {
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         durable::write(path, bytes)
+    }
+
+    fn sweep(&self, folder: &Path) -> io::Result<()> {
+        durable::sweep(folder)
     }
 
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {

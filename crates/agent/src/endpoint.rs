@@ -22,6 +22,9 @@ use crate::trust;
 /// The code of a failure that ends all taking of new things.
 pub(crate) const POLICY_WITHHELD: &str = "policy-withheld";
 
+/// What a state has below it.
+const FOLDERS: [&str; 4] = ["policy", "products", "tuf", "misbehaviour"];
+
 /// A second in all.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -76,7 +79,7 @@ impl<'a> Endpoint<'a> {
             let message = format!("{}: this machine trusts a policy already", state.display());
             return Err(Failure::rejected("initialised", message, HINT));
         }
-        for folder in ["policy", "products", "tuf", "misbehaviour"].map(|name| state.join(name)) {
+        for folder in FOLDERS.map(|name| state.join(name)) {
             disk.create_folder(&folder).map_err(|error| Failure::file(&folder, &error))?;
         }
         let first = trust::policy_path(state, 1);
@@ -95,6 +98,9 @@ impl<'a> Endpoint<'a> {
     pub fn open(config: &'a Config, ports: Ports<'a>) -> Result<Self, Failure> {
         trust::load(&config.state)?;
         let lock = lock(&config.state)?;
+        for folder in FOLDERS.map(|name| config.state.join(name)).iter().chain([&config.state]) {
+            ports.disk.sweep(folder).map_err(|error| Failure::file(folder, &error))?;
+        }
         let mut endpoint = Self { _lock: Some(lock), ..Self::read(config, ports)? };
         for product in &config.products {
             endpoint.slots(product)?.apply(ports.disk)?;

@@ -5,8 +5,7 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use stdx::durable::{self, Created};
-use stdx::{Digest, Hasher};
+use stdx::{Digest, Hasher, durable};
 
 /// One object: what it is called and how long it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +85,19 @@ impl ContentStore {
         Ok(Self { folder: folder.to_owned() })
     }
 
+    /// Removes what crashed writers left on its way into the store. Nobody may be writing.
+    ///
+    /// # Errors
+    /// [`ContentError::Io`].
+    pub(crate) fn sweep(&self) -> Result<(), ContentError> {
+        let folder = self.folder.join("incoming");
+        for entry in fs::read_dir(&folder).map_err(io_at(&folder))? {
+            let path = entry.map_err(io_at(&folder))?.path();
+            fs::remove_file(&path).map_err(io_at(&path))?;
+        }
+        Ok(())
+    }
+
     /// Opens an existing store.
     ///
     /// # Errors
@@ -103,11 +115,8 @@ impl ContentStore {
     /// # Errors
     /// [`ContentError::Io`].
     pub fn put(&self, bytes: &[u8]) -> Result<Object, ContentError> {
-        let object = Object { digest: Digest::of(bytes), size: bytes.len() as u64 };
-        let path = self.place(&object.digest)?;
-        match durable::create(&path, bytes).map_err(io_at(&path))? {
-            Created::New | Created::Existed => Ok(object),
-        }
+        // On its way, every object lies in `incoming`: a crash leaves nothing among the objects.
+        self.put_reader("bytes in memory", bytes, bytes.len() as u64)
     }
 
     /// Stores what `reader` gives, up to `limit` bytes.
@@ -123,7 +132,9 @@ impl ContentStore {
             let _ = fs::remove_file(&temporary);
         })?;
         let path = self.place(&object.digest)?;
-        durable::rename(&temporary, &path).map_err(io_at(&path))?;
+        durable::rename(&temporary, &path).map_err(io_at(&path)).inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        })?;
         Ok(object)
     }
 

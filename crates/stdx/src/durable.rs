@@ -27,8 +27,7 @@ pub enum Created {
 /// # Errors
 /// I/O errors; `path` then holds what it held before, or (if only the last sync failed) `bytes`.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = write_temporary(path, bytes, Readers::Everyone)?;
-    rename(&temporary, path)
+    replace(path, bytes, Readers::Everyone)
 }
 
 /// Replaces `path` by a file that holds `bytes` and that only its owner can read.
@@ -36,8 +35,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As [`write()`].
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = write_temporary(path, bytes, Readers::Owner)?;
-    rename(&temporary, path)
+    replace(path, bytes, Readers::Owner)
 }
 
 /// Creates `path` with `bytes` unless a file of that name exists. Of several callers at once
@@ -113,6 +111,14 @@ pub fn sweep(folder: &Path) -> io::Result<()> {
 enum Readers {
     Everyone = 0o644,
     Owner = 0o600,
+}
+
+fn replace(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
+    let temporary = write_temporary(path, bytes, readers)?;
+    rename(&temporary, path).inspect_err(|_| {
+        // It stands there still if it could not be renamed; that error is the one to report.
+        let _ = fs::remove_file(&temporary);
+    })
 }
 
 fn write_temporary(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<PathBuf> {

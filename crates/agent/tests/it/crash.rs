@@ -49,6 +49,10 @@ impl Disk for Dying {
         self.step(|| RealDisk.write(path, bytes))
     }
 
+    fn sweep(&self, folder: &Path) -> io::Result<()> {
+        self.step(|| RealDisk.sweep(folder))
+    }
+
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         // An append may be torn.
         self.step(|| RealDisk.append(path, bytes))

@@ -17,4 +17,5 @@ mod import;
 mod policies;
 mod scene;
 mod server;
+mod strace;
 mod time;

@@ -1,7 +1,8 @@
 //! One organisation's own store of sources, inputs and environments.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use stdx::durable;
 
@@ -26,10 +27,13 @@ pub struct Depot {
     folder: PathBuf,
     content: ContentStore,
     transport: Transport,
+    /// Locked, with others, for as long as somebody works here.
+    _in_use: Arc<File>,
 }
 
 impl Depot {
-    /// Creates the depot, or opens it where it already is.
+    /// Creates the depot, or opens it where it already is. Who comes first, with nobody else at
+    /// work, removes what crashed processes left in `work` and on its way into `content`.
     ///
     /// # Errors
     /// [`InputsError::Io`], [`InputsError::Content`].
@@ -41,7 +45,8 @@ impl Depot {
         // Relative paths would mean something else to the package clients, which change folders.
         let folder = fs::canonicalize(folder).map_err(io_at(folder))?;
         let content = ContentStore::create(&folder.join("content"))?;
-        Ok(Self { folder, content, transport })
+        let in_use = in_use(&folder, &content)?;
+        Ok(Self { folder, content, transport, _in_use: Arc::new(in_use) })
     }
 
     /// Opens a depot that exists.
@@ -107,6 +112,32 @@ impl Depot {
     }
 }
 
+fn in_use(folder: &Path, content: &ContentStore) -> Result<File, InputsError> {
+    let path = folder.join("in-use.lock");
+    let file = File::create(&path).map_err(io_at(&path))?;
+    match file.try_lock() {
+        Ok(()) => {
+            content.sweep()?;
+            sweep(&folder.join("work"))?;
+        }
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(io_at(&path)(error)),
+    }
+    file.lock_shared().map_err(io_at(&path))?;
+    Ok(file)
+}
+
+/// Folders of work that nobody does any more; files there (the shim) are for everybody.
+fn sweep(work: &Path) -> Result<(), InputsError> {
+    for entry in fs::read_dir(work).map_err(io_at(work))? {
+        let path = entry.map_err(io_at(work))?.path();
+        if path.is_dir() {
+            fs::remove_dir_all(&path).map_err(io_at(&path))?;
+        }
+    }
+    Ok(())
+}
+
 /// A temporary folder of a depot.
 #[derive(Debug)]
 pub(crate) struct WorkFolder(PathBuf);
@@ -131,7 +162,34 @@ impl WorkFolder {
 
 impl Drop for WorkFolder {
     fn drop(&mut self) {
-        // A left-over folder is removed when the next process of this id works here.
+        // A left-over folder is removed when the depot is opened next.
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_goes_when_nobody_else_works_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Depot::create(folder.path(), Transport::Clients).unwrap();
+        let depot = open();
+        let left = folder.path().join("work/build-1-0");
+        durable::create_folder(&left.join("deep")).unwrap();
+        durable::write(&folder.path().join("work/shim-1.so"), b"").unwrap();
+        durable::write(&folder.path().join("content/incoming/1-0"), b"").unwrap();
+        let object = depot.content().put(b"object").unwrap();
+        let second = open();
+        assert!(left.exists(), "somebody may be working on it");
+        drop((depot, second));
+        let depot = open();
+        assert!(!left.exists());
+        assert_eq!(fs::read_dir(folder.path().join("content/incoming")).unwrap().count(), 0);
+        assert!(depot.content().contains(&object.digest) && depot.part("work").join("shim-1.so").exists());
+        let work = depot.work("build").unwrap();
+        drop(open());
+        assert!(work.path().exists());
     }
 }
