@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use storage::{Key, Listing, ObjectStore};
-use tlog::{EntryBundleId, EntryIndex, Frontier, Hash, ProofError, SignedCheckpoint, TileId, TreeHead, VerifierKey};
+use storage::{Key, Listing, ObjectStore, Swap};
+use tlog::{
+    EntryBundleId, EntryIndex, Frontier, Hash, Origin, ProofError, SignedCheckpoint, TileId, TreeHead, VerifierKey,
+};
 use tokio::sync::watch;
 
 use crate::dedup::Dedup;
@@ -17,6 +19,10 @@ use crate::sequencer::{Pending, Sequencer, apply};
 use crate::witnesses::Witnesses;
 use crate::{Class, Error, Log, LogParts, ReadError, Reader, layout, staged};
 
+/// Between reading the lock and taking it over, another process may sign a batch; that it does so
+/// many times in a row is no accident.
+const TAKE_OVERS_MAX: usize = 100;
+
 /// How many tiles are read at once when the dedup table is filled.
 const TILES_AT_ONCE: usize = 32;
 
@@ -24,9 +30,7 @@ pub(crate) async fn open(parts: LogParts) -> Result<(Log, Sequencer), Error> {
     let quorum = parts.quorum()?;
     let origin = parts.origin()?;
     let key = parts.signer.verifier().clone();
-    let stored = parts.locks.get(&layout::lock(&origin)).await?;
-    let stored = stored.ok_or(Error::Existence { found: "does not exist yet" })?;
-    let locked = Locked::parse(&stored, &key).map_err(|problem| corrupt(layout::lock(&origin), problem))?;
+    let locked = take_over(&parts, &origin, &key).await?;
 
     whole_history(&*parts.objects, &locked, &key).await?;
     let published = published(&*parts.objects, &locked, &key).await?;
@@ -61,6 +65,22 @@ pub(crate) async fn open(parts: LogParts) -> Result<(Log, Sequencer), Error> {
     });
     let sequencer = Sequencer::new(Arc::clone(&shared), witnesses, edge, locked, pending);
     Ok((Log { shared }, sequencer))
+}
+
+/// Puts the lock's value there again, under a new version. From here on a process that had the log
+/// open before, and may only be slow, can sign nothing more: what it staged may be deleted.
+async fn take_over(parts: &LogParts, origin: &Origin, key: &VerifierKey) -> Result<Locked, Error> {
+    let lock = layout::lock(origin);
+    for _ in 0..TAKE_OVERS_MAX {
+        let stored = parts.locks.get(&lock).await?;
+        let stored = stored.ok_or(Error::Existence { found: "does not exist yet" })?;
+        let locked = Locked::parse(&stored, key).map_err(|problem| corrupt(lock.clone(), problem))?;
+        match parts.locks.compare_and_swap(&lock, Some(&stored.version), stored.bytes).await? {
+            Swap::Won(version) => return Ok(Locked { version: Some(version), ..locked }),
+            Swap::Lost => tracing::info!(log.origin = %origin, "another process has just signed for this log"),
+        }
+    }
+    Err(Error::LockLost)
 }
 
 pub(crate) fn corrupt(key: Key, problem: String) -> Error {

@@ -149,12 +149,28 @@ impl Sequencer {
         }
         match self.advance().await {
             Err(error) if error.class() != Class::Unavailable => {
+                let error = self.unless_lost(error).await;
                 tracing::error!(log.origin = %self.shared.origin, %error, "the log stops");
                 let reason = Arc::new(error);
                 self.stop(&reason);
                 Err(Error::Stopped(reason))
             }
             outcome => outcome,
+        }
+    }
+
+    /// Once another process has taken the lock over, what this one finds in store or at the witnesses
+    /// is no sign of damage: the log has gone on without it.
+    async fn unless_lost(&self, error: Error) -> Error {
+        let key = layout::lock(&self.shared.origin);
+        match self.shared.parts.locks.get(&key).await {
+            // A swap of its own that may have happened changes the version too.
+            Ok(Some(found))
+                if self.locked.version.as_ref() != Some(&found.version) && !matches!(error, Error::Unknown { .. }) =>
+            {
+                Error::LockLost
+            }
+            _ => error,
         }
     }
 
@@ -280,7 +296,11 @@ impl Sequencer {
         if let Err(error) = parts.policy.verify_checkpoint(&cosigned) {
             return Err(corrupt(layout::checkpoint(), format!("would have no quorum: {error}")));
         }
-        parts.objects.replace(&layout::checkpoint(), cosigned.to_string().into()).await?;
+        match parts.objects.replace(&layout::checkpoint(), cosigned.to_string().into()).await {
+            // Only whoever has the lock publishes, so another has it now.
+            Err(storage::Error::Conflict { .. }) => return Err(Error::LockLost),
+            outcome => outcome?,
+        }
         self.refresh_after(parts.limits.refresh);
         let size = self.locked.head().size;
         self.resolve(cosigned);

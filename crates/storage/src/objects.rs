@@ -39,6 +39,9 @@ pub trait ObjectStore: Send + Sync {
 
     /// Writes or overwrites one of the few objects that change. Readers see the old content or
     /// the new. A key is used either with `put` or with `replace`, never with both.
+    ///
+    /// Where several processes write, this is [`Error::Conflict`] if another has replaced the object
+    /// since this one last read or replaced it: one that was asleep undoes nothing.
     async fn replace(&self, key: &Key, bytes: Bytes) -> Result<(), Error>;
 
     /// The object's content, if there is one.

@@ -21,4 +21,5 @@ mod kit;
 mod pressure;
 mod quorum;
 mod readback;
+mod takeover;
 mod time;

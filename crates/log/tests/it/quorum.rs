@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use log::{Class, Error, Step, WitnessError};
 
-use crate::kit::{Bench, append, is_fatal, size, submit};
+use crate::kit::{Bench, append, size, submit};
 
 #[tokio::test]
 async fn one_witness_may_be_silent() {
@@ -128,19 +128,4 @@ async fn an_idle_log_gets_fresh_cosignatures() {
     assert_eq!(time(&bench, &log), before.after(Duration::from_secs(600)));
     bench.check(3).await;
     assert_eq!(sequencer.step().await.unwrap(), Step::Idle);
-}
-
-#[tokio::test]
-async fn a_second_sequencer_loses_the_lock_and_stops() {
-    let (bench, log, mut sequencer) = Bench::opened().await;
-    let (other_log, mut other) = bench.open().await.unwrap();
-    append(&bench, &log, &mut sequencer, 0..3).await;
-    let ticket = other_log.submit(crate::kit::entry(77)).await.unwrap();
-    let error = other.step().await.unwrap_err();
-    assert!(is_fatal(&error), "{error}");
-    assert!(ticket.published().await.is_err());
-    assert!(is_fatal(&other_log.append(crate::kit::entry(78)).await.unwrap_err()));
-    bench.check(3).await;
-    append(&bench, &log, &mut sequencer, 3..4).await;
-    bench.check(4).await;
 }
