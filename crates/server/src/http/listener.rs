@@ -77,6 +77,10 @@ impl axum::serve::Listener for LimitedListener {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
+                    // A head and its body are two writes: the second would wait for the client's
+                    // delayed acknowledgement of the first, 40 ms. A connection that is gone already
+                    // needs no setting.
+                    let _ = stream.set_nodelay(true);
                     let deadline = Box::pin(sleep_until(Instant::now() + self.idle));
                     let connection = Connection { stream, deadline, idle: self.idle, _permit: permit };
                     return (connection, address);
