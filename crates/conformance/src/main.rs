@@ -43,8 +43,52 @@ struct Arguments {
     /// Where downloaded targets go
     #[arg(long, value_name = "DIR")]
     target_dir: Option<PathBuf>,
+    /// Another limit than the endpoint's; may be given several times
+    #[arg(long, value_name = "NAME=NUMBER")]
+    limit: Vec<Limit>,
     #[command(subcommand)]
     command: Command,
+}
+
+/// A limit of the client by its name, so that a test reaches it with little.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    Roots(u32),
+    RootBytes(u64),
+    TimestampBytes(u64),
+    SnapshotBytes(u64),
+    TargetsBytes(u64),
+    VisitedRoles(usize),
+}
+
+impl std::str::FromStr for Limit {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let (name, number) = text.split_once('=').context("not NAME=NUMBER")?;
+        Ok(match name {
+            "roots" => Self::Roots(number.parse()?),
+            "root-bytes" => Self::RootBytes(number.parse()?),
+            "timestamp-bytes" => Self::TimestampBytes(number.parse()?),
+            "snapshot-bytes" => Self::SnapshotBytes(number.parse()?),
+            "targets-bytes" => Self::TargetsBytes(number.parse()?),
+            "visited-roles" => Self::VisitedRoles(number.parse()?),
+            _ => bail!("no limit is called `{name}`"),
+        })
+    }
+}
+
+impl Limit {
+    fn within(self, limits: Limits) -> Limits {
+        match self {
+            Self::Roots(roots) => Limits { roots, ..limits },
+            Self::RootBytes(root_bytes) => Limits { root_bytes, ..limits },
+            Self::TimestampBytes(timestamp_bytes) => Limits { timestamp_bytes, ..limits },
+            Self::SnapshotBytes(snapshot_bytes) => Limits { snapshot_bytes, ..limits },
+            Self::TargetsBytes(targets_bytes) => Limits { targets_bytes, ..limits },
+            Self::VisitedRoles(visited_roles) => Limits { visited_roles, ..limits },
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +102,8 @@ enum Command {
     Refresh,
     /// Updates the metadata, then downloads the named targets in order
     Download,
+    /// Updates the metadata, then prints what it says of each named target, or `null`
+    Find,
 }
 
 fn main() -> ExitCode {
@@ -73,7 +119,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let store = FolderStore::open(&arguments.metadata_dir)
         .with_context(|| format!("opening {}", arguments.metadata_dir.display()))?;
-    let client = Client::new(&store, &Everything, Limits::default());
+    let limits = arguments.limit.iter().fold(Limits::default(), |limits, limit| limit.within(limits));
+    let client = Client::new(&store, &Everything, limits);
     if let Command::Init { root } = &arguments.command {
         let bytes = std::fs::read(root).with_context(|| format!("reading {}", root.display()))?;
         return Ok(client.create(&bytes)?);
@@ -81,14 +128,30 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let url = arguments.metadata_url.as_deref().context("--metadata-url is missing")?;
     let http = Http::new(url, arguments.target_base_url.as_deref());
     let trusted = client.refresh(&http, SystemClock::new().now())?;
-    if let Command::Download = arguments.command {
-        let folder = arguments.target_dir.as_deref().context("--target-dir is missing")?;
-        if arguments.target_name.is_empty() {
-            bail!("--target-name is missing");
-        }
-        for path in &arguments.target_name {
-            download(&trusted, path, folder).with_context(|| format!("target {path}"))?;
-        }
+    if matches!(arguments.command, Command::Refresh) {
+        return Ok(());
+    }
+    if arguments.target_name.is_empty() {
+        bail!("--target-name is missing");
+    }
+    for path in &arguments.target_name {
+        let done = if matches!(arguments.command, Command::Find) {
+            find(&trusted, path)
+        } else {
+            let folder = arguments.target_dir.as_deref().context("--target-dir is missing")?;
+            download(&trusted, path, folder)
+        };
+        done.with_context(|| format!("target {path}"))?;
+    }
+    Ok(())
+}
+
+/// Prints a target's description as the metadata has it, on a line.
+fn find(trusted: &Trusted<'_>, path: &TargetPath) -> anyhow::Result<()> {
+    match trusted.find(path) {
+        Ok(target) => println!("{}", serde_json::to_string(target.file())?),
+        Err(tuf::Error::UnknownTarget(_)) => println!("null"),
+        Err(error) => return Err(error.into()),
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: what the machine must have, and installs it where that is possible.
 
-mod foreign;
+pub(crate) mod foreign;
 mod service;
 
 use std::ffi::OsStr;

@@ -5,6 +5,7 @@
 //! torture's name; text above the section's result is for people to write, and stays.
 
 mod record;
+mod suite;
 
 use std::process::{Command, Stdio};
 
@@ -19,6 +20,9 @@ use crate::workspace::{Workspace, read, succeed};
 pub(crate) struct Arguments {
     /// Which ones; none means all.
     names: Vec<String>,
+    /// Where `conformance` clones the public TUF suite from, if not from its own address.
+    #[arg(long, value_name = "REPOSITORY")]
+    suite: Option<String>,
 }
 
 /// Set for the tests of a torture: try everything (`testkit::Breadth`).
@@ -34,11 +38,18 @@ struct Torture {
 enum Step {
     /// The tests of a package whose names contain the filter.
     Tests { package: &'static str, filter: &'static str },
+    /// The public TUF conformance suite.
+    Suite,
 }
 
 /// All of them, in the order in which they run.
-const TORTURES: &[Torture] =
-    &[Torture { name: "faults", steps: &[Step::Tests { package: "server", filter: "fsck::" }] }];
+const TORTURES: &[Torture] = &[
+    Torture { name: "faults", steps: &[Step::Tests { package: "server", filter: "fsck::" }] },
+    Torture {
+        name: "conformance",
+        steps: &[Step::Suite, Step::Tests { package: "conformance", filter: "scenarios::" }],
+    },
+];
 
 /// Prints the figures as a table on stdout.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -50,7 +61,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for torture in chosen {
         eprintln!("== {}", torture.name);
         let mut figures = Vec::new();
-        let (result, duration) = timed(|| torture.steps.iter().try_for_each(|step| step.run(&workspace, &mut figures)));
+        let mut run = |step: &Step| step.run(&workspace, arguments, &mut figures);
+        let (result, duration) = timed(|| torture.steps.iter().try_for_each(&mut run));
         for (name, value) in &figures {
             println!("{:<12} {name:<60} {value}", torture.name);
         }
@@ -72,8 +84,14 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Torture>> {
 }
 
 impl Step {
-    fn run(&self, workspace: &Workspace, figures: &mut Vec<(String, String)>) -> anyhow::Result<()> {
+    fn run(
+        &self,
+        workspace: &Workspace,
+        arguments: &Arguments,
+        figures: &mut Vec<(String, String)>,
+    ) -> anyhow::Result<()> {
         match self {
+            Self::Suite => suite::run(workspace, arguments.suite.as_deref(), figures),
             Self::Tests { package, filter } => {
                 let mut command = workspace.cargo(["test", "--package", package, "--test", "it", "--", filter]);
                 // One after another: what one measures is not another's load, and figures come whole.

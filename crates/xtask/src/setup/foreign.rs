@@ -50,7 +50,7 @@ pub(super) fn ensure(workspace: &Workspace) -> anyhow::Result<()> {
 }
 
 /// `$XDG_CACHE_HOME/clerestory/foreign`, else below `~/.cache`; `testkit::foreign` says the same.
-fn cache() -> anyhow::Result<PathBuf> {
+pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").filter(|it| !it.is_empty()).map(PathBuf::from).or_else(home);
     let hint = "set HOME or XDG_CACHE_HOME to a folder that may be written";
