@@ -3,15 +3,14 @@
 use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use api::{BaseUrl, Client, ClientError};
+use api::{BaseUrl, Client};
 use channel::layout::{self, ArtifactName};
 use tuf::{Fetch, FetchError, Location, RoleName, Store, StoreError, Trusted};
 
-use crate::config::Network;
 use crate::disk::Disk;
 use crate::failure::Failure;
+use crate::patience::Patience;
 use crate::slots::{Artifacts, Wanted};
 
 /// Who wants to know how a download goes. `()` does not.
@@ -38,29 +37,34 @@ impl Progress for () {
 pub(crate) struct Mirror<'a> {
     pub(crate) base: &'a BaseUrl,
     pub(crate) client: &'a Client,
-    pub(crate) network: Network,
+    pub(crate) patience: Patience<'a>,
     /// The size of the next target: how long it may take follows from it.
     pub(crate) expected: Cell<u64>,
 }
 
 impl Mirror<'_> {
-    fn patient_client(&self) -> Client {
-        let seconds = self.network.timeout_s.saturating_add(self.expected.get() / self.network.rate_min);
-        self.client.with_timeout(Duration::from_secs(seconds))
+    /// A client for a file of so many bytes.
+    pub(crate) fn client(&self, expected: u64) -> Result<Client, String> {
+        let client = self.patience.client(self.client, expected);
+        client.ok_or_else(|| format!("{} has kept this update waiting for too long", self.base))
     }
 }
 
 impl Fetch for Mirror<'_> {
     fn open(&self, location: &Location) -> Result<Box<dyn Read + '_>, FetchError> {
         let url = self.base.join(&format!("/{location}"));
-        let opened: Result<Box<dyn Read>, ClientError> = match location {
-            Location::Metadata(_) => self.client.open(&url).map(|reader| Box::new(reader) as Box<dyn Read>),
-            Location::Target(_) => self.patient_client().open(&url).map(|reader| Box::new(reader) as Box<dyn Read>),
+        let expected = match location {
+            Location::Metadata(_) => 0,
+            Location::Target(_) => self.expected.get(),
         };
-        opened.map_err(|error| match error.status() {
-            Some(404) => FetchError::NotFound,
-            _ => FetchError::Unavailable(error.to_string()),
-        })
+        let client = self.client(expected).map_err(FetchError::Unavailable)?;
+        match self.patience.spend(|| client.open(&url)) {
+            Ok(reader) => Ok(Box::new(self.patience.watch(reader))),
+            Err(error) => Err(match error.status() {
+                Some(404) => FetchError::NotFound,
+                _ => FetchError::Unavailable(error.to_string()),
+            }),
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! The endpoint: its configuration, its state, and what every command does with evidence.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::{Client, ErrorClass};
 use attest::{Bundle, Envelope, Lane, StatementId};
 use stdx::{Clock, Digest};
-use verify::{CurrentStatus, Evidence, Moment, Refusal, TrustedPolicy};
+use verify::{CurrentStatus, Evidence, Moment, Refusal, StatusMark, TrustedPolicy};
 
 use crate::channel_source::Progress;
 use crate::config::{Config, Product};
@@ -174,11 +174,12 @@ impl<'a> Endpoint<'a> {
         Ok(failure)
     }
 
-    /// The status in a bundle, if it holds; it is then remembered.
-    pub(crate) fn take_status(
+    /// The status in a bundle, if it holds and is none that came before `seen`.
+    pub(crate) fn judge_status(
         &mut self,
         bytes: &[u8],
         lane: Lane,
+        seen: Option<StatusMark>,
         prover: &dyn Prover,
         moment: fn(&Self) -> Moment,
     ) -> Result<CurrentStatus, Failure> {
@@ -186,13 +187,22 @@ impl<'a> Endpoint<'a> {
         let policy = self.policy.clone();
         let evidence = Evidence::open(&policy, &bundle)?;
         self.see(&evidence, &bundle, prover)?;
-        let seen = self.memory.mark(lane, policy.policy());
-        let status = policy
-            .current_status(&evidence, lane, seen, &moment(self))
-            .map_err(|refusal| status_failure(refusal, &policy))?;
-        self.memory.keep_status(&status, policy.policy());
-        self.remember()?;
-        Ok(status)
+        policy.current_status(&evidence, lane, seen, &moment(self)).map_err(|refusal| status_failure(refusal, &policy))
+    }
+
+    /// Remembers a status that holds, with the bundle that shows it.
+    pub(crate) fn keep_status(&mut self, status: &CurrentStatus, bytes: &[u8]) -> Result<(), Failure> {
+        let (folder, path) = (self.config.state.join("status"), self.status_path(status.status().lane));
+        self.ports.disk.create_folder(&folder).map_err(|error| Failure::file(&folder, &error))?;
+        self.ports.disk.write(&path, bytes).map_err(|error| Failure::file(&path, &error))?;
+        let policy = self.policy.clone();
+        self.memory.keep_status(status, policy.policy());
+        self.remember()
+    }
+
+    /// The bundle with the newest status that was seen; whoever still shows it need not send it.
+    pub(crate) fn status_path(&self, lane: Lane) -> PathBuf {
+        self.config.state.join(channel::layout::status(lane))
     }
 
     /// Puts the next policy into force, if the present one agrees.

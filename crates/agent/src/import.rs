@@ -56,8 +56,12 @@ impl Endpoint<'_> {
                 self.import_policy(&path, &mut export, &mut report)?;
             } else if let Some(lane) = [Lane::Slow, Lane::Fast].into_iter().find(|lane| layout::status(*lane) == path) {
                 let bytes = next(&mut export)?;
-                match self.take_status(&bytes, lane, &NoProver, Self::offline) {
-                    Ok(status) => drop(statuses.insert(lane, status)),
+                let seen = self.memory.mark(lane, self.policy.policy());
+                match self.judge_status(&bytes, lane, seen, &NoProver, Self::offline) {
+                    Ok(status) => {
+                        self.keep_status(&status, &bytes)?;
+                        statuses.insert(lane, status);
+                    }
                     Err(failure) => self.note(&path, failure.within(&path), &mut report)?,
                 }
                 // The rules are known to be out of date: no lane takes anything from here.

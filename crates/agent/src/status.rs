@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use attest::{Lane, ProductId, ReleaseNumber, Ring, StatementId};
+use attest::{Lane, Mismatched, ProductId, ReleaseNumber, Ring, StatementId, StopScope};
 use serde::Serialize;
 use stdx::UnixTime;
 
@@ -40,8 +40,10 @@ pub struct LaneState {
     pub time: Option<UnixTime>,
     /// Until when it holds.
     pub expires: Option<UnixTime>,
-    /// Whether a stop is in force for any product.
-    pub stops: usize,
+    /// Stops in force.
+    pub stops: Vec<StopScope>,
+    /// Builds that the supervisor could not repeat.
+    pub mismatches: Vec<Mismatched>,
 }
 
 /// What is installed of a product.
@@ -117,7 +119,14 @@ impl Endpoint<'_> {
 
     fn lane_state(&self, lane: Lane) -> LaneState {
         let Some(known) = self.memory.status.get(&lane) else {
-            return LaneState { lane, stale: true, time: None, expires: None, stops: 0 };
+            return LaneState {
+                lane,
+                stale: true,
+                time: None,
+                expires: None,
+                stops: Vec::new(),
+                mismatches: Vec::new(),
+            };
         };
         let owner = self.config.ages.online_s.map_or(Duration::MAX, Duration::from_secs);
         let age_max = self.policy.policy().ages.online().min(owner);
@@ -129,7 +138,8 @@ impl Endpoint<'_> {
                 || known.status.policy != self.policy.id(),
             time: Some(known.time),
             expires: Some(known.status.expires),
-            stops: known.status.stops.len(),
+            stops: known.status.stops.clone(),
+            mismatches: known.status.mismatches.clone(),
         }
     }
 }
@@ -150,7 +160,7 @@ impl fmt::Display for StatusReport {
         for lane in &self.lanes {
             match (lane.stale, lane.time) {
                 (false, Some(time)) => {
-                    writeln!(f, "lane      {}: status of {time}, {} stop(s)", lane.lane, lane.stops)?
+                    writeln!(f, "lane      {}: status of {time}, {} stop(s)", lane.lane, lane.stops.len())?
                 }
                 (_, Some(time)) => writeln!(
                     f,
@@ -158,6 +168,12 @@ impl fmt::Display for StatusReport {
                     lane.lane
                 )?,
                 (_, None) => writeln!(f, "lane      {}: no status was ever seen; nothing is taken", lane.lane)?,
+            }
+            for scope in &lane.stops {
+                writeln!(f, "STOPPED   {scope}: nothing new is taken")?;
+            }
+            for Mismatched { product, version, statement } in &lane.mismatches {
+                writeln!(f, "MISMATCH  {product} {version}: a rebuild did not give the same bytes ({statement})")?;
             }
         }
         for product in &self.products {

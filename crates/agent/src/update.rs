@@ -1,11 +1,10 @@
-//! Online: policies, status, what the status forbids, and then what is new.
+//! Online: policies and status, what the status forbids, and then what is new.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use api::{BaseUrl, BodyLimit, Client};
-use attest::{BUNDLE_BYTES_MAX, Lane, Release};
+use attest::{BUNDLE_BYTES_MAX, Release};
 use channel::layout;
 use channel::{RELEASES_BYTES_MAX, Releases};
 use stdx::Digest;
@@ -14,15 +13,14 @@ use verify::{Approved, CurrentStatus, Evidence, Request};
 
 use crate::channel_source::{ChannelArtifacts, DiskStore, Mirror};
 use crate::config::Product;
-use crate::endpoint::{Endpoint, POLICY_WITHHELD, parse_bundle};
+use crate::endpoint::{Endpoint, parse_bundle};
 use crate::failure::Failure;
 use crate::journal::Event;
+use crate::news::News;
+use crate::patience::Patience;
 use crate::report::{Change, Report};
 use crate::slots::{Artifacts, Slots};
 use crate::tiles::TileProver;
-
-/// Successions in one update; a machine that was off for a year has as many weeks.
-const POLICIES_MAX: usize = 64;
 
 /// Releases looked at in one update; the ones above the newest for our ring.
 const CANDIDATES_MAX: usize = 16;
@@ -33,7 +31,7 @@ const SUITE: Ed25519Sha256 = Ed25519Sha256;
 struct Online<'a> {
     client: &'a Client,
     prover: &'a TileProver<'a>,
-    statuses: BTreeMap<Lane, CurrentStatus>,
+    news: News,
 }
 
 impl Endpoint<'_> {
@@ -42,81 +40,20 @@ impl Endpoint<'_> {
     /// # Errors
     /// [`Failure`] of the agent's own state only; everything else is in the report.
     pub fn update(&mut self) -> Result<Report, Failure> {
-        let client = self.ports.client.with_timeout(Duration::from_secs(self.config.network.timeout_s));
-        let prover = TileProver { client: &client, mirrors: &self.config.logs };
+        let network = self.config.network;
+        let client = self.ports.client.with_timeout(Duration::from_secs(network.timeout_s));
+        let prover = TileProver::new(&client, self.ports.clock, network, &self.config.logs);
         let mut report = Report::default();
-        self.take_policies(&client, &prover, &mut report)?;
-        let statuses = self.take_statuses(&client, &prover, &mut report)?;
-        self.settle(&prover, &mut report)?;
+        let news = self.take_news(&client, &prover, &mut report)?;
         self.enforce(&mut report)?;
-        let online = Online { client: &client, prover: &prover, statuses };
+        self.settle(&prover, &mut report)?;
+        let online = Online { client: &client, prover: &prover, news };
         self.take_releases(&online, &mut report)?;
         Ok(report)
     }
 
-    fn take_policies(&mut self, client: &Client, prover: &TileProver<'_>, report: &mut Report) -> Result<(), Failure> {
-        for _ in 0..POLICIES_MAX {
-            let file = layout::policy(self.policy.policy().version + 1);
-            let mut failures = Vec::new();
-            let mut taken = false;
-            for base in &self.config.channel {
-                let found = client.find(&base.join(&format!("/{file}")), BodyLimit(BUNDLE_BYTES_MAX as u64));
-                let done = match found {
-                    Ok(None) => continue,
-                    Ok(Some(bytes)) => self.take_policy(&bytes, prover, report),
-                    Err(error) => Err(error.into()),
-                };
-                match done {
-                    Ok(()) => {
-                        taken = true;
-                        break;
-                    }
-                    Err(failure) => failures.push(failure.within(&format!("{base}: {file}"))),
-                }
-            }
-            self.settle_failures(&file, failures, taken, report)?;
-            if !taken {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// The status of each lane that a product needs; without one, nothing new in that lane. If any
-    /// names a policy that was not to be had, nothing new in any lane: the rules are known to be
-    /// out of date, whatever other mirrors show.
-    fn take_statuses(
-        &mut self,
-        client: &Client,
-        prover: &TileProver<'_>,
-        report: &mut Report,
-    ) -> Result<BTreeMap<Lane, CurrentStatus>, Failure> {
-        let mut statuses = BTreeMap::new();
-        let mut withheld = false;
-        let lanes: BTreeSet<Lane> = self.config.products.iter().filter_map(|it| self.lane_of(it)).collect();
-        for lane in lanes {
-            let file = layout::status(lane);
-            let mut failures = Vec::new();
-            for base in &self.config.channel {
-                let bytes = client.get(&base.join(&format!("/{file}")), BodyLimit(BUNDLE_BYTES_MAX as u64));
-                let bytes = bytes.map_err(Failure::from);
-                match bytes.and_then(|bytes| self.take_status(&bytes, lane, prover, Self::online)) {
-                    Ok(status) => {
-                        statuses.insert(lane, status);
-                        break;
-                    }
-                    Err(failure) => failures.push(failure.within(&format!("{base}: {file}"))),
-                }
-            }
-            let is_withheld = failures.iter().any(|failure| failure.code == POLICY_WITHHELD);
-            withheld |= is_withheld;
-            self.settle_failures(&file, failures, statuses.contains_key(&lane) && !is_withheld, report)?;
-        }
-        Ok(if withheld { BTreeMap::new() } else { statuses })
-    }
-
     /// What one mirror got wrong and another got right is journalled, but no failure.
-    fn settle_failures(
+    pub(crate) fn settle_failures(
         &self,
         object: &str,
         failures: Vec<Failure>,
@@ -167,7 +104,10 @@ impl Endpoint<'_> {
             self.note(product.id.as_str(), failure, report)?;
         }
         let mut failures = Vec::new();
-        for base in &config.channel {
+        // Who has just been silent is asked last.
+        let (silent, others): (Vec<_>, Vec<_>) =
+            config.channel.iter().partition(|base| online.news.silent.contains(*base));
+        for base in others.into_iter().chain(silent) {
             if left.is_empty() {
                 break;
             }
@@ -196,7 +136,7 @@ impl Endpoint<'_> {
         let mirror = Mirror {
             base,
             client: online.client,
-            network: self.config.network,
+            patience: Patience::new(self.ports.clock, self.config.network),
             expected: Cell::new(BUNDLE_BYTES_MAX as u64),
         };
         let store = DiskStore { folder: self.config.state.join("tuf"), disk: self.ports.disk };
@@ -224,7 +164,8 @@ impl Endpoint<'_> {
         let expected = self.policy.policy().channel_root;
         let expected = expected.ok_or_else(|| refuse("the policy names no channel".to_owned()))?;
         let url = mirror.base.join("/metadata/1.root.json");
-        let bytes = mirror.client.get(&url, BodyLimit(Limits::default().root_bytes))?;
+        let client = mirror.client(0).map_err(Failure::unavailable)?;
+        let bytes = mirror.patience.spend(|| client.get(&url, BodyLimit(Limits::default().root_bytes)))?;
         let found = Digest::of(&bytes);
         if found == expected {
             Ok(bytes)
@@ -244,7 +185,7 @@ impl Endpoint<'_> {
     ) -> Result<(), Failure> {
         // The missing status was reported; what is installed stays.
         let Some(lane) = self.lane_of(product) else { return Ok(()) };
-        let Some(status) = online.statuses.get(&lane) else { return Ok(()) };
+        let Some(status) = online.news.statuses.get(&lane) else { return Ok(()) };
         let place = layout::Product { lane, id: &product.id };
         let list = self.releases(&trusted.find(&place.releases())?, trusted)?;
         let mut slots = self.slots(product)?;

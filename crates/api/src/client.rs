@@ -7,6 +7,7 @@ use std::{fmt, str};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use stdx::Digest;
 
 use crate::error::{ErrorBody, ErrorClass};
 use crate::transport::{Answer, Body, Http, Request, Transport};
@@ -144,6 +145,21 @@ impl ClientError {
     }
 }
 
+/// What a conditional request gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// What the caller has.
+    None,
+    /// Another body.
+    Body(Vec<u8>),
+}
+
+/// The entity tag of a body whose server names it by content.
+#[must_use]
+pub fn entity_tag(body: &Digest) -> String {
+    format!("\"{body}\"")
+}
+
 /// A client; cheap to clone, keeps connections open. It blocks.
 #[derive(Clone)]
 pub struct Client {
@@ -206,6 +222,20 @@ impl Client {
             Ok(body) => Ok(Some(body)),
             Err(ClientError::Status { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// `GET`, unless the server still has the body that the caller has. Servers that don't name
+    /// bodies by their content send it again.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn get_changed(&self, url: &str, known: Option<&Digest>, limit: BodyLimit) -> Result<Change, ClientError> {
+        let tag = known.map(entity_tag);
+        let answer = self.send(url, tag.as_deref().map_or(Body::Nothing, Body::Unless))?;
+        match (answer.status, known) {
+            (304, Some(_)) => Ok(Change::None),
+            _ => read(url, answer, limit).map(Change::Body),
         }
     }
 

@@ -17,7 +17,7 @@ mod error;
 mod message;
 mod transport;
 
-pub use client::{BaseUrl, BodyLimit, Client, ClientError, RawBody, UrlError};
+pub use client::{BaseUrl, BodyLimit, Change, Client, ClientError, RawBody, UrlError, entity_tag};
 pub use error::{ErrorBody, ErrorClass};
 pub use message::{Appended, DraftRequest, Health, RebuildRequest, RebuildState, ReleaseRequest, path};
 pub use transport::{Answer, Body, Request, Transport};

@@ -20,6 +20,8 @@ pub struct Request<'a> {
 pub enum Body<'a> {
     /// `GET`.
     Nothing,
+    /// `GET`, unless the body still has this entity tag (304).
+    Unless(&'a str),
     /// `POST` of bytes.
     Bytes(&'a [u8]),
     /// `POST` of JSON.
@@ -77,6 +79,7 @@ impl Transport for Http {
         let post = within(timeout, post);
         let response = match body {
             Body::Nothing => within(timeout, get).call(),
+            Body::Unless(tag) => within(timeout, get).header("if-none-match", tag).call(),
             Body::Bytes(bytes) => post.content_type("application/octet-stream").send(bytes),
             Body::Json(bytes) => post.content_type("application/json").send(bytes),
             Body::Stream(mut stream) => {

@@ -33,5 +33,5 @@ pub use predicate::slsa::{
     BuildDefinition, BuildMetadata, Builder, Provenance, ResourceDescriptor, RunDetails, Sha256Map, Vsa, VsaInput,
     VsaPolicy, VsaResult, VsaVerifier,
 };
-pub use predicate::status::{Floor, Revocation, Status, Stop, StopScope};
+pub use predicate::status::{Floor, Mismatched, Revocation, Status, Stop, StopScope};
 pub use statement::{Position, Predicate, Statement, StatementError, Subject, TYPE_BASE, predicate_type};

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use attest::{Lane, OrganisationId, ProductId, StreamName};
 use tlog::{LogPolicy, Origin};
 
-use crate::{LanePolicy, Policy, Quorum, QuorumError, Role, Threshold};
+use crate::{LanePolicy, MirrorUrl, Policy, Quorum, QuorumError, Role, Threshold};
+
+/// Every endpoint asks each of them at every look.
+const MIRRORS_MAX: usize = 8;
 
 /// Why a policy is refused. Each names the object that is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,9 @@ pub enum PolicyError {
     /// Code without a person's approval.
     #[error("the slow lane names no approvals; code needs at least one")]
     NoApproval,
+    /// More mirrors than every endpoint can ask at every look.
+    #[error("{0} mirrors; at most {MIRRORS_MAX}")]
+    Mirrors(usize),
     /// An age or interval of zero.
     #[error("{0} must not be zero")]
     Zero(&'static str),
@@ -80,6 +86,10 @@ impl Policy {
         unique("lane", self.lanes.iter().map(|it| it.lane.as_str()))?;
         unique("product", self.products.iter().map(|it| it.id.as_str()))?;
         unique("stream", self.streams.iter().map(|it| it.stream.as_str()))?;
+        unique("mirror", self.mirrors.iter().map(MirrorUrl::as_str))?;
+        if self.mirrors.len() > MIRRORS_MAX {
+            return Err(PolicyError::Mirrors(self.mirrors.len()));
+        }
         for lane in &self.lanes {
             self.check_lane(lane)?;
         }

@@ -41,6 +41,11 @@ pub struct Policy {
     /// only thing an endpoint must learn from elsewhere.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub channel_root: Option<Digest>,
+    /// Where status and policies are served besides the channel: by those who give them, by
+    /// members. Endpoints ask each one at every look, so whoever runs the channel can't keep a
+    /// "no" from them, and can't take a name off this list alone.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub mirrors: Vec<MirrorUrl>,
     /// How old evidence may be.
     pub ages: Ages,
     /// The witnesses and their quorum.
@@ -86,6 +91,57 @@ impl Ages {
 impl Default for Ages {
     fn default() -> Self {
         Self { online_s: 24 * 60 * 60, import_s: 30 * 24 * 60 * 60 }
+    }
+}
+
+/// Where a mirror is: `https://host/prefix`, without a final slash. Below it lie `status/` and
+/// `policy/` as in a channel (`docs/formats/channel.md`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MirrorUrl(String);
+
+/// A text that is no mirror's URL.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not a URL like https://host/prefix without a final slash")]
+pub struct MirrorUrlError(String);
+
+/// Eight times what is in use anywhere.
+const MIRROR_URL_BYTES_MAX: usize = 512;
+
+impl MirrorUrl {
+    /// The URL.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for MirrorUrl {
+    type Error = MirrorUrlError;
+
+    fn try_from(text: String) -> Result<Self, MirrorUrlError> {
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '@' | '"' | '\\');
+        let good = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && rest.chars().all(plain));
+        if good && !text.ends_with('/') && text.len() <= MIRROR_URL_BYTES_MAX {
+            Ok(Self(text))
+        } else {
+            Err(MirrorUrlError(text.chars().take(200).collect()))
+        }
+    }
+}
+
+impl std::str::FromStr for MirrorUrl {
+    type Err = MirrorUrlError;
+
+    fn from_str(text: &str) -> Result<Self, MirrorUrlError> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<MirrorUrl> for String {
+    fn from(url: MirrorUrl) -> Self {
+        url.0
     }
 }
 
@@ -248,5 +304,21 @@ impl Policy {
             .flat_map(|it| it.keys.iter().map(move |key| (&it.id, key)))
             .filter(move |(_, key)| key.role == role)
             .map(|(organisation, key)| (organisation, &key.key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MirrorUrl;
+
+    #[test]
+    fn a_mirror_is_a_url_without_a_final_slash() {
+        for good in ["https://status.supervisor.example", "http://127.0.0.1:8080/channel"] {
+            assert_eq!(good.parse::<MirrorUrl>().map(|url| url.as_str().to_owned()), Ok(good.to_owned()));
+        }
+        for bad in ["", "ftp://a", "https://", "https:///a", "https://a/", "https://a b", "https://a?b", "https://u@a"]
+        {
+            assert!(bad.parse::<MirrorUrl>().is_err(), "{bad}");
+        }
     }
 }

@@ -189,10 +189,12 @@ impl World {
             revoked: self.revoked.clone(),
             floors: self.floors.clone(),
             stops: self.stops.clone(),
+            mismatches: self.mismatches.clone(),
         };
         status.revoked.sort();
         status.floors.sort();
         status.stops.sort();
+        status.mismatches.sort();
         change(&mut status);
         let subject = vec![Subject::new("slow", Digest::of(b"slow"))];
         let envelope = self.sign_as(&Statement { subject, predicate: status }, Role::Status, &["supervisor"]);

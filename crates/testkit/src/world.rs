@@ -48,6 +48,8 @@ pub struct World {
     pub floors: Vec<Floor>,
     /// The stops of the next status.
     pub stops: Vec<attest::StopScope>,
+    /// The mismatches of the next status.
+    pub mismatches: Vec<attest::Mismatched>,
     pub(crate) releases: BTreeMap<String, (u64, Option<StatementId>)>,
     genesis: Envelope,
     trusted: TrustedPolicy,
@@ -100,6 +102,7 @@ impl World {
             revoked: Vec::new(),
             floors: Vec::new(),
             stops: Vec::new(),
+            mismatches: Vec::new(),
             releases: BTreeMap::new(),
             genesis,
             trusted,
@@ -242,6 +245,7 @@ fn sample(parties: &[&Party], witnesses: &[SignerKey], logs: &[&MemoryLog]) -> P
         name: "sample".to_owned(),
         version: 1,
         channel_root: None,
+        mirrors: Vec::new(),
         ages: Ages::default(),
         witnessing: Witnessing { faulty: 1, policy: text },
         organisations: parties.iter().map(|party| party.organisation()).collect(),

@@ -219,6 +219,11 @@ fn a_look_that_finds_nothing_is_small() {
     let (bytes, requests) = scene.server.traffic();
     assert!(bytes <= 3_072, "{bytes} bytes");
     assert_eq!(requests, 4, "policy, status, root, timestamp");
+    // A status that is known is not sent again.
+    assert_eq!(scene.update().exit_code(), 0);
+    let (bytes, requests) = scene.server.traffic();
+    assert!(bytes <= 1_024, "{bytes} bytes");
+    assert_eq!(requests, 4);
 }
 
 /// The next policy, signed by both organisations, is followed; one that only the vendor signed is not.

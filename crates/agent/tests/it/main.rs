@@ -14,6 +14,7 @@ mod basics;
 mod command;
 mod crash;
 mod import;
+mod mirrors;
 mod policies;
 mod scene;
 mod server;

@@ -36,11 +36,19 @@ fn signers(keys: &[PublicKey], threshold: u32) -> Signers<'_> {
 impl Scene {
     /// A channel with a status and no release, and an endpoint that was set up.
     pub(crate) fn new() -> Self {
+        Self::with_mirrors(&[])
+    }
+
+    /// The same, with these mirrors in the policy.
+    pub(crate) fn with_mirrors(mirrors: &[&Server]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let keys: Vec<_> = (1..=6).map(|seed| Ed25519Signer::from_seed(&[seed; 32])).collect();
         let root = first_root(&keys);
         let digest = Digest::of(root.bytes());
-        let world = World::with_policy(|policy| policy.channel_root = Some(digest));
+        let world = World::with_policy(|policy| {
+            policy.channel_root = Some(digest);
+            policy.mirrors = mirrors.iter().map(|server| server.url().parse().unwrap()).collect();
+        });
         let path = folder.path().join("channel");
         let delegate = [keys[3].public_key().clone()];
         let delegates = Delegates { products: signers(&delegate, 1), rules: signers(&delegate, 1) };

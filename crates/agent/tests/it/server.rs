@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use stdx::Digest;
+
 /// How it answers requests whose path contains a text.
 #[derive(Clone, Debug)]
 pub(crate) enum Manner {
@@ -88,9 +90,15 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             return Ok(());
         }
         let path = line.split(' ').nth(1).unwrap_or("/").to_owned();
+        let mut known = None;
         loop {
             let mut header = String::new();
             reader.read_line(&mut header)?;
+            if let Some((_, tag)) =
+                header.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("if-none-match"))
+            {
+                known = Some(tag.trim().to_owned());
+            }
             if header.trim().is_empty() {
                 break;
             }
@@ -117,6 +125,9 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 return reader.read(&mut [0; 1]).map(drop);
             }
             None => match content {
+                Some(content) if known == Some(api::entity_tag(&Digest::of(&content))) => {
+                    stream.write_all(b"HTTP/1.1 304 X\r\n\r\n")?;
+                }
                 Some(content) => respond(&mut stream, shared, 200, &content)?,
                 None => respond(&mut stream, shared, 404, b"")?,
             },

@@ -67,6 +67,18 @@ pub struct Floor {
     pub number: ReleaseNumber,
 }
 
+/// A rebuild that did not give the claimed bytes, as it stands in the supervisor's log for good.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mismatched {
+    /// The product.
+    pub product: ProductId,
+    /// The version that was claimed.
+    pub version: String,
+    /// The `mismatch` statement.
+    pub statement: StatementId,
+}
+
 /// "As of now, this is revoked and stopped, and nothing else": what endpoints and signers must
 /// hold a fresh one of. Its subject is the lane (the digest of its name), so that it has one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +99,10 @@ pub struct Status {
     pub floors: Vec<Floor>,
     /// Stops in force, ascending.
     pub stops: Vec<StopScope>,
+    /// Recent mismatches, ascending: they forbid nothing by themselves (what was not built twice
+    /// alike is no release), but nobody who takes a status can be kept from learning of them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub mismatches: Vec<Mismatched>,
 }
 
 impl Status {
@@ -111,12 +127,21 @@ impl Status {
         self.floors.iter().find(|floor| floor.product == *product).map_or(ReleaseNumber::FIRST, |floor| floor.number)
     }
 
+    /// Whether this forbids all that `other` forbids.
+    #[must_use]
+    pub fn forbids_all_of(&self, other: &Self) -> bool {
+        other.revoked.iter().all(|content| self.revokes(content))
+            && other.floors.iter().all(|floor| self.floor(&floor.product) >= floor.number)
+            && other.stops.iter().all(|scope| self.stops.contains(scope))
+    }
+
     /// Whether the lists are strictly ascending, as [`Status::revokes`] needs them.
     #[must_use]
     pub fn is_sorted(&self) -> bool {
         self.revoked.is_sorted_by(|left, right| left < right)
             && self.floors.is_sorted_by(|left, right| left.product < right.product)
             && self.stops.is_sorted_by(|left, right| left < right)
+            && self.mismatches.is_sorted_by(|left, right| left < right)
     }
 }
 

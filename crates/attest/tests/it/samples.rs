@@ -1,9 +1,9 @@
 //! One statement of each kind, with keys that are the same in every run.
 
 use attest::{
-    Approval, Artifact, BuildResult, Cause, Delta, EnvironmentKind, Floor, Heartbeat, Lane, Mismatch, Position,
-    Predicate, Promotion, Release, ReleaseNumber, Revision, Revocation, Ring, Source, Statement, StatementId, Status,
-    Stop, StopScope, Subject, Vsa, VsaInput, VsaPolicy, VsaResult, VsaVerifier,
+    Approval, Artifact, BuildResult, Cause, Delta, EnvironmentKind, Floor, Heartbeat, Lane, Mismatch, Mismatched,
+    Position, Predicate, Promotion, Release, ReleaseNumber, Revision, Revocation, Ring, Source, Statement, StatementId,
+    Status, Stop, StopScope, Subject, Vsa, VsaInput, VsaPolicy, VsaResult, VsaVerifier,
 };
 use stdx::{Digest, Entropy, EntropyError, UnixTime};
 use tlog::{KeyKind, SignerKey};
@@ -252,6 +252,27 @@ fn status() -> Vec<(&'static str, String)> {
                     revoked: vec![digest("code")],
                     floors: vec![Floor { product: product(), number: ReleaseNumber::new(4) }],
                     stops: vec![StopScope::Lane(Lane::Slow), StopScope::Product(product())],
+                    mismatches: Vec::new(),
+                },
+            ),
+        ),
+        (
+            "status-mismatched",
+            payload(
+                &[("slow", "slow")],
+                Status {
+                    position: supervisor("status/slow"),
+                    lane: Lane::Slow,
+                    policy: id("policy"),
+                    expires: UnixTime::from_seconds(TIME),
+                    revoked: Vec::new(),
+                    floors: Vec::new(),
+                    stops: Vec::new(),
+                    mismatches: vec![Mismatched {
+                        product: product(),
+                        version: "1.7.15".to_owned(),
+                        statement: id("mismatch"),
+                    }],
                 },
             ),
         ),

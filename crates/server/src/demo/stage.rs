@@ -310,6 +310,7 @@ impl Stage {
             name: "demo".to_owned(),
             version: 1,
             channel_root: None,
+            mirrors: Vec::new(),
             ages: Ages::default(),
             witnessing: Witnessing { faulty: 1, policy: self.witnessing()? },
             organisations: vec![

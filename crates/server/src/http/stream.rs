@@ -7,7 +7,8 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use stdx::Digest;
 use tokio::io::AsyncReadExt as _;
 
 /// Large enough that a gigabyte takes 16,000 reads, small enough for a thousand downloads at once.
@@ -49,4 +50,25 @@ pub fn respond(file: File, headers: FileHeaders) -> io::Result<Response> {
     into.insert(header::CONTENT_TYPE, HeaderValue::from_static(headers.content_type));
     into.insert(header::CACHE_CONTROL, HeaderValue::from_static(headers.cache_control));
     Ok(response)
+}
+
+/// A small body, named by its content, so that whoever has it is told so instead.
+#[must_use]
+pub fn tagged(body: Vec<u8>, headers: FileHeaders, asked: &HeaderMap) -> Response {
+    let tag = api::entity_tag(&Digest::of(&body));
+    // A cache on the way may have made the tag a weak one, or asked for several.
+    let names = |text: &str| text.split(',').any(|it| it.trim().trim_start_matches("W/") == tag);
+    let known = asked.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).is_some_and(names);
+    let mut response = if known { Response::default() } else { Response::new(Body::from(body)) };
+    let into = response.headers_mut();
+    into.insert(header::CACHE_CONTROL, HeaderValue::from_static(headers.cache_control));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        into.insert(header::ETAG, tag);
+    }
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        into.insert(header::CONTENT_TYPE, HeaderValue::from_static(headers.content_type));
+    }
+    response
 }

@@ -1,4 +1,4 @@
-//! What the vendor asks of the supervisor, and the status that everybody asks for.
+//! What the vendor asks of the supervisor, and what everybody asks for: the status, and the policies.
 
 use std::sync::Arc;
 
@@ -10,14 +10,16 @@ use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use http::header;
+use channel::layout;
+use http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use stdx::Digest;
 use tokio::sync::Semaphore;
 
 use crate::http::error::{Code, HttpError};
 use crate::http::server::checked_body;
-use crate::http::stream::NO_CACHE;
+use crate::http::stream::{self, FileHeaders, NO_CACHE};
+use crate::http::tree::CHANNEL;
 use crate::supervise::{PutError, SecondError, Supervisor};
 
 /// A record of 10,000 inputs, and recipe and lock of a megabyte each, escaped into JSON.
@@ -38,6 +40,8 @@ pub fn router(supervisor: Arc<Supervisor>) -> Router {
         .route(path::RESULTS, post(result).layer(DefaultBodyLimit::max(DRAFT_BYTES_MAX)))
         .route(path::RELEASES, post(release).layer(DefaultBodyLimit::max(DRAFT_BYTES_MAX)))
         .route(&format!("{}/{{lane}}", path::STATUS), get(status))
+        .route(&format!("{CHANNEL}/status/{{file}}"), get(mirrored_status))
+        .route(&format!("{CHANNEL}/policy/{{file}}"), get(mirrored_policy))
         .with_state(supervisor)
 }
 
@@ -104,6 +108,37 @@ async fn status(State(supervisor): State<Arc<Supervisor>>, Path(lane): Path<Stri
     let bundle = supervisor.status_bundle(lane).await.map_err(|error| storage(&error))?;
     Ok(json(bundle.to_bytes()))
 }
+
+/// The same status, where a channel has it: what a policy names as a mirror.
+async fn mirrored_status(
+    State(supervisor): State<Arc<Supervisor>>,
+    Path(file): Path<String>,
+    asked: HeaderMap,
+) -> Result<Response, HttpError> {
+    let lane = [Lane::Slow, Lane::Fast].into_iter().find(|lane| layout::status(*lane) == format!("status/{file}"));
+    let lane = lane.ok_or_else(|| HttpError::not_found(&file))?;
+    let bundle = supervisor.find_status(lane).await.map_err(|error| storage(&error))?;
+    let bundle = bundle.ok_or_else(|| HttpError::not_found(&file))?;
+    Ok(stream::tagged(bundle.to_bytes(), EVIDENCE, &asked))
+}
+
+async fn mirrored_policy(
+    State(supervisor): State<Arc<Supervisor>>,
+    Path(file): Path<String>,
+    asked: HeaderMap,
+) -> Result<Response, HttpError> {
+    let version = file.split('.').next().and_then(|number| number.parse().ok());
+    let version = version.filter(|version| layout::policy(*version) == format!("policy/{file}"));
+    let version = version.ok_or_else(|| HttpError::not_found(&file))?;
+    let found = tokio::task::spawn_blocking(move || supervisor.policy_file(version)).await;
+    let found = found.map_err(|error| HttpError::new(Code::Storage, error.to_string()))?;
+    let found = found.map_err(|error| HttpError::new(Code::Storage, error.to_string()))?;
+    let bytes = found.ok_or_else(|| HttpError::not_found(&file))?;
+    Ok(stream::tagged(bytes, EVIDENCE, &asked))
+}
+
+/// Statements, with all that proves them.
+const EVIDENCE: FileHeaders = FileHeaders { content_type: "application/json", cache_control: NO_CACHE };
 
 fn json(bytes: Vec<u8>) -> Response {
     ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, NO_CACHE)], bytes).into_response()

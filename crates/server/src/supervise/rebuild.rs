@@ -25,6 +25,7 @@ use stdx::{Digest, durable};
 use storage::{Folder, JobKey, Listing, RecordKey, Term};
 
 use super::Supervisor;
+use super::status::Rebuilt;
 use crate::line::submit::{external_parameters, subjects};
 use crate::line::{bundle_text, sandbox};
 
@@ -79,6 +80,13 @@ struct Claim {
     record: BuildRecord,
     source: StatementId,
     product: Product,
+}
+
+impl Claim {
+    fn rebuilt(&self, mismatch: Option<StatementId>) -> anyhow::Result<Rebuilt> {
+        let agreed = &self.record.agreed;
+        Ok(Rebuilt { product: agreed.product.as_str().parse()?, version: agreed.version.to_string(), mismatch })
+    }
 }
 
 /// What this supervisor grants a build, whatever its recipe asks for.
@@ -236,6 +244,7 @@ impl Supervisor {
         job.record = Some(String::from_utf8(own.to_bytes())?);
         if own.agreed == claim.record.agreed {
             let vsa = self.vsa(job, &own).await?;
+            self.say_rebuilt(&claim.rebuilt(None)?).await?;
             return Ok(RebuildState::Matched { vsa: bundle_text(&vsa)? });
         }
         let (causes, summary, diagnosis) = diagnose(&depot, &claim.record, &own, &*self.domain.clock)?;
@@ -393,6 +402,7 @@ impl Supervisor {
                 Ok(Envelope::sign(statement.encode()?, &[&self.builder])?)
             })
             .await?;
+        self.say_rebuilt(&claim.rebuilt(Some(entry.envelope.id()))?).await?;
         let mismatch = bundle_text(&Bundle::new(vec![entry])?)?;
         Ok(RebuildState::Mismatched { mismatch, diagnosis: diagnosis.to_owned() })
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use attest::{
-    Bundle, Envelope, Floor, Lane, ProductId, ReleaseNumber, Revocation, Statement, Status, Stop, StopScope, Subject,
+    Bundle, Envelope, Floor, Lane, Mismatched, ProductId, ReleaseNumber, Revocation, Statement, StatementId, Status,
+    Stop, StopScope, Subject,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,9 @@ pub struct Shown {
     pub floors: Vec<Floor>,
     /// Stops.
     pub stops: Vec<StopScope>,
+    /// The last mismatches, oldest first.
+    #[serde(default)]
+    pub mismatches: Vec<Mismatched>,
 }
 
 impl Shown {
@@ -85,6 +89,18 @@ impl Shown {
         self.stops.dedup();
     }
 
+    /// A later build of the same version is another matter: only the last one's outcome is shown.
+    fn rebuilt(&mut self, version: &Rebuilt) {
+        let Rebuilt { product, version, mismatch } = version;
+        self.mismatches.retain(|it| it.product != *product || it.version != *version);
+        if let Some(statement) = mismatch {
+            let (product, version) = (product.clone(), version.clone());
+            self.mismatches.push(Mismatched { product, version, statement: *statement });
+        }
+        let many = self.mismatches.len().saturating_sub(MISMATCHES_MAX);
+        self.mismatches.drain(..many);
+    }
+
     /// A status is a log entry: what does not fit could never be published again.
     fn check_fits(&self) -> anyhow::Result<()> {
         let bytes = serde_json::to_vec(self)?.len();
@@ -98,6 +114,18 @@ impl Shown {
         .hint("raise the product's floor (`--floor`) instead of revoking each file of its old releases")
         .into())
     }
+}
+
+/// The log has them all; a status, which every endpoint fetches, has the last few.
+const MISMATCHES_MAX: usize = 16;
+
+/// What came of rebuilding a version.
+#[derive(Clone, Debug)]
+pub(super) struct Rebuilt {
+    pub(super) product: ProductId,
+    pub(super) version: String,
+    /// The statement, if the bytes differ.
+    pub(super) mismatch: Option<StatementId>,
 }
 
 /// An entry has 65,535 bytes, of which base64 leaves 49,151; 3 KiB are for the rest of the statement
@@ -114,6 +142,9 @@ impl fmt::Display for Shown {
         }
         for floor in &self.floors {
             writeln!(f, "floor    {} {}", floor.product, floor.number)?;
+        }
+        for it in &self.mismatches {
+            writeln!(f, "mismatch {} {} ({})", it.product, it.version, it.statement)?;
         }
         if *self == Self::default() {
             writeln!(f, "nothing is revoked or stopped")?;
@@ -132,7 +163,7 @@ impl Supervisor {
     /// When it does not fit a status (nothing is noted then), or the log or a store fails (what was
     /// noted holds, and is published by the next try).
     pub async fn say(&self, negative: &Negative) -> anyhow::Result<()> {
-        self.note(negative).await?;
+        self.note(|shown| shown.apply(negative)).await?;
         let stream = self.domain.stream(&format!("desk/{}", self.domain.organisation))?;
         stream
             .write(|position| {
@@ -156,11 +187,27 @@ impl Supervisor {
         self.publish_all().await
     }
 
-    async fn note(&self, negative: &Negative) -> anyhow::Result<()> {
+    /// Every status says from now on what came of rebuilding this version.
+    ///
+    /// # Errors
+    /// When it does not fit a status or the store fails.
+    pub(super) async fn say_rebuilt(&self, rebuilt: &Rebuilt) -> anyhow::Result<()> {
+        let before = self.shown().await?;
+        self.note(|shown| shown.rebuilt(rebuilt)).await?;
+        if self.shown().await? != before
+            && let Err(error) = self.publish_all().await
+        {
+            // It is noted, so the next one has it.
+            tracing::warn!("the status could not be published: {error:#}");
+        }
+        Ok(())
+    }
+
+    async fn note(&self, change: impl Fn(&mut Shown)) -> anyhow::Result<()> {
         loop {
             let held = self.domain.locks().get(&shown_key()?).await?;
             let mut shown = Shown::read(held.as_ref())?;
-            shown.apply(negative);
+            change(&mut shown);
             shown.check_fits()?;
             let bytes = Bytes::from(serde_json::to_vec(&shown)?);
             let expected = held.as_ref().map(|held| &held.version);
@@ -198,6 +245,12 @@ impl Supervisor {
             .write(|position| {
                 // Read when the place is given, not before: a status never goes behind its predecessor.
                 let shown = tokio::task::block_in_place(|| runtime.block_on(self.shown()))?;
+                let of_lane = |product: &ProductId| {
+                    self.domain.policy.policy().product(product).is_some_and(|it| it.lane == lane)
+                };
+                let mut mismatches = shown.mismatches;
+                mismatches.retain(|it| of_lane(&it.product));
+                mismatches.sort();
                 let predicate = Status {
                     expires: position.time.after(Duration::from_secs(self.config.status_s)),
                     position,
@@ -206,6 +259,7 @@ impl Supervisor {
                     revoked: shown.revoked,
                     floors: shown.floors,
                     stops: shown.stops,
+                    mismatches,
                 };
                 let subject = vec![Subject::new(lane.as_str(), Digest::of(lane.as_str().as_bytes()))];
                 Ok(Envelope::sign(Statement { subject, predicate }.encode()?, &[&self.status])?)
@@ -221,9 +275,31 @@ impl Supervisor {
     /// # Errors
     /// When there is none yet, or the catalog fails.
     pub async fn status_bundle(&self, lane: Lane) -> anyhow::Result<Bundle> {
+        let found = self.find_status(lane).await?;
+        found.with_context(|| format!("no status of lane `{lane}` has been published yet"))
+    }
+
+    /// The lane's newest status, if there is one.
+    ///
+    /// # Errors
+    /// When the catalog fails.
+    pub async fn find_status(&self, lane: Lane) -> anyhow::Result<Option<Bundle>> {
         let bytes = self.domain.catalog().record(&key(lane.as_str())?).await?;
-        let bytes = bytes.with_context(|| format!("no status of lane `{lane}` has been published yet"))?;
-        Ok(Bundle::parse(&bytes)?)
+        Ok(bytes.map(|bytes| Bundle::parse(&bytes)).transpose()?)
+    }
+
+    /// A version of the policy as it lies in this organisation's folder, if it is there.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn policy_file(&self, version: u64) -> std::io::Result<Option<Vec<u8>>> {
+        let name = channel::layout::policy(version);
+        let name = name.rsplit('/').next().unwrap_or(&name);
+        match std::fs::read(self.config.policy.folder.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps the status fresh and the streams from falling silent, until told to stop.

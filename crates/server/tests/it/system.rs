@@ -147,6 +147,7 @@ impl System {
             name: "sample".to_owned(),
             version: 1,
             channel_root: None,
+            mirrors: Vec::new(),
             ages: Ages::default(),
             witnessing: Witnessing { faulty: 1, policy: text },
             organisations: ORGANISATIONS.map(|name| self.organisation(name)).to_vec(),
