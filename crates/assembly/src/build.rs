@@ -29,6 +29,8 @@ use crate::vendor::vendor;
 const CONTROL: &str = "/clerestory";
 /// Where the outputs are left inside.
 const OUT: &str = "/out";
+/// Where they are collected.
+const OUTPUTS: &str = "out";
 /// Largest output: an installation image of a DVD.
 const OUTPUT_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 /// How much of a log is kept. The longest build logs of the Debian archive have 100 MB; the
@@ -159,8 +161,7 @@ impl Builder<'_> {
     ) -> Result<BuildRecord, BuildError> {
         environment.check(progress)?;
         let work = self.depot.work("build")?;
-        let out = work.path().join("out");
-        let job = self.job(product, fetched, environment, conditions, work.path(), &out)?;
+        let job = self.job(product, fetched, environment, conditions, work.path())?;
         let recipe = &product.recipe;
         let (product_id, version) = (recipe.product.to_string(), recipe.version.to_string());
         progress.event(Event::Building { product: product_id.clone(), version: version.clone() });
@@ -178,7 +179,7 @@ impl Builder<'_> {
             let failed = FailedBuild { product: product_id, version, status, words, log: log_digest };
             return Err(BuildError::Failed(Box::new(failed)));
         }
-        let outputs = self.collect(recipe, &out)?;
+        let outputs = self.collect(recipe, &work.path().join(OUTPUTS))?;
         let made = Isolated { conditions: conditions.clone(), isolation: outcome.evidence, log: log_digest };
         self.record(product, fetched, environment, outputs, Made::Here(Box::new(made)))
     }
@@ -236,14 +237,18 @@ impl Builder<'_> {
         Ok(BuildRecord { agreed, git: fetched.source.git.clone(), inputs: fetched.items.clone(), made })
     }
 
-    fn job(
+    /// What [`Builder::build`] runs in the sandbox: its files lie in `work`, and its outputs go to
+    /// the folder `out` there.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn job(
         &self,
         product: &Product,
         fetched: &Fetched,
         environment: &Environment,
         conditions: &Conditions,
         work: &Path,
-        out: &Path,
     ) -> Result<Job, BuildError> {
         let recipe = &product.recipe;
         let control = work.join("control");
@@ -257,7 +262,7 @@ impl Builder<'_> {
             job.mounts.push(read_only(&vendor(self.depot, &fetched.crates)?, &format!("/{}", conditions.vendor)));
         }
         job.scratch = vec![top_folder(&conditions.base)];
-        job.output = Some(Output { inside: OUT.into(), to: out.to_owned() });
+        job.output = Some(Output { inside: OUT.into(), to: work.join(OUTPUTS) });
         job.environment = variables(recipe, conditions, crates);
         job.folder = "/".into();
         job.user = User { uid: conditions.uid, gid: conditions.uid };

@@ -71,6 +71,22 @@ pub struct GitOrigin {
     pub tree: String,
 }
 
+impl GitOrigin {
+    /// What `revision` means in the git repository at `repository` now.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub fn of(repository: &Path, revision: &GitRevision) -> Result<Self, SourceError> {
+        let parse = |what: &str| -> Result<String, SourceError> {
+            let wanted = format!("{}^{{{what}}}", revision.0);
+            let answer = GIT.text(git(repository).args(["rev-parse", "--verify", "--end-of-options", &wanted]))?;
+            let id = answer.trim().to_owned();
+            if id.bytes().all(|b| b.is_ascii_hexdigit()) { Ok(id) } else { Err(GIT.answer(&id).into()) }
+        };
+        Ok(Self { commit: parse("commit")?, tree: parse("tree")? })
+    }
+}
+
 /// A source: its tree, whose files lie in the content store.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -108,13 +124,7 @@ impl Source {
         include: &[TreePath],
         store: &ContentStore,
     ) -> Result<Self, SourceError> {
-        let parse = |what: &str| -> Result<String, SourceError> {
-            let wanted = format!("{}^{{{what}}}", revision.0);
-            let answer = GIT.text(git(repository).args(["rev-parse", "--verify", "--end-of-options", &wanted]))?;
-            let id = answer.trim().to_owned();
-            if id.bytes().all(|b| b.is_ascii_hexdigit()) { Ok(id) } else { Err(GIT.answer(&id).into()) }
-        };
-        let origin = GitOrigin { commit: parse("commit")?, tree: parse("tree")? };
+        let origin = GitOrigin::of(repository, revision)?;
         let mut listing = git(repository);
         listing.args(["ls-tree", "-r", "-z", "--full-tree", &origin.commit]);
         let listing = GIT.text(&mut listing)?;

@@ -5,22 +5,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use assembly::compare::{self, Builds, Limits, Output as OneOutput, Outputs};
-use assembly::{Asking, Checkout, Depot, Event, GitRevision, Pinned, Progress, Transport};
+use assembly::{Agreed, Asking, Checkout, Depot, Event, GitRevision, Pinned, Progress, Transport};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use stdx::SystemClock;
+use stdx::{Digest, SystemClock};
 use tlog::VerifierKey;
 
 use crate::command::{Output, block_on};
 use crate::config::Config;
+use crate::domain::BuildFolder;
 use crate::failure::Failure;
-use crate::line::{BuildOptions, Handover, Line, RebuildOutcome};
+use crate::line::{BuildOptions, Handover, Line, RebuildOutcome, Standing};
 
 /// What the assembly line does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build a product, have the supervisor rebuild it, and log the result that both signed
+    /// Build a product, have the supervisor rebuild it, and log the result that both signed; nothing, if nothing changed
     Build(BuildArguments),
     /// Take what the vendor's own CI built, with its SLSA provenance, as the first build; the supervisor's rebuild decides
     Import(Box<ImportArguments>),
@@ -128,6 +129,28 @@ struct OutputReport {
     equals_published: Option<bool>,
 }
 
+impl BuildReport {
+    /// A build that was rebuilt, without its statement; `published` tells whether others published
+    /// an output too.
+    fn of(agreed: &Agreed, folder: &BuildFolder, published: impl Fn(&str, Digest) -> Option<bool>) -> Self {
+        let outputs = agreed.outputs.iter().map(|file| OutputReport {
+            name: file.name.clone(),
+            sha256: file.digest.to_string(),
+            size: file.size,
+            equals_published: published(&file.name, file.digest),
+        });
+        Self {
+            product: agreed.product.to_string(),
+            version: agreed.version.to_string(),
+            outcome: "rebuilt, bit for bit",
+            statement: String::new(),
+            outputs: outputs.collect(),
+            folder: folder.path().to_owned(),
+            diagnosis: String::new(),
+        }
+    }
+}
+
 impl fmt::Display for BuildReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} {}: {} (statement {})", self.product, self.version, self.outcome, self.statement)?;
@@ -179,6 +202,13 @@ async fn build(arguments: &BuildArguments, handover: Option<&Handover>, output: 
         cache: arguments.cache.clone(),
         environment: arguments.environment.clone(),
     };
+    let standing = if handover.is_none() { line.standing(&options)? } else { None };
+    if let Some(Standing { record, result, folder }) = standing {
+        let mut report = BuildReport::of(&record.agreed, &folder, |_, _| None);
+        report.outcome = "nothing changed since it was rebuilt, bit for bit";
+        report.statement = result.envelope.id().to_string();
+        return output.print(&report);
+    }
     let bar = Bar::new();
     let built = match handover {
         Some(handover) => line.import(&options, handover, &bar).await?,
@@ -187,25 +217,11 @@ async fn build(arguments: &BuildArguments, handover: Option<&Handover>, output: 
     let outcome = line.rebuild(&built, |step| bar.say(&format!("supervisor: {step}"))).await?;
     bar.finish();
     let agreed = &built.record.agreed;
-    let published = |name: &str, digest| {
+    let published = |name: &str, digest: Digest| {
         let theirs = built.fetched.published.iter().find(|file| file.file == name);
         theirs.map(|file| file.sha256 == digest)
     };
-    let outputs = agreed.outputs.iter().map(|file| OutputReport {
-        name: file.name.clone(),
-        sha256: file.digest.to_string(),
-        size: file.size,
-        equals_published: published(&file.name, file.digest),
-    });
-    let mut report = BuildReport {
-        product: agreed.product.to_string(),
-        version: agreed.version.to_string(),
-        outcome: "rebuilt, bit for bit",
-        statement: String::new(),
-        outputs: outputs.collect(),
-        folder: built.folder.path().to_owned(),
-        diagnosis: String::new(),
-    };
+    let mut report = BuildReport::of(agreed, &built.folder, published);
     match outcome {
         RebuildOutcome::Matched { result, .. } => {
             report.statement = result.envelope.id().to_string();

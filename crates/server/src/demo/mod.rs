@@ -15,11 +15,11 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-pub use report::{Report, Row};
+pub use path::{build_or_pin, copy_recipe};
+pub use report::{Narrator, Report, Row};
+pub use stage::Stage;
 
 use crate::demo::path::Shown;
-use crate::demo::report::Narrator;
-use crate::demo::stage::Stage;
 
 /// What the demo is asked to do.
 #[derive(Clone, Debug)]
@@ -40,7 +40,8 @@ pub struct Options {
 /// When something does not go as it must: a release that is not accepted, or an attack that is.
 pub fn run(options: &Options) -> anyhow::Result<(Report, Running)> {
     let narrator = Narrator::new();
-    let stage = Stage::set(options, &narrator)?;
+    let program = std::env::current_exe().context("can't find this program")?;
+    let stage = Stage::set(&program, options, &narrator)?;
     let mut report = Report::new(stage.folder(), narrator.clock());
     let shown: Shown = path::walk(&stage, options, &narrator, &mut report).context("the main path")?;
     attacks::run(&stage, options, &shown, &narrator, &mut report).context("the attacks")?;

@@ -108,8 +108,12 @@ fn outputs_of(count: usize) -> String {
     if count == 1 { "one output".to_owned() } else { format!("{count} outputs") }
 }
 
-/// A Debian pin may have left the archive since the lock was made: then it is made anew, visibly.
-fn build_or_pin(stage: &Stage, options: &Options, recipe: &Path, narrator: &Narrator) -> anyhow::Result<Value> {
+/// Builds and has rebuilt; gives what `assembly build` printed. A Debian pin may have left the
+/// archive since the lock was made: then it is made anew, visibly.
+///
+/// # Errors
+/// When the build fails, or is not the same twice.
+pub fn build_or_pin(stage: &Stage, options: &Options, recipe: &Path, narrator: &Narrator) -> anyhow::Result<Value> {
     let (config, folder) = (stage.config("vendor"), recipe.display().to_string());
     let cache = fs::canonicalize(options.folder.join("downloads"))?.display().to_string();
     let mut arguments = vec!["assembly", "build", "--config", &config, "--cache", &cache, &folder];
@@ -223,7 +227,11 @@ pub(super) fn first_artifact(folder: &Path) -> anyhow::Result<PathBuf> {
     paths.into_iter().next().with_context(|| format!("`{}` is empty", outputs.display()))
 }
 
-pub(super) fn copy_recipe(from: &Path, to: &Path) -> anyhow::Result<()> {
+/// Copies recipe and lock of a product.
+///
+/// # Errors
+/// When one of them is missing.
+pub fn copy_recipe(from: &Path, to: &Path) -> anyhow::Result<()> {
     durable::create_folder(to)?;
     for name in [assembly::RECIPE_FILE, assembly::LOCK_FILE] {
         let source = from.join(name);

@@ -11,12 +11,20 @@ use stdx::{Clock, SystemClock};
 
 /// Tells on standard error what is going on.
 #[derive(Clone)]
-pub(super) struct Narrator {
+pub struct Narrator {
     clock: Arc<SystemClock>,
 }
 
+impl Default for Narrator {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Narrator {
-    pub(super) fn new() -> Self {
+    /// A narrator whose time starts now.
+    #[must_use]
+    pub fn new() -> Self {
         Self { clock: Arc::new(SystemClock::new()) }
     }
 

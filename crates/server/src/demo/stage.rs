@@ -37,7 +37,7 @@ const PEOPLE_S: u64 = 3650 * DAY_S;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Folders, keys and processes of a demo.
-pub(super) struct Stage {
+pub struct Stage {
     folder: PathBuf,
     program: PathBuf,
     ports: BTreeMap<String, TcpListener>,
@@ -47,8 +47,12 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Makes everything anew but what was fetched, and starts the processes.
-    pub(super) fn set(options: &Options, narrator: &Narrator) -> anyhow::Result<Self> {
+    /// Makes everything anew but what was fetched, and starts the processes of `program`, which is
+    /// `clerestory`.
+    ///
+    /// # Errors
+    /// When a command fails or a process does not serve.
+    pub fn set(program: &Path, options: &Options, narrator: &Narrator) -> anyhow::Result<Self> {
         narrator.chapter("Setting the stage");
         let folder = options.folder.join("run");
         if folder.exists() {
@@ -62,7 +66,7 @@ impl Stage {
             .collect::<std::io::Result<BTreeMap<_, _>>>()
             .context("can't listen on the loopback address")?;
         let mut stage = Self {
-            program: std::env::current_exe().context("can't find this program")?,
+            program: program.to_owned(),
             folder,
             ports,
             children: Mutex::new(BTreeMap::new()),
@@ -96,16 +100,21 @@ impl Stage {
         Ok(stage)
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    /// The folder of this run.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// A file of this run, as text for a command line.
-    pub(super) fn file(&self, name: &str) -> String {
+    #[must_use]
+    pub fn file(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()
     }
 
-    pub(super) fn config(&self, name: &str) -> String {
+    /// The configuration of a domain.
+    #[must_use]
+    pub fn config(&self, name: &str) -> String {
         self.file(&format!("{name}/clerestory.toml"))
     }
 
@@ -133,8 +142,11 @@ impl Stage {
             .into())
     }
 
-    /// Runs `clerestory` and gives what it printed as JSON; an error is its own words.
-    pub(super) fn clerestory(&self, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
+    /// Runs `clerestory` and gives what it printed as JSON.
+    ///
+    /// # Errors
+    /// The program's own words.
+    pub fn clerestory(&self, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
         let output = self.try_clerestory(arguments)?;
         if !output.status.success() {
             bail!("`clerestory {}`: {}", arguments.join(" "), last_words(&output));

@@ -6,6 +6,7 @@
 mod import;
 pub(crate) mod rebuild;
 mod release;
+mod standing;
 pub(crate) mod submit;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ pub use import::Handover;
 pub use rebuild::RebuildOutcome;
 pub(crate) use release::sign_draft;
 pub use release::{ApprovalOf, Publication, approve};
+pub use standing::Standing;
 
 use crate::config::Config;
 use crate::domain::{BuildFolder, Domain};

@@ -234,6 +234,7 @@ impl Supervisor {
         let claim = self.check(&job.request)?;
         let depot = self.domain.depot(self.cache.as_deref())?;
         let built = tokio::task::block_in_place(|| self.build(&depot, &claim, ticket))?;
+        tracing::info!(rebuild.ticket = %ticket, "built; comparing");
         let own = match built {
             Ok(own) => own,
             Err(reason) => {
