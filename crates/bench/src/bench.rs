@@ -33,22 +33,29 @@ pub(crate) struct Bench {
     scale: Scale,
     clock: SystemClock,
     folder: PathBuf,
+    cache: PathBuf,
     pictures: Option<PathBuf>,
     rows: Vec<Row>,
 }
 
+/// Where a measurement's files go.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    /// On the disk that is measured; removed afterwards.
+    pub(crate) scratch: PathBuf,
+    /// What was fetched, kept for the next time.
+    pub(crate) cache: PathBuf,
+    /// Pictures and their points, if they are wanted.
+    pub(crate) pictures: Option<PathBuf>,
+}
+
 impl Bench {
-    /// A measurement whose files go into a new folder below `scratch`.
-    pub(crate) fn new(
-        name: &'static str,
-        scale: Scale,
-        scratch: &Path,
-        pictures: Option<&Path>,
-    ) -> anyhow::Result<Self> {
-        let folder = scratch.join(name.replace('/', "-"));
+    /// A measurement whose files go into a new folder.
+    pub(crate) fn new(name: &'static str, scale: Scale, places: &Places) -> anyhow::Result<Self> {
+        let folder = places.scratch.join(name.replace('/', "-"));
         durable::create_folder(&folder).with_context(|| format!("can't make `{}`", folder.display()))?;
-        let pictures = pictures.map(Path::to_owned);
-        let bench = Self { name, scale, clock: SystemClock::new(), folder, pictures, rows: Vec::new() };
+        let (cache, pictures) = (places.cache.clone(), places.pictures.clone());
+        let bench = Self { name, scale, clock: SystemClock::new(), folder, cache, pictures, rows: Vec::new() };
         bench.say("begins");
         Ok(bench)
     }
@@ -60,6 +67,11 @@ impl Bench {
     /// A folder of this measurement's own, on the disk that is measured.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What was fetched from elsewhere, kept for the next time.
+    pub(crate) fn cache(&self) -> &Path {
+        &self.cache
     }
 
     /// The programs under measurement.

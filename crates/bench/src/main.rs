@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 
-use crate::bench::Scale;
+use crate::bench::{Places, Scale};
 use crate::programs::Programs;
 use crate::row::Row;
 
@@ -69,6 +69,15 @@ struct Run {
     /// A folder on the disk that is to be measured [default: the one with this program]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Where it keeps what it fetched [default: clerestory/bench in the cache folder]
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+    /// The cache folder of this user
+    #[arg(long, env = "XDG_CACHE_HOME", hide = true)]
+    cache_home: Option<PathBuf>,
+    /// The home folder of this user
+    #[arg(long, env = "HOME", hide = true)]
+    home: Option<PathBuf>,
     /// List what can be measured, and end
     #[arg(long)]
     list: bool,
@@ -104,9 +113,16 @@ fn run(arguments: &Run) -> anyhow::Result<()> {
     // Temporary files often lie in memory, where nothing waits for a disk.
     let dir = arguments.dir.clone().map_or_else(|| Programs::beside_this().map(|it| it.folder().to_owned()), Ok)?;
     let folder = tempfile::tempdir_in(&dir).with_context(|| format!("can't use `{}`", dir.display()))?;
+    let cache = arguments.cache_home.clone().or_else(|| arguments.home.as_ref().map(|home| home.join(".cache")));
+    let cache = arguments.cache.clone().or_else(|| cache.map(|cache| cache.join("clerestory/bench")));
+    let places = Places {
+        scratch: folder.path().to_owned(),
+        cache: cache.context("there is no home folder; give `--cache DIR`")?,
+        pictures: arguments.pictures.clone(),
+    };
     let mut rows = Vec::new();
     for entry in benches {
-        let mut bench = bench::Bench::new(entry.name, scale, folder.path(), arguments.pictures.as_deref())?;
+        let mut bench = bench::Bench::new(entry.name, scale, &places)?;
         (entry.run)(&mut bench).with_context(|| entry.name)?;
         for row in bench.finish()? {
             if arguments.json {

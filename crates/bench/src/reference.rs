@@ -10,6 +10,8 @@ use anyhow::{Context as _, bail};
 use nix::sys::resource::{UsageWho, getrusage};
 use stdx::Digest;
 
+mod bare;
+
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -28,6 +30,8 @@ enum What {
         address: String,
         paths: Vec<String>,
     },
+    /// Runs a sandbox's job without the sandbox
+    Bare { job: PathBuf },
     /// Runs a program and prints its peak of resident memory in KiB
     Peak {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
@@ -52,6 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let folder = to.parent().context("a file lies in a folder")?;
             Ok(File::open(folder)?.sync_all()?)
         }
+        What::Bare { job } => bare::run(job),
         What::Peak { command } => peak(command),
     }
 }

@@ -3,6 +3,7 @@
 use crate::bench::Bench;
 use crate::machine;
 
+mod assembly;
 mod endpoint;
 mod verify;
 
@@ -32,6 +33,12 @@ const ENTRIES: &[Entry] = &[
         "verify/process",
         "clerestory-verify on a file of 1 MiB; a process that reads and hashes it",
         verify::process,
+    ),
+    entry("assembly/sandbox", "a product's build in the sandbox; the same job bare", assembly::sandbox),
+    entry(
+        "assembly/line",
+        "building what is built already, and from the second build's end to published; bare files",
+        assembly::line,
     ),
     entry(
         "endpoint/refresh",

@@ -1,6 +1,7 @@
 //! `clerestory-bench run --quick`, suite by suite, so that they run at the same time.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn bench(arguments: &[&str]) -> Output {
@@ -18,9 +19,21 @@ fn listed(suite: &str) -> Vec<String> {
     text(&output.stdout).lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
 }
 
+/// Kept between runs; what the tests of `assembly` have downloaded is not downloaded again.
+fn cache() -> PathBuf {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let cache = kept.join("bench");
+    std::fs::create_dir_all(kept.join("transport")).unwrap();
+    std::fs::create_dir_all(&cache).unwrap();
+    // The next run finds it there.
+    drop(std::os::unix::fs::symlink("../transport", cache.join("downloads")));
+    cache
+}
+
 /// Each measurement of `suite` gives rows whose members are what is promised.
 fn runs(suite: &str) {
-    let output = bench(&["run", "--quick", "--json", suite]);
+    let cache = cache();
+    let output = bench(&["run", "--quick", "--json", "--cache", cache.to_str().unwrap(), suite]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let rows: Vec<serde_json::Value> =
         text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -38,7 +51,7 @@ fn runs(suite: &str) {
     }
 }
 
-const SUITES: [&str; 3] = ["endpoint", "machine", "verify"];
+const SUITES: [&str; 4] = ["assembly", "endpoint", "machine", "verify"];
 
 #[test]
 fn every_suite_is_tried_here() {
@@ -49,6 +62,11 @@ fn every_suite_is_tried_here() {
 #[test]
 fn machine() {
     runs("machine");
+}
+
+#[test]
+fn assembly() {
+    runs("assembly");
 }
 
 #[test]
