@@ -57,6 +57,8 @@ pub struct Endpoint<'a> {
     pub(crate) ports: Ports<'a>,
     pub(crate) policy: TrustedPolicy,
     pub(crate) memory: Memory,
+    /// The memory as the disk has it.
+    kept: Memory,
     pub(crate) journal: Journal,
     /// Held for as long as the state may be changed.
     _lock: Option<File>,
@@ -122,7 +124,8 @@ impl<'a> Endpoint<'a> {
     pub fn read(config: &'a Config, ports: Ports<'a>) -> Result<Self, Failure> {
         let policy = trust::load(&config.state)?;
         let memory = Memory::load(&config.state)?;
-        Ok(Self { config, ports, policy, memory, journal: Journal::new(&config.state), _lock: None })
+        let kept = memory.clone();
+        Ok(Self { config, ports, policy, memory, kept, journal: Journal::new(&config.state), _lock: None })
     }
 
     /// The policy in force.
@@ -272,8 +275,13 @@ impl<'a> Endpoint<'a> {
         Ok(())
     }
 
-    pub(crate) fn remember(&self) -> Result<(), Failure> {
-        self.memory.save(&self.config.state, self.ports.disk)
+    /// Makes the memory durable. Most looks find nothing new, and write nothing.
+    pub(crate) fn remember(&mut self) -> Result<(), Failure> {
+        if self.memory != self.kept {
+            self.memory.save(&self.config.state, self.ports.disk)?;
+            self.kept = self.memory.clone();
+        }
+        Ok(())
     }
 
     pub(crate) fn record(&self, event: Event, object: &str, detail: &str) -> Result<(), Failure> {

@@ -72,7 +72,6 @@ impl Endpoint<'_> {
 
     /// Makes up for gaps, where a log's mirror is configured.
     fn settle(&mut self, prover: &TileProver<'_>, report: &mut Report) -> Result<(), Failure> {
-        let before = self.memory.clone();
         let mut closed = Vec::new();
         let mut failures = Vec::new();
         for log in &mut self.memory.logs {
@@ -82,9 +81,7 @@ impl Endpoint<'_> {
                 Err(refusal) => failures.push((log.seen.origin.to_string(), Failure::from(refusal))),
             }
         }
-        if self.memory != before {
-            self.remember()?;
-        }
+        self.remember()?;
         for seen in closed {
             self.record(Event::GapClosed, seen.origin.as_str(), &format!("proven up to size {}", seen.size))?;
         }
