@@ -38,4 +38,4 @@ pub use release::{Build, ReleaseOptions, Released};
 pub use service::{ACCESS_KEY_ID, Postgres, SECRET_ACCESS_KEY, Seaweed};
 pub use strace::{Call, Fault, Strace};
 pub use torture::{Breadth, figure};
-pub use world::{OTHER_PRODUCT, PRODUCT, SUPERVISOR_LOG, VENDOR_LOG, World};
+pub use world::{OTHER_PRODUCT, PRODUCT, SUPERVISOR_LOG, VENDOR_LOG, WitnessRule, World};

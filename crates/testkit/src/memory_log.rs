@@ -26,6 +26,17 @@ impl MemoryLog {
         Self { key, edge: TreeEdge::new(), tiles: TileSet::new(), entries: Vec::new() }
     }
 
+    /// Another history under the same key, with the first `size` entries of this one.
+    #[must_use]
+    pub fn fork(&self, size: usize) -> Self {
+        let key = self.key.to_secret_text().parse().unwrap();
+        let mut fork = Self { key, edge: TreeEdge::new(), tiles: TileSet::new(), entries: Vec::new() };
+        for entry in &self.entries[..size] {
+            fork.append(entry.clone());
+        }
+        fork
+    }
+
     /// Its key; the key's name is the origin.
     #[must_use]
     pub const fn key(&self) -> &SignerKey {

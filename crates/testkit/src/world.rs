@@ -27,6 +27,28 @@ pub const OTHER_PRODUCT: &str = "other";
 const START: u64 = 1_767_225_600;
 const DAY_S: u64 = 24 * 60 * 60;
 
+/// Of so many witnesses so many are needed, and so many may be faulty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WitnessRule {
+    /// n
+    pub count: usize,
+    /// k
+    pub needed: usize,
+    /// f
+    pub faulty: usize,
+}
+
+impl WitnessRule {
+    /// The rule, over the logs and witnesses of another tlog-policy text.
+    #[must_use]
+    pub fn witnessing(&self, text: &str) -> Witnessing {
+        let (keys, _) = text.split_once("group ").unwrap();
+        let names: Vec<_> = (1..=self.count).map(|n| format!("w{n}")).collect();
+        let rule = format!("group witnesses {} {}\nquorum witnesses\n", self.needed, names.join(" "));
+        Witnessing { faulty: self.faulty, policy: format!("{keys}{rule}") }
+    }
+}
+
 /// Vendor, supervisor, four witnesses and their logs.
 #[derive(Debug)]
 pub struct World {
@@ -72,10 +94,18 @@ impl World {
     /// A world whose policy was changed by `change` before it was signed.
     #[must_use]
     pub fn with_policy(change: impl FnOnce(&mut Policy)) -> Self {
+        Self::with_witnesses(&WitnessRule { count: 4, needed: 3, faulty: 1 }, change)
+    }
+
+    /// A world with another number of witnesses, whose policy was changed by `change`.
+    #[must_use]
+    pub fn with_witnesses(rule: &WitnessRule, change: impl FnOnce(&mut Policy)) -> Self {
         let (vendor, supervisor) = (Party::new("vendor"), Party::new("supervisor"));
-        let witnesses: Vec<_> = (1..=4).map(|n| key(&format!("w{n}.example/witness"), KeyKind::Cosignature)).collect();
+        let witness = |n| key(&format!("w{n}.example/witness"), KeyKind::Cosignature);
+        let witnesses: Vec<_> = (1..=rule.count).map(witness).collect();
         let (mut vendor_log, supervisor_log) = (MemoryLog::new(VENDOR_LOG), MemoryLog::new(SUPERVISOR_LOG));
         let mut policy = sample(&[&vendor, &supervisor], &witnesses, &[&vendor_log, &supervisor_log]);
+        policy.witnessing = rule.witnessing(&policy.witnessing.policy);
         change(&mut policy);
         let position = Position {
             log: vendor_log.origin(),
@@ -191,10 +221,10 @@ impl World {
         self.streams.insert(stream, (position.sequence + 1, envelope.id()));
     }
 
-    /// A checkpoint of the log `origin`, cosigned by three witnesses now.
+    /// A checkpoint of the log `origin`, cosigned by as many witnesses as are needed, now.
     #[must_use]
     pub fn checkpoint(&self, origin: &str) -> SignedCheckpoint {
-        let quorum: Vec<_> = self.witnesses.iter().take(3).collect();
+        let quorum: Vec<_> = self.witnesses.iter().take(self.trusted.quorum().needed).collect();
         self.log(origin).checkpoint(&quorum, self.clock.now())
     }
 

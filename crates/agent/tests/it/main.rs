@@ -11,8 +11,10 @@
 
 mod attacks;
 mod basics;
+mod cohort;
 mod command;
 mod crash;
+mod forks;
 mod import;
 mod mirrors;
 mod policies;
