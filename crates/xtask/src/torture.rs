@@ -49,6 +49,7 @@ const TORTURES: &[Torture] = &[
         name: "conformance",
         steps: &[Step::Suite, Step::Tests { package: "conformance", filter: "scenarios::" }],
     },
+    Torture { name: "liars", steps: &[Step::Tests { package: "agent", filter: "forks::" }] },
 ];
 
 /// Prints the figures as a table on stdout.
