@@ -75,7 +75,8 @@ impl Catalog for PostgresStore {
     }
 
     async fn claim(&self, queue: &Name, term: &Term) -> Result<Option<Job>, Error> {
-        let row: Option<(i64, i64, String, Vec<u8>)> = sqlx::query_as(
+        // To its end, as in `compare_and_swap`.
+        let rows: Vec<(i64, i64, String, Vec<u8>)> = sqlx::query_as(
             "UPDATE jobs SET holder = $2, until = $4, claim = claim + 1
              WHERE run = (SELECT run FROM jobs WHERE queue = $1 AND until <= $3 ORDER BY run LIMIT 1
                           FOR UPDATE SKIP LOCKED)
@@ -85,14 +86,16 @@ impl Catalog for PostgresStore {
         .bind(term.holder.as_str())
         .bind(seconds(term.now))
         .bind(seconds(term.until))
-        .fetch_optional(&self.pool)
+        .fetch_all(&self.pool)
         .await
         .map_err(self.failed("claim a job"))?;
-        row.map(|(run, claim, id, bytes)| {
-            let job = JobKey { queue: queue.clone(), id: stored_key(&id)? };
-            Ok(Job { lease: Lease { job, run, claim }, bytes: bytes.into() })
-        })
-        .transpose()
+        rows.into_iter()
+            .next()
+            .map(|(run, claim, id, bytes)| {
+                let job = JobKey { queue: queue.clone(), id: stored_key(&id)? };
+                Ok(Job { lease: Lease { job, run, claim }, bytes: bytes.into() })
+            })
+            .transpose()
     }
 
     async fn renew(&self, lease: &Lease, term: &Term) -> Result<(), Error> {

@@ -34,7 +34,9 @@ impl LockStore for SqliteStore {
             let Ok(version) = version.as_str().parse::<i64>() else { return Ok(Swap::Lost) };
             query = query.bind(version);
         }
-        let won: Option<i64> = query.fetch_optional(&self.pool).await.map_err(failed("swap a lock"))?;
-        Ok(won.map_or(Swap::Lost, |version| Swap::Won(Version::new(version.to_string()))))
+        // To its end: a statement is committed when it is done, and not yet at its first row. What fails
+        // in between (the sync, say) is told to nobody who has gone away with the row.
+        let won: Vec<i64> = query.fetch_all(&self.pool).await.map_err(failed("swap a lock"))?;
+        Ok(won.first().map_or(Swap::Lost, |version| Swap::Won(Version::new(version.to_string()))))
     }
 }
