@@ -20,6 +20,8 @@ pub mod path {
     pub const STATUS: &str = "/v1/status";
     /// `GET`: whether the process serves.
     pub const HEALTH: &str = "/healthz";
+    /// `GET`: whether it can do its work now; if not (503), why.
+    pub const READY: &str = "/readyz";
 }
 
 /// An entry's place in the log.

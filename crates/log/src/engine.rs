@@ -15,7 +15,7 @@ use crate::pool::{Offered, Pool};
 use crate::receipt::Taken;
 use crate::sequencer::Sequencer;
 use crate::source::ObjectSource;
-use crate::{Error, LogParts, ReadError, Reader, Receipt, Ticket, TileSource, layout, open};
+use crate::{Error, LogParts, ReadError, Reader, Receipt, Ticket, TileSource, Waiting, layout, open};
 
 /// A log, for those who append to it and read it. Clones are the same log.
 #[derive(Clone)]
@@ -136,6 +136,12 @@ impl Log {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Option<Arc<SignedCheckpoint>>> {
         self.shared.published.subscribe()
+    }
+
+    /// What is on its way into the log.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        self.shared.pool.waiting()
     }
 
     /// The log's name.

@@ -56,6 +56,17 @@ pub(crate) enum Offered {
     Perhaps(Vec<EntryIndex>),
 }
 
+/// What is on its way into a log.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// Entries that were taken in and are not yet published.
+    pub entries: usize,
+    /// How many the log takes in at most.
+    pub entries_max: usize,
+    /// Why nothing goes in any more.
+    pub stopped: Option<Arc<Error>>,
+}
+
 /// A bounded queue of batches, the last of which is being filled.
 pub(crate) struct Pool {
     state: Mutex<State>,
@@ -117,6 +128,12 @@ impl Pool {
         drop(state);
         self.filled.notify_one();
         Ok(Offered::Waiting(place))
+    }
+
+    pub(crate) fn waiting(&self) -> Waiting {
+        let state = self.lock();
+        let (entries, entries_max) = (state.places.len(), self.limits.pool_entries);
+        Waiting { entries, entries_max, stopped: state.stopped.clone() }
     }
 
     /// The oldest batch, full or not.

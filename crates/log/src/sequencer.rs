@@ -36,9 +36,27 @@ pub enum Step {
     Published(TreeSize),
 }
 
+/// One step, as whoever counts them is told.
+#[derive(Debug)]
+pub struct Stepped<'a> {
+    /// What it did, or why it could not.
+    pub outcome: Result<Step, &'a Error>,
+    /// How long it took.
+    pub took: Duration,
+    /// The size of the newest signed tree behind it.
+    pub signed: TreeSize,
+}
+
+/// Is told what a log does. It is called between two steps, so it must not wait.
+pub trait Observer: Send + Sync {
+    /// A step is over.
+    fn stepped(&self, stepped: &Stepped<'_>);
+}
+
 /// Makes a log grow. There is one for each open log.
 pub struct Sequencer {
     shared: Arc<Shared>,
+    observer: Option<Arc<dyn Observer>>,
     witnesses: Witnesses,
     edge: Edge,
     locked: Locked,
@@ -90,7 +108,14 @@ impl Sequencer {
     ) -> Self {
         // How long ago the last round was, only the wall clock could tell: so there is one now.
         let refresh_at = Duration::ZERO;
-        Self { shared, witnesses, edge, locked, pending, batch: None, refresh_at, stopped: None }
+        Self { shared, observer: None, witnesses, edge, locked, pending, batch: None, refresh_at, stopped: None }
+    }
+
+    /// The same, telling `observer` of each step that [`run`](Self::run) takes.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Works until `stop` is ready, or the log must stop.
@@ -103,7 +128,14 @@ impl Sequencer {
         let limits = shared.parts.limits;
         let mut wait = FIRST_WAIT;
         loop {
-            let nap = match self.step().await {
+            let start = shared.parts.clock.monotonic();
+            let outcome = self.step().await;
+            if let Some(observer) = &self.observer {
+                let took = shared.parts.clock.monotonic().saturating_sub(start);
+                let signed = self.locked.head().size;
+                observer.stepped(&Stepped { outcome: outcome.as_ref().copied(), took, signed });
+            }
+            let nap = match outcome {
                 Ok(Step::Published(_)) => {
                     wait = FIRST_WAIT;
                     // The next batch may be waiting already. A timer would cost a millisecond.

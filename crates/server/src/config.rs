@@ -83,6 +83,8 @@ pub struct VendorConfig {
     pub organisation: OrganisationId,
     /// Where this listens: `IP:PORT`, or `stdin` for a socket that was handed over.
     pub listen: Listen,
+    /// Where the numbers are served, for the operator alone: `IP:PORT`. Nowhere if it is missing.
+    pub metrics: Option<SocketAddr>,
     /// The folder of all data that is no key: `log/`, `state.sqlite`, `depot/`, `channel/`.
     pub data: PathBuf,
     /// The policy in force.
@@ -113,6 +115,8 @@ pub struct SupervisorConfig {
     pub organisation: OrganisationId,
     /// Where this listens: `IP:PORT`, or `stdin` for a socket that was handed over.
     pub listen: Listen,
+    /// Where the numbers are served, for the operator alone: `IP:PORT`. Nowhere if it is missing.
+    pub metrics: Option<SocketAddr>,
     /// The folder of all data that is no key: `log/`, `state.sqlite`, `depot/`.
     pub data: PathBuf,
     /// The policy in force.
@@ -146,6 +150,8 @@ pub struct WitnessConfig {
     pub role: Role,
     /// Where this listens: `IP:PORT`, or `stdin` for a socket that was handed over.
     pub listen: Listen,
+    /// Where the numbers are served, for the operator alone: `IP:PORT`. Nowhere if it is missing.
+    pub metrics: Option<SocketAddr>,
     /// The folder of this witness's state: `state.sqlite`.
     pub data: PathBuf,
     /// The file of the witness's key.
@@ -423,6 +429,16 @@ impl Config {
         }
     }
 
+    /// Where the numbers are served, if anywhere.
+    #[must_use]
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Vendor(it) => it.metrics,
+            Self::Supervisor(it) => it.metrics,
+            Self::Witness(it) => it.metrics,
+        }
+    }
+
     /// Bounds of the HTTP server.
     #[must_use]
     pub fn http(&self) -> HttpSection {
@@ -543,7 +559,7 @@ mod tests {
           |
         6 | logz = 1
           | ^^^^
-        unknown field `logz`, expected one of `role`, `listen`, `data`, `key`, `logs`, `http`
+        unknown field `logz`, expected one of `role`, `listen`, `metrics`, `data`, `key`, `logs`, `http`
         ");
     }
 }

@@ -7,21 +7,28 @@ use anyhow::Context as _;
 use axum::Router;
 use log::{Faulty, Limits, Log, LogParts};
 use stdx::SystemClock;
-use storage::{FileObjects, ObjectStore, SqliteStore};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use storage::{FileObjects, LockStore, ObjectStore, SqliteStore};
 use tokio::task::JoinSet;
 use verify::TrustedPolicy;
 use witness::{Witness, WitnessParts};
 
-use crate::command::block_on;
 use crate::command::check_config::load_policy;
 use crate::config::{Config, LogSection, WitnessConfig};
 use crate::domain::Domain;
 use crate::failure::Failure;
 use crate::http::{self, Stop};
-use crate::supervise::Supervisor;
+use crate::metrics::{LogProbe, Probes, Steps, StoreProbe};
+use crate::supervise::{StatusProbe, Supervisor};
 use crate::{key_file, peer, publish};
+
+/// Tells the parts of a process when to stop. Requests come first: they need the tasks.
+#[derive(Clone, Debug)]
+pub struct Stops {
+    /// No further requests; those that wait for something outside are told to come back.
+    pub requests: Stop,
+    /// The tasks.
+    pub tasks: Stop,
+}
 
 /// What a role serves, and what runs beside it.
 #[derive(Default)]
@@ -30,47 +37,18 @@ pub struct Service {
     pub router: Router,
     /// Each runs until it is told to stop; an error of one stops the process.
     pub tasks: JoinSet<anyhow::Result<()>>,
-}
-
-/// Runs the role of `config` until SIGTERM or SIGINT.
-///
-/// # Errors
-/// Why it did not start, or stopped by itself.
-pub fn run(config: &Config) -> anyhow::Result<()> {
-    block_on(async {
-        // The server stops first: requests that it still works on need the tasks.
-        let (stop_server, server_stop) = watch::channel(false);
-        let (stop_tasks, tasks_stop) = watch::channel(false);
-        let mut service = service(config, &tasks_stop).await?;
-        let listener = http::listener::bind(config.listen())?;
-        let router = service.router.merge(http::health::router(config.role()));
-        let signals = until_signal()?;
-        let mut server = tokio::spawn(http::serve(router, listener, config.http(), server_stop));
-        let outcome = tokio::select! {
-            () = signals => Ok(()),
-            outcome = &mut server => return outcome.context("the HTTP server panicked")?,
-            Some(ended) = service.tasks.join_next() => ended.context("a task panicked").and_then(|ended| ended),
-        };
-        tracing::info!("stopping");
-        stop_server.send_replace(true);
-        let served = server.await.context("the HTTP server panicked").and_then(|served| served);
-        stop_tasks.send_replace(true);
-        let mut outcome = outcome.and(served);
-        while let Some(ended) = service.tasks.join_next().await {
-            outcome = outcome.and(ended.context("a task panicked").and_then(|ended| ended));
-        }
-        outcome
-    })
+    /// Look at its parts.
+    pub probes: Probes,
 }
 
 /// The routers and tasks of the role; a further part of a role is one more `merge` here.
-async fn service(config: &Config, stop: &Stop) -> anyhow::Result<Service> {
+pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Service> {
     match config {
         Config::Witness(section) => witness(section, config).await,
         Config::Vendor(vendor) => {
             let mut service = log(&vendor.log, config, stop).await?;
             let domain = Domain::open(config).await?;
-            service.tasks.spawn(publish::keep_fresh(Arc::new(config.clone()), domain, stop.clone()));
+            service.tasks.spawn(publish::keep_fresh(Arc::new(config.clone()), domain, stop.tasks.clone()));
             service.router = service.router.merge(http::tree::router(config.data().channel()));
             Ok(service)
         }
@@ -78,8 +56,9 @@ async fn service(config: &Config, stop: &Stop) -> anyhow::Result<Service> {
             let mut service = log(&supervisor.log, config, stop).await?;
             let supervisor = Supervisor::open(config).await?;
             supervisor.resume().await?;
-            service.tasks.spawn(Arc::clone(&supervisor).work(stop.clone()));
-            service.tasks.spawn(Arc::clone(&supervisor).keep_fresh(stop.clone()));
+            service.probes.add(StatusProbe(Arc::clone(&supervisor)));
+            service.tasks.spawn(Arc::clone(&supervisor).work(stop.tasks.clone()));
+            service.tasks.spawn(Arc::clone(&supervisor).keep_fresh(stop.tasks.clone()));
             service.router = service.router.merge(http::supervisor::router(supervisor));
             Ok(service)
         }
@@ -87,29 +66,41 @@ async fn service(config: &Config, stop: &Stop) -> anyhow::Result<Service> {
 }
 
 async fn witness(section: &WitnessConfig, config: &Config) -> anyhow::Result<Service> {
-    let locks = SqliteStore::open(&config.data().state()).await?;
+    let locks: Arc<dyn LockStore> = Arc::new(SqliteStore::open(&config.data().state()).await?);
+    let mut probes = Probes::new(config.data().path().to_owned());
+    probes.add(StoreProbe(Arc::clone(&locks)));
     let parts = WitnessParts {
-        locks: Arc::new(locks),
+        locks,
         clock: Arc::new(SystemClock::new()),
         signer: key_file::load(&section.key)?,
         logs: section.logs.clone(),
     };
     let witness = Witness::new(parts).with_context(|| format!("`{}` or `logs`", section.key.display()))?;
-    Ok(Service { router: http::witness::router(Arc::new(witness)), tasks: JoinSet::new() })
+    Ok(Service { router: http::witness::router(Arc::new(witness)), tasks: JoinSet::new(), probes })
 }
 
-async fn log(section: &LogSection, config: &Config, stop: &Stop) -> anyhow::Result<Service> {
+async fn log(section: &LogSection, config: &Config, stop: &Stops) -> anyhow::Result<Service> {
     let policy = Arc::new(policy(config)?);
     let parts = log_parts(section, config, &policy).await?;
     let objects = Arc::clone(&parts.objects);
+    let mut probes = Probes::new(config.data().path().to_owned());
+    probes.add(StoreProbe(Arc::clone(&parts.locks)));
     let (log, sequencer) = Log::open(parts).await.map_err(not_created)?;
     tracing::info!(log.origin = %log.origin(), "the log is open");
-    let stop = stop.clone();
+    probes.add(LogProbe {
+        log: log.clone(),
+        policy: policy.witnessing().clone(),
+        clock: Arc::new(SystemClock::new()),
+        refresh: Duration::from_secs(section.refresh_s),
+    });
+    let stopped = http::stopped(stop.tasks.clone());
     let mut tasks = JoinSet::new();
-    tasks.spawn(async move { sequencer.run(http::stopped(stop)).await.context("the log has stopped") });
+    let sequencer = sequencer.observed_by(Arc::new(Steps));
+    tasks.spawn(async move { sequencer.run(stopped).await.context("the log has stopped") });
     let append_wait = Duration::from_secs(section.append_wait_s);
-    let router = http::log::router(http::log::LogService { log, objects, policy, append_wait });
-    Ok(Service { router, tasks })
+    let router =
+        http::log::router(http::log::LogService { log, objects, policy, append_wait, stop: stop.requests.clone() });
+    Ok(Service { router, tasks, probes })
 }
 
 /// The policy that the configuration names, trusted.
@@ -170,16 +161,4 @@ fn not_created(error: log::Error) -> anyhow::Error {
         return error.context(failure.hint("`clerestory log create --config FILE` makes the log, once"));
     }
     error.context("the log can't be opened")
-}
-
-/// Is ready at the first SIGTERM or SIGINT.
-fn until_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

@@ -7,10 +7,16 @@ use std::process::{Command, Stdio};
 /// A Python program of `foreign/`, ready for arguments.
 #[must_use]
 pub fn python(script: &str) -> Command {
-    let mut command = Command::new("python3");
-    // Nothing is written beside the sources, and lines come as they are printed.
-    command.args(["-B", "-u"]).arg(source().join(script)).stdin(Stdio::null());
+    let mut command = python_in(script);
     command.env("PYTHONPATH", packages("python", &["python/requirements.txt"]));
+    command
+}
+
+/// The same with what reads numbers and alert rules.
+#[must_use]
+pub fn scraper(script: &str) -> Command {
+    let mut command = python_in(script);
+    command.env("PYTHONPATH", packages("metrics", &["python/metrics.txt"]));
     command
 }
 
@@ -40,6 +46,13 @@ pub fn succeed(command: &mut Command) -> String {
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{command:?}\n{}\n{}", said(&output.stdout), said(&output.stderr));
     said(&output.stdout)
+}
+
+fn python_in(script: &str) -> Command {
+    let mut command = Command::new("python3");
+    // Nothing is written beside the sources, and lines come as they are printed.
+    command.args(["-B", "-u"]).arg(source().join(script)).stdin(Stdio::null());
+    command
 }
 
 fn source() -> PathBuf {

@@ -18,5 +18,5 @@ pub struct Arguments {
 /// Why it did not start, or stopped by itself.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = check_config::load(&arguments.config)?;
-    crate::serve::run(&config)
+    crate::process::run(&config)
 }

@@ -28,11 +28,15 @@ use tower_http::compression::CompressionLayer;
 use verify::{StreamChecker, TrustedPolicy, ViolationKind};
 
 use crate::http::error::{Code, HttpError};
-use crate::http::server::checked_body;
+use crate::http::server::{Stop, checked_body, stopped};
 use crate::http::stream::{IMMUTABLE, NO_CACHE, OCTETS};
 
 /// When to come back for an entry that waits for witnesses: about two of their rounds.
 const WITNESSES_RETRY: Duration = Duration::from_secs(5);
+
+/// What a batch that is under way gets when the process is told to stop: a healthy quorum answers
+/// in a tenth of it, and it is well within any time that requests have to end.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// A key's name in an entry is as long as its signer likes; a message shows its beginning.
 const KEY_SHOWN_MAX: usize = 100;
@@ -48,6 +52,8 @@ pub struct LogService {
     pub policy: Arc<TrustedPolicy>,
     /// How long an append waits for the witnesses before it is told to come back.
     pub append_wait: Duration,
+    /// The process is about to end: who waits for witnesses is told to come back.
+    pub stop: Stop,
 }
 
 /// A log that is being served, with what it has taken in.
@@ -105,9 +111,10 @@ async fn append(
 ) -> Result<Json<Appended>, HttpError> {
     let entry = checked_body(body)?;
     let ticket = serving.take_in(entry).await?;
-    let receipt = match tokio::time::timeout(serving.service.append_wait, ticket.published()).await {
-        Ok(receipt) => receipt.map_err(|error| refuse(&error))?,
-        Err(_) => {
+    let receipt = tokio::select! {
+        biased;
+        receipt = ticket.published() => receipt.map_err(|error| refuse(&error))?,
+        () = serving.service.waited() => {
             let message = "the entry was taken in, but too few witnesses have cosigned yet";
             return Err(HttpError::new(Code::NotWitnessed, message).retry_after(WITNESSES_RETRY));
         }
@@ -160,6 +167,18 @@ impl Taken {
 }
 
 impl LogService {
+    /// An append has waited long enough, or the process is about to end.
+    async fn waited(&self) {
+        let stopped = async {
+            stopped(self.stop.clone()).await;
+            tokio::time::sleep(LAST_WAIT).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(self.append_wait) => {}
+            () = stopped => {}
+        }
+    }
+
     /// Refuses what an auditor would report on sight, and signatures that the policy knows nothing
     /// of: anybody could add those to a public envelope, and make another entry of it.
     fn admit(&self, entry: &Bytes) -> Result<(Position, StatementId), HttpError> {

@@ -1,21 +1,28 @@
 //! The server around every router: limits, timeouts, and a graceful stop.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
+use http::{HeaderName, HeaderValue, Method};
+use stdx::{Clock as _, SystemClock};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tracing::Instrument as _;
 
 use crate::config::HttpSection;
 use crate::http::error::{Code, HttpError};
 use crate::http::listener::{LimitedListener, RequestsMax};
+use crate::metrics::metrics;
 
 /// A connection may be idle for longer than a request may take.
 const IDLE_MARGIN: Duration = Duration::from_secs(15);
@@ -31,13 +38,18 @@ pub async fn serve(router: Router, listener: TcpListener, section: HttpSection, 
     let timeout = Duration::from_secs(section.timeout_s);
     let address = listener.local_addr().context("the listening socket has no address")?;
     let listener = LimitedListener::new(listener, RequestsMax(section.requests_max), timeout + IDLE_MARGIN);
-    let bounds = Arc::new(Bounds { requests: Semaphore::new(section.requests_max), timeout });
+    let bounds = Arc::new(Bounds {
+        requests: Semaphore::new(section.requests_max),
+        timeout,
+        clock: SystemClock::new(),
+        ids: Ids::new(),
+    });
     let router = router
         .fallback(|request: Request| async move { HttpError::not_found(request.uri().path()) })
         .method_not_allowed_fallback(|request: Request| async move {
             HttpError::new(Code::Method, format!("`{}` is not served with {}", request.uri().path(), request.method()))
         })
-        .layer(middleware::from_fn_with_state(bounds, within_bounds));
+        .layer(middleware::from_fn_with_state(bounds, observed));
     tracing::info!(http.address = %address, "listening");
     let serving = axum::serve(listener, router).with_graceful_shutdown(stopped(stop.clone()));
     let grace = async {
@@ -62,9 +74,55 @@ pub async fn stopped(mut stop: Stop) {
 struct Bounds {
     requests: Semaphore,
     timeout: Duration,
+    clock: SystemClock,
+    ids: Ids,
 }
 
-async fn within_bounds(State(bounds): State<Arc<Bounds>>, request: Request, next: Next) -> Response {
+/// Names a request in this process's log and in its answer, so that both can be brought together.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Counts a request, and gives it an id.
+async fn observed(State(bounds): State<Arc<Bounds>>, request: Request, next: Next) -> Response {
+    let start = bounds.clock.monotonic();
+    // A route, not a path: paths are as many as clients like.
+    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::HEAD => "HEAD",
+        _ => "other",
+    };
+    let id = bounds.ids.next();
+    let span = tracing::info_span!("request", request.id = %id, http.method = method, http.route = route);
+    let mut response = within_bounds(bounds.clone(), request, next).instrument(span).await;
+    let took = bounds.clock.monotonic().saturating_sub(start);
+    metrics().request(&route, method, response.status().as_u16(), took);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// Ids of requests: the process's own beginning, which is random, and a number.
+struct Ids {
+    process: u64,
+    last: AtomicU64,
+}
+
+impl Ids {
+    fn new() -> Self {
+        // Hash maps get random keys from the system; an id needs no more than to differ.
+        let process = RandomState::new().build_hasher().finish();
+        Self { process, last: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> String {
+        format!("{:08x}-{:x}", self.process >> 32, self.last.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+async fn within_bounds(bounds: Arc<Bounds>, request: Request, next: Next) -> Response {
     let Ok(_permit) = bounds.requests.try_acquire() else {
         return HttpError::new(Code::Busy, "more requests at once than are worked on").into_response();
     };

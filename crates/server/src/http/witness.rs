@@ -9,12 +9,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{HeaderValue, StatusCode, header};
 use stdx::Digest;
-use tlog::witness_protocol::{LatestSize, MAX_REQUEST_BYTES, SIZE_CONTENT_TYPE};
+use tlog::witness_protocol::{AddCheckpoint, LatestSize, MAX_REQUEST_BYTES, SIZE_CONTENT_TYPE};
 use witness::{Error, Witness};
 
 use crate::http::error::{Code, HttpError};
 use crate::http::server::checked_body;
 use crate::http::stream::NO_CACHE;
+use crate::metrics::metrics;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -31,7 +32,9 @@ async fn add_checkpoint(
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Result<Response, HttpError> {
     let body = checked_body(body)?;
-    match witness.add_checkpoint(&body).await {
+    let answer = witness.add_checkpoint(&body).await;
+    count(&witness, &body, &answer);
+    match answer {
         Ok(lines) => Ok(text(TEXT, lines.to_string())),
         // The size is the one answer that clients act on, so its type is the specification's.
         Err(Error::Stale { latest }) => {
@@ -41,6 +44,21 @@ async fn add_checkpoint(
         }
         Err(error) => Err(refuse(&error)),
     }
+}
+
+/// By log, if it is one that is witnessed here: others could invent names without end.
+fn count<T>(witness: &Witness, body: &[u8], answer: &Result<T, Error>) {
+    let request = AddCheckpoint::parse(body).ok();
+    let origin = request.as_ref().map(|request| request.checkpoint().checkpoint().origin());
+    let known = origin.filter(|origin| witness.origins().any(|known| known == *origin));
+    let outcome = match answer {
+        Ok(_) => "cosigned",
+        Err(Error::Stale { .. }) => "stale",
+        Err(Error::Fork { .. }) => "fork",
+        Err(Error::Store(_) | Error::Contended(_) | Error::Damaged { .. } | Error::Cosign(_)) => "failed",
+        Err(_) => "refused",
+    };
+    metrics().cosignature(known.map_or("other", |origin| origin.as_str()), outcome);
 }
 
 async fn checkpoint(State(witness): State<Arc<Witness>>, Path(hash): Path<String>) -> Result<Response, HttpError> {

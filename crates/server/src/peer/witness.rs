@@ -10,6 +10,7 @@ use tlog::witness_protocol::{AddCheckpoint, Cosignatures, LatestSize, SIZE_CONTE
 use tlog::{LogPolicy, MAX_NOTE_BYTES, NoteSignature, Origin, SignedCheckpoint, VerifierKey};
 
 use crate::failure::Failure;
+use crate::metrics::Counted;
 
 /// A note, or lines of one.
 const ANSWER_BYTES_MAX: BodyLimit = BodyLimit(MAX_NOTE_BYTES as u64);
@@ -41,7 +42,8 @@ pub fn witnesses_of(policy: &LogPolicy) -> anyhow::Result<Vec<Arc<dyn Witness>>>
                 .hint("write it behind the witness's key: `witness NAME VKEY URL`")
         })?;
         let url = url.parse().with_context(|| format!("the policy's URL for the witness `{}`", witness.name))?;
-        Ok(Arc::new(HttpWitness::new(witness.key.clone(), url)) as Arc<dyn Witness>)
+        let witness = Arc::new(HttpWitness::new(witness.key.clone(), url));
+        Ok(Arc::new(Counted::new(witness)) as Arc<dyn Witness>)
     };
     policy.witnesses().iter().map(witness).collect()
 }

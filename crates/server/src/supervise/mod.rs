@@ -7,12 +7,13 @@ mod status;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sandbox::Cancel;
 use tlog::SignerKey;
 use tokio::sync::Notify;
 
 pub use rebuild::PutError;
 pub use second::SecondError;
-pub use status::{Negative, Shown};
+pub use status::{Negative, Shown, StatusProbe};
 
 use crate::config::{Config, SupervisorConfig};
 use crate::domain::Domain;
@@ -29,6 +30,8 @@ pub struct Supervisor {
     status: SignerKey,
     cache: Option<PathBuf>,
     work: Notify,
+    /// Ends the build that runs, once this process is told to stop.
+    cancel: Cancel,
 }
 
 impl Supervisor {
@@ -59,6 +62,7 @@ impl Supervisor {
             cache: section.cache.clone(),
             config: (**section).clone(),
             work: Notify::new(),
+            cancel: Cancel::default(),
         }))
     }
 

@@ -19,15 +19,16 @@ use attest::{
 };
 use bytes::Bytes;
 use policy::Role;
-use sandbox::Cancel;
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, durable};
 use storage::{Folder, JobKey, Listing, RecordKey, Term};
 
 use super::Supervisor;
 use super::status::Rebuilt;
+use crate::http::Stop;
 use crate::line::submit::{external_parameters, subjects};
 use crate::line::{bundle_text, sandbox};
+use crate::metrics::metrics;
 
 /// A build's own limit of time comes on top; a worker that died is followed by another after this.
 const LEASE: std::time::Duration = std::time::Duration::from_secs(3 * 60 * 60);
@@ -123,6 +124,7 @@ impl Supervisor {
         let id = format!("{ticket}.{}", self.domain.clock.now().seconds());
         let key = JobKey { queue: "rebuild".parse()?, id: id.parse()? };
         self.domain.catalog().enqueue(&key, Bytes::new()).await?;
+        metrics().queue.inc();
         self.work.notify_one();
         Ok(())
     }
@@ -171,22 +173,29 @@ impl Supervisor {
     /// # Errors
     /// When the catalog fails.
     pub async fn work(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) -> anyhow::Result<()> {
-        loop {
+        let (cancel, stopped) = (self.cancel.clone(), crate::http::stopped(stop.clone()));
+        // Of a build nothing is kept until it is over, so it ends now and is done again.
+        tokio::spawn(async move {
+            stopped.await;
+            cancel.cancel();
+        });
+        while !*stop.borrow() {
             let now = self.domain.clock.now();
             let term = Term { holder: "rebuilder".parse()?, now, until: now.after(LEASE) };
             match self.domain.catalog().claim(&"rebuild".parse()?, &term).await? {
                 Some(job) => {
                     let id = job.lease.job.id.as_str();
                     let ticket: Digest = id.split('.').next().unwrap_or_default().parse()?;
-                    self.run(&ticket).await?;
+                    self.run(&ticket, &stop).await?;
                     self.domain.catalog().finish(&job.lease).await?;
                 }
                 None => tokio::select! {
                     () = self.work.notified() => {}
-                    _ = stop.changed() => return Ok(()),
+                    _ = stop.changed() => break,
                 },
             }
         }
+        Ok(())
     }
 
     /// Puts unfinished rebuilds of a process before this one back into the queue.
@@ -213,30 +222,46 @@ impl Supervisor {
         }
     }
 
-    async fn run(&self, ticket: &Digest) -> anyhow::Result<()> {
+    async fn run(&self, ticket: &Digest, stop: &Stop) -> anyhow::Result<()> {
         let Some(mut job) = self.job(ticket).await? else { return Ok(()) };
         if !matches!(job.state, RebuildState::Queued) {
             return Ok(());
         }
         job.state = RebuildState::Running { step: "resolving, fetching and building".to_owned() };
         self.save(ticket, &job).await?;
-        job.state = match self.rebuild(&mut job, ticket).await {
+        let outcome = self.rebuild(&mut job, ticket, stop).await;
+        metrics().queue.dec();
+        job.state = match outcome {
             Ok(state) => state,
+            Err(error) if *stop.borrow() => {
+                tracing::info!(rebuild.ticket = %ticket, "rebuild put back into the queue: {error:#}");
+                metrics().build("interrupted");
+                self.save(ticket, &Job { state: RebuildState::Queued, record: None, ..job }).await?;
+                return self.enqueue(ticket).await;
+            }
             Err(error) => {
                 tracing::warn!(rebuild.ticket = %ticket, "rebuild failed: {error:#}");
                 RebuildState::Failed { reason: format!("{error:#}") }
             }
         };
+        metrics().build(match job.state {
+            RebuildState::Matched { .. } => "matched",
+            RebuildState::Mismatched { .. } => "mismatched",
+            _ => "failed",
+        });
         self.save(ticket, &job).await
     }
 
-    async fn rebuild(&self, job: &mut Job, ticket: &Digest) -> anyhow::Result<RebuildState> {
+    async fn rebuild(&self, job: &mut Job, ticket: &Digest, stop: &Stop) -> anyhow::Result<RebuildState> {
         let claim = self.check(&job.request)?;
         let depot = self.domain.depot(self.cache.as_deref())?;
         let built = tokio::task::block_in_place(|| self.build(&depot, &claim, ticket))?;
         tracing::info!(rebuild.ticket = %ticket, "built; comparing");
         let own = match built {
             Ok(own) => own,
+            // A service manager may have ended the build's own processes: not the product's fault,
+            // and a mismatch is for good.
+            Err(reason) if *stop.borrow() => anyhow::bail!("ended with this process: {reason}"),
             Err(reason) => {
                 let summary = "the rebuild failed; see the diagnosis".to_owned();
                 return self.mismatch(job, &claim, &[], vec![Cause::BuildFailed], summary, &reason).await;
@@ -265,7 +290,7 @@ impl Supervisor {
             _ => Fetched::fetch(depot, product, &resolved, None, self.asking(), &progress)?,
         };
         let environment = Environment::prepare(depot, &product.recipe.environment, &fetched, &progress)?;
-        let builder = Builder { depot, sandbox: sandbox()?, cancel: Cancel::default() };
+        let builder = Builder { depot, sandbox: sandbox()?, cancel: self.cancel.clone() };
         let conditions = Conditions::different(ticket);
         match builder.build(product, &fetched, &environment, &conditions, &progress) {
             Ok(record) => Ok(Ok(record)),

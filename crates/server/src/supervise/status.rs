@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use async_trait::async_trait;
 use attest::{
     Bundle, Envelope, Floor, Lane, Mismatched, ProductId, ReleaseNumber, Revocation, Statement, StatementId, Status,
     Stop, StopScope, Subject,
@@ -16,6 +17,7 @@ use storage::{Key, RecordKey, Swap, Versioned};
 
 use super::Supervisor;
 use crate::failure::Failure;
+use crate::metrics::{Probe, Reason, metrics};
 
 /// A statement of "no".
 #[derive(Clone, Debug)]
@@ -325,6 +327,39 @@ impl Supervisor {
         for name in ["rebuild", "desk"] {
             self.domain.beat(name, &self.recorder, Duration::from_secs(self.config.heartbeat_s)).await;
         }
+    }
+}
+
+/// Every lane's status must be there and hold.
+pub struct StatusProbe(pub Arc<Supervisor>);
+
+#[async_trait]
+impl Probe for StatusProbe {
+    async fn look(&self) -> Vec<Reason> {
+        let domain = &self.0.domain;
+        let lanes = domain.policy.policy().lanes.iter().filter(|lane| lane.status == domain.organisation);
+        let mut reasons = Vec::new();
+        for lane in lanes.map(|lane| lane.lane) {
+            let part = || format!("status/{lane}");
+            let status = self
+                .0
+                .status_bundle(lane)
+                .await
+                .ok()
+                .and_then(|bundle| Statement::<Status>::decode(bundle.entries().first()?.envelope.payload()).ok());
+            let Some(Statement { predicate: status, .. }) = status else {
+                reasons.push(Reason::new(part(), "none is published yet"));
+                continue;
+            };
+            let now = domain.clock.now();
+            // One of the two is zero.
+            let left = status.expires.since(now).as_secs_f64() - now.since(status.expires).as_secs_f64();
+            metrics().status(lane.as_str(), now.since(status.position.time).as_secs_f64(), left);
+            if left <= 0.0 {
+                reasons.push(Reason::new(part(), format!("it expired at {}", status.expires)));
+            }
+        }
+        reasons
     }
 }
 

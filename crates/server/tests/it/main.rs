@@ -16,6 +16,7 @@ mod documents;
 mod foreign;
 mod fsck;
 mod limits;
+mod operation;
 mod peers;
 mod policies;
 mod previous;

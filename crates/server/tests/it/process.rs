@@ -104,6 +104,11 @@ impl Server {
         self.child = Some(command.stdin(Stdio::from(socket)).stderr(Stdio::piped()).spawn().unwrap());
     }
 
+    /// What it says from now on; whoever takes this must read it.
+    pub(crate) fn stderr(&mut self) -> std::process::ChildStderr {
+        self.child.as_mut().unwrap().stderr.take().unwrap()
+    }
+
     /// Ends it as a service manager does.
     pub(crate) fn stop(&mut self) -> Done {
         // It must have come up, or the signal would find it before its handler is there.

@@ -28,8 +28,9 @@ struct Place {
     folder: PathBuf,
 }
 
-const SETS: [Set; 3] = [
+const SETS: [Set; 4] = [
     Set { name: "python", pins: &["python/requirements.txt"], install: python },
+    Set { name: "metrics", pins: &["python/metrics.txt"], install: metrics },
     // Its sdist is opened by what the first set installs.
     Set { name: "tuf-sdist", pins: &["python/tuf-sdist.txt"], install: tuf_sdist },
     Set { name: "node", pins: &["node/package.json", "node/package-lock.json"], install: node },
@@ -108,6 +109,10 @@ fn pip<const N: usize>(place: &Place, arguments: [&str; N], pins: &str) -> Comma
 fn python(place: &Place) -> Vec<Command> {
     let arguments = ["install", "--quiet", "--only-binary", ":all:", "--target", "."];
     vec![pip(place, arguments, "python/requirements.txt")]
+}
+
+fn metrics(place: &Place) -> Vec<Command> {
+    vec![pip(place, ["install", "--quiet", "--only-binary", ":all:", "--target", "."], "python/metrics.txt")]
 }
 
 fn tuf_sdist(place: &Place) -> Vec<Command> {
