@@ -168,6 +168,14 @@ impl Channel {
         Ok(Self { tree, repository })
     }
 
+    /// Removes what publishers that died left half-written. Nobody may be publishing.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn sweep(&self) -> Result<(), Error> {
+        self.tree.sweep()
+    }
+
     /// Where the channel lies.
     #[must_use]
     pub fn folder(&self) -> &Path {

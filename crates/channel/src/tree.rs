@@ -72,17 +72,38 @@ impl Tree {
         }
     }
 
+    /// Removes temporary files, here and below.
+    pub(crate) fn sweep(&self) -> Result<(), Error> {
+        let mut folders = vec![self.0.clone()];
+        while let Some(folder) = folders.pop() {
+            durable::sweep(&folder).map_err(at(&folder))?;
+            for entry in std::fs::read_dir(&folder).map_err(at(&folder))? {
+                let path = entry.map_err(at(&folder))?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Copies `from` to `file`, unless it holds something else than `content`.
     pub(crate) fn copy(&self, from: &Path, file: &str, content: Content) -> Result<(), Error> {
         let path = self.prepare(file)?;
-        let incoming = path.with_extension("incoming");
-        let (found, size) = copy_and_sync(from, &incoming)?;
-        if (found, size) == (content.digest, content.size) {
-            return durable::rename(&incoming, &path).map_err(at(&path));
-        }
-        durable::remove(&incoming).map_err(at(&incoming))?;
-        let (expected, expected_size) = (content.digest, content.size);
-        Err(Error::OtherContent { path: from.to_owned(), expected, expected_size, found, size })
+        // No file of the tree begins with a dot, and `sweep` finds it.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let incoming = path.with_file_name(format!(".tmp-{name}"));
+        let copied = copy_and_sync(from, &incoming).and_then(|(found, size)| {
+            if (found, size) == (content.digest, content.size) {
+                return durable::rename(&incoming, &path).map_err(at(&path));
+            }
+            let (expected, expected_size) = (content.digest, content.size);
+            Err(Error::OtherContent { path: from.to_owned(), expected, expected_size, found, size })
+        });
+        copied.inspect_err(|_| {
+            // A full disk must not be made fuller; the first error is the one to report.
+            let _ = std::fs::remove_file(&incoming);
+        })
     }
 
     fn prepare(&self, file: &str) -> Result<PathBuf, Error> {

@@ -1,6 +1,7 @@
 //! The vendor's channel: made once, fed by releases, kept fresh.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -84,7 +85,7 @@ pub fn create(config: &Config, clock: &dyn Clock) -> anyhow::Result<Digest> {
 /// When the channel or a file is missing.
 pub fn publish(config: &Config, domain: &Domain, publication: &Publication) -> anyhow::Result<()> {
     let desk = ChannelDesk::load(&vendor(config)?.channel)?;
-    let mut channel = open(domain)?;
+    let (mut channel, _alone) = open(domain)?;
     let artifacts: BTreeMap<Digest, PathBuf> = publication
         .approved
         .artifacts()
@@ -105,7 +106,7 @@ pub fn publish(config: &Config, domain: &Domain, publication: &Publication) -> a
 pub fn freshen(config: &Config, domain: &Domain) -> anyhow::Result<()> {
     let vendor = vendor(config)?;
     let desk = ChannelDesk::load(&vendor.channel)?;
-    let mut channel = open(domain)?;
+    let (mut channel, _alone) = open(domain)?;
     desk.with(&*domain.clock, |signing| Ok(channel.refresh(signing)?))?;
     publish_policies(config, domain, &channel)?;
     let Some(supervisor) = &vendor.supervisor else { return Ok(()) };
@@ -162,8 +163,16 @@ fn publish_policies(config: &Config, domain: &Domain, channel: &Channel) -> anyh
     Ok(())
 }
 
-fn open(domain: &Domain) -> anyhow::Result<Channel> {
-    Ok(Channel::open(&domain.data.channel())?)
+/// The channel as it is now, with nobody else publishing for as long as the file is open: the
+/// server's refresh and a command would otherwise give two files one version. What a publisher
+/// that died left half-written goes.
+fn open(domain: &Domain) -> anyhow::Result<(Channel, File)> {
+    let path = domain.data.path().join("channel.lock");
+    let alone = File::create(&path).and_then(|file| file.lock().map(|()| file));
+    let alone = alone.with_context(|| format!("can't lock `{}`", path.display()))?;
+    let channel = Channel::open(&domain.data.channel())?;
+    channel.sweep()?;
+    Ok((channel, alone))
 }
 
 fn vendor(config: &Config) -> anyhow::Result<&VendorConfig> {

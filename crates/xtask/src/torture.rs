@@ -44,7 +44,13 @@ enum Step {
 
 /// All of them, in the order in which they run.
 const TORTURES: &[Torture] = &[
-    Torture { name: "faults", steps: &[Step::Tests { package: "server", filter: "fsck::" }] },
+    Torture {
+        name: "faults",
+        steps: &[
+            Step::Tests { package: "server", filter: "faults::" },
+            Step::Tests { package: "agent", filter: "strace::" },
+        ],
+    },
     Torture {
         name: "conformance",
         steps: &[Step::Suite, Step::Tests { package: "conformance", filter: "scenarios::" }],

@@ -23,6 +23,9 @@ use crate::prove::under_one_checkpoint;
 
 const STATUS_BYTES_MAX: BodyLimit = BodyLimit(BUNDLE_BYTES_MAX as u64);
 
+/// Everything that endpoints check, beside the build.
+const RELEASE_BUNDLE: &str = "release.bundle";
+
 /// A release may be newly installed for so long; status ends it earlier.
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
@@ -112,6 +115,10 @@ impl Line {
     pub async fn release(&self, product: &ProductId, version: &str, ring: Ring) -> anyhow::Result<Publication> {
         let folder = self.folder(product, version);
         let evidence = self.evidence(&folder)?;
+        if let Some(released) = self.released(&folder, &evidence)? {
+            let entries = released.entries().to_vec();
+            return self.finish(product, version, &entries, ring).await;
+        }
         let lane = self.lane_of(product)?;
         let status = self.status(lane)?;
         let last = self.last(product).await?;
@@ -125,9 +132,22 @@ impl Line {
             })
             .await?;
         let number = last.map_or(ReleaseNumber::FIRST, |last| last.number.next());
-        self.remember(product, Last { number, id: entry.envelope.id() }).await?;
+        let id = entry.envelope.id();
         let entries: Vec<BundleEntry> = std::iter::once(entry).chain(evidence.entries().iter().cloned()).collect();
+        // In this order: who finds the bundle finishes this release, and drafts no other. Who finds
+        // neither drafts the same number again, which the supervisor signs again.
+        write(&folder.file(RELEASE_BUNDLE), &Bundle::new(entries.clone())?.to_bytes())?;
+        self.remember(product, Last { number, id }).await?;
         self.finish(product, version, &entries, ring).await
+    }
+
+    /// The release of the present result, if an earlier run has logged it and could not finish.
+    fn released(&self, folder: &BuildFolder, evidence: &Bundle) -> anyhow::Result<Option<Bundle>> {
+        let Some(bundle) = read_bundle(&folder.file(RELEASE_BUNDLE))? else { return Ok(None) };
+        let result = Evidence::open(&self.domain.policy, evidence)?.one::<BuildResult>(Role::Builder)?.id();
+        let release = Evidence::open(&self.domain.policy, &bundle)?.one::<Release>(Role::Release)?;
+        // A version that was built again has another result.
+        Ok((release.statement().predicate.result == result).then_some(bundle))
     }
 
     /// Widens the ring of a release.
@@ -136,7 +156,7 @@ impl Line {
     /// When there is no such release, or the supervisor does not agree.
     pub async fn promote(&self, product: &ProductId, version: &str, ring: Ring) -> anyhow::Result<Publication> {
         let folder = self.folder(product, version);
-        let bundle = read_bundle(&folder.file("release.bundle"))?.ok_or_else(|| {
+        let bundle = read_bundle(&folder.file(RELEASE_BUNDLE))?.ok_or_else(|| {
             Failure::refused(format!("`{product}` {version} has not been released")).hint("release it first")
         })?;
         let lane = self.lane_of(product)?;
@@ -169,7 +189,7 @@ impl Line {
         let request = Request { product, ring, status: &status, at: &at, installed: None };
         let approved = self.domain.policy.approve(&Evidence::open(&self.domain.policy, &bundle)?, &request)?;
         let folder = self.folder(product, version);
-        write(&folder.file("release.bundle"), &bundle.to_bytes())?;
+        write(&folder.file(RELEASE_BUNDLE), &bundle.to_bytes())?;
         let outputs = folder.file("outputs");
         let artifacts =
             approved.artifacts().iter().map(|artifact| (artifact.name.clone(), outputs.join(&artifact.name))).collect();

@@ -96,6 +96,16 @@ impl Server {
         self.start_as(command);
     }
 
+    /// Its socket, of which the process has a copy.
+    pub(crate) const fn listener(&self) -> &TcpListener {
+        &self.listener
+    }
+
+    /// Its process, which from now on is the caller's to end.
+    pub(crate) fn take(&mut self) -> Child {
+        self.child.take().unwrap()
+    }
+
     /// Starts another program in its place, on its socket.
     pub(crate) fn start_as(&mut self, mut command: Command) {
         assert!(self.child.is_none());

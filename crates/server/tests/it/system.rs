@@ -8,7 +8,7 @@ use policy::{
     Witnessing,
 };
 use server::config::Config;
-use stdx::durable;
+use stdx::{Digest, durable};
 use tempfile::TempDir;
 use tlog::SignerKey;
 use verify::TrustedPolicy;
@@ -23,6 +23,17 @@ pub(crate) struct System {
     pub(crate) supervisor: Server,
     pub(crate) witnesses: Vec<Server>,
     pub(crate) genesis: StatementId,
+    /// SHA-256 of the channel's root, for a system that releases.
+    channel_root: Option<Digest>,
+}
+
+/// What a system is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Logs with a stream each.
+    Logs,
+    /// Also releases: a channel, and the streams of a line, a desk and a status.
+    Releases,
 }
 
 const ORGANISATIONS: [&str; 2] = ["vendor", "supervisor"];
@@ -39,6 +50,10 @@ impl System {
 
     /// Everything is there, nothing runs.
     pub(crate) fn made() -> Self {
+        Self::made_for(Scope::Logs)
+    }
+
+    pub(crate) fn made_for(scope: Scope) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| Server::bound(folder.path().join(name).join("clerestory.toml"));
         let mut system = Self {
@@ -46,6 +61,7 @@ impl System {
             supervisor: at("supervisor"),
             witnesses: (1..=4).map(|n| at(&format!("w{n}"))).collect(),
             genesis: StatementId::of(b"none yet"),
+            channel_root: None,
             folder,
         };
         for name in ORGANISATIONS {
@@ -56,6 +72,12 @@ impl System {
             let name = format!("w{n}");
             let arguments = ["init", "witness", "--dir", &name, "--organisation", &name, "--log", &logs[0]];
             system.run(&[&arguments[..], &["--log", &logs[1]]].concat()).ok();
+        }
+        if scope == Scope::Releases {
+            let made = system.run(&["--json", "release", "create-channel", "--config", "vendor/clerestory.toml"]).ok();
+            system.channel_root = Some(made.json().as_str().unwrap().parse().unwrap());
+            let supervisor = format!("supervisor = \"{}\"\n# supervisor = ", system.supervisor.url());
+            system.set("vendor", "# supervisor = ", &supervisor);
         }
         system.genesis = system.sign_policy();
         system.configure();
@@ -146,7 +168,7 @@ impl System {
         Policy {
             name: "sample".to_owned(),
             version: 1,
-            channel_root: None,
+            channel_root: self.channel_root,
             mirrors: Vec::new(),
             ages: Ages::default(),
             witnessing: Witnessing { faulty: 1, policy: text },
@@ -167,16 +189,32 @@ impl System {
                 status_log: "supervisor.example/log".parse().unwrap(),
             }],
             products: vec![ProductPolicy { id: "libexample".parse().unwrap(), lane: Lane::Slow }],
-            streams: [Place::vendor(), Place::supervisor()]
-                .map(|place| StreamPolicy {
-                    log: place.log.parse().unwrap(),
-                    stream: place.stream.parse().unwrap(),
-                    organisation: place.log.split('.').next().unwrap().parse().unwrap(),
-                    interval_s: 24 * 3600,
-                })
-                .to_vec(),
+            streams: self.streams(),
             change: both(),
         }
+    }
+
+    fn streams(&self) -> Vec<StreamPolicy> {
+        // Whose log, which stream, and whose that is.
+        const TESTS: [[&str; 3]; 2] =
+            [["vendor", "test/vendor", "vendor"], ["supervisor", "test/supervisor", "supervisor"]];
+        const RELEASES: [[&str; 3]; 7] = [
+            ["vendor", "assembly/vendor", "vendor"],
+            ["vendor", "release/vendor", "vendor"],
+            ["vendor", "approval/vendor", "vendor"],
+            ["vendor", "approval/supervisor", "supervisor"],
+            ["supervisor", "rebuild/supervisor", "supervisor"],
+            ["supervisor", "desk/supervisor", "supervisor"],
+            ["supervisor", "status/slow", "supervisor"],
+        ];
+        let more: &[[&str; 3]] = if self.channel_root.is_some() { &RELEASES } else { &[] };
+        let stream = |[log, stream, organisation]: &[&str; 3]| StreamPolicy {
+            log: format!("{log}.example/log").parse().unwrap(),
+            stream: stream.parse().unwrap(),
+            organisation: organisation.parse().unwrap(),
+            interval_s: 24 * 3600,
+        };
+        TESTS.iter().chain(more).map(stream).collect()
     }
 
     fn organisation(&self, name: &str) -> Organisation {

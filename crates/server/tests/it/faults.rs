@@ -1,0 +1,8 @@
+//! The disk fails under real servers and commands, or the process dies, at each file-system call;
+//! and what else happens to a disk. Afterwards everything goes on, nothing is lost, nothing forks.
+
+mod append;
+mod cosign;
+mod publish;
+mod status;
+mod trial;
