@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use storage::{Listing, Swap};
 use tlog::{
-    Checkpoint, EntryIndex, LogProof, MAX_ENTRY_BYTES, Origin, ProofError, SignedCheckpoint, TreeHead, TreeSize,
+    Checkpoint, EntryIndex, Hash, LogProof, MAX_ENTRY_BYTES, Origin, ProofError, SignedCheckpoint, TreeHead, TreeSize,
     leaf_hash,
 };
 use tokio::sync::watch;
@@ -29,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) origin: Origin,
     pub(crate) pool: Pool,
     pub(crate) published: watch::Sender<Option<Arc<SignedCheckpoint>>>,
+    pub(crate) signed: watch::Sender<TreeHead>,
 }
 
 impl Shared {
@@ -103,19 +104,39 @@ impl Log {
             match self.shared.pool.offer(&entry, &leaf, &others)? {
                 Offered::Waiting(place) => return Ok(Ticket(Taken::Waiting(place))),
                 Offered::Perhaps(candidates) => {
-                    for index in candidates {
-                        if self.published().is_none_or(|published| published.checkpoint().size().get() <= index.get()) {
-                            return Err(Error::NotYetPublished);
-                        }
-                        let (found, proof) = self.leaf(index).await?;
-                        if found == leaf {
-                            return Ok(Ticket(Taken::Published(Box::new(proof))));
-                        }
-                        others.push(index);
+                    if let Some(ticket) = self.among(&candidates, &leaf).await? {
+                        return Ok(ticket);
                     }
+                    others.extend(candidates);
                 }
             }
         }
+    }
+
+    /// The ticket of an entry that was taken in before; `None` for one that is new.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn find(&self, entry: &[u8]) -> Result<Option<Ticket>, Error> {
+        let leaf = leaf_hash(entry);
+        match self.shared.pool.find(&leaf)? {
+            Offered::Waiting(place) => Ok(Some(Ticket(Taken::Waiting(place)))),
+            Offered::Perhaps(candidates) => self.among(&candidates, &leaf).await,
+        }
+    }
+
+    /// The one of these published entries that has this leaf hash.
+    async fn among(&self, candidates: &[EntryIndex], leaf: &Hash) -> Result<Option<Ticket>, Error> {
+        for index in candidates {
+            if self.published().is_none_or(|published| published.checkpoint().size().get() <= index.get()) {
+                return Err(Error::NotYetPublished);
+            }
+            let (found, proof) = self.leaf(*index).await?;
+            if found == *leaf {
+                return Ok(Some(Ticket(Taken::Published(Box::new(proof)))));
+            }
+        }
+        Ok(None)
     }
 
     /// The proof of a published entry.
@@ -130,6 +151,13 @@ impl Log {
     #[must_use]
     pub fn published(&self) -> Option<Arc<SignedCheckpoint>> {
         self.shared.published.borrow().clone()
+    }
+
+    /// The head of the tree that this log has signed: the published one, or the next. Every entry
+    /// below it stays where it is.
+    #[must_use]
+    pub fn signed_head(&self) -> TreeHead {
+        *self.shared.signed.borrow()
     }
 
     /// Tells when another checkpoint is published.
@@ -150,7 +178,7 @@ impl Log {
         &self.shared.origin
     }
 
-    async fn leaf(&self, index: EntryIndex) -> Result<(tlog::Hash, LogProof), Error> {
+    async fn leaf(&self, index: EntryIndex) -> Result<(Hash, LogProof), Error> {
         let nothing = ProofError::OutOfTree { index, size: TreeSize::ZERO };
         let checkpoint = self.published().ok_or(ReadError::Tree(nothing))?;
         let (leaf, path) = self.shared.reader(*checkpoint.checkpoint().head()).inclusion(index).await?;

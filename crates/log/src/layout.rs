@@ -3,7 +3,7 @@
 //! ```text
 //! checkpoint                     the published checkpoint, cosigned by a quorum (replaced)
 //! tile/…                         tiles and entry bundles, as C2SP tlog-tiles names them
-//! history/x000/…/SIZE            every checkpoint the log signed, without cosignatures
+//! history/x000/…/SIZE            the checkpoints that the log signed since its last full tile
 //! staged/OLD-NEW-ROOT            a batch on its way into the tree
 //! ```
 //!
@@ -11,7 +11,7 @@
 
 use stdx::Digest;
 use storage::{Folder, Key};
-use tlog::{EntryBundleId, Growth, Origin, TileId, TreeSize};
+use tlog::{EntryBundleId, Origin, TileId, TreeHead, TreeSize};
 
 fn key(text: &str) -> Key {
     text.parse().expect("made of words, digits and slashes")
@@ -55,9 +55,9 @@ pub(crate) fn history_size(found: &Key) -> Option<TreeSize> {
     (history(size) == *found).then_some(size)
 }
 
-pub(crate) fn staged(growth: Growth<'_>) -> Key {
-    let root = Digest::from_bytes(*growth.new.root.as_bytes());
-    key(&format!("staged/{}-{}-{root}", growth.old.size, growth.new.size))
+pub(crate) fn staged(old: TreeSize, new: &TreeHead) -> Key {
+    let root = Digest::from_bytes(*new.root.as_bytes());
+    key(&format!("staged/{old}-{}-{root}", new.size))
 }
 
 pub(crate) fn staged_folder() -> Folder {

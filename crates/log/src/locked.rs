@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 use storage::Version;
-use tlog::{Growth, SignedCheckpoint, TreeHead, TreeSize, VerifierKey};
+use tlog::{SignedCheckpoint, TreeHead, TreeSize, VerifierKey};
 
 use crate::layout;
 
@@ -43,8 +43,6 @@ impl Locked {
     }
 
     pub(crate) fn staged_key(&self) -> storage::Key {
-        // Only the old size goes into the key.
-        let old = TreeHead { size: self.old, root: self.head().root };
-        layout::staged(Growth { old: &old, new: &self.head() })
+        layout::staged(self.old, &self.head())
     }
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use storage::{Key, Listing, ObjectStore, Swap};
 use tlog::{
-    EntryBundleId, EntryIndex, Frontier, Hash, Origin, ProofError, SignedCheckpoint, TileId, TreeHead, VerifierKey,
+    EntryBundleId, EntryIndex, Frontier, Hash, Origin, ProofError, SignedCheckpoint, TileId, TreeHead, TreeSize,
+    VerifierKey,
 };
 use tokio::sync::watch;
 
@@ -15,7 +16,7 @@ use crate::engine::{Shared, source};
 use crate::growth::Edge;
 use crate::locked::Locked;
 use crate::pool::Pool;
-use crate::sequencer::{Pending, Sequencer, apply};
+use crate::sequencer::{Opened, Pending, Sequencer, apply};
 use crate::witnesses::Witnesses;
 use crate::{Class, Error, Log, LogParts, ReadError, Reader, layout, staged};
 
@@ -32,11 +33,14 @@ pub(crate) async fn open(parts: LogParts) -> Result<(Log, Sequencer), Error> {
     let key = parts.signer.verifier().clone();
     let locked = take_over(&parts, &origin, &key).await?;
 
-    whole_history(&*parts.objects, &locked, &key).await?;
+    let mut history = whole_history(&*parts.objects, &locked, &key).await?;
     let published = published(&*parts.objects, &locked, &key).await?;
     let staged = staged_objects(&*parts.objects, &locked).await?;
     let unfinished = staged.is_some();
     apply(&*parts.objects, &locked, staged.unwrap_or_default()).await?;
+    if history.last() != Some(&locked.head().size) {
+        history.push(locked.head().size);
+    }
 
     let reader = Reader::new(source(&parts), locked.head());
     if let Some(published) = &published
@@ -60,10 +64,12 @@ pub(crate) async fn open(parts: LogParts) -> Result<(Log, Sequencer), Error> {
     let shared = Arc::new(Shared {
         pool: Pool::new(parts.limits, dedup),
         published: watch::Sender::new(published.map(Arc::new)),
+        signed: watch::Sender::new(locked.head()),
         parts,
         origin,
     });
-    let sequencer = Sequencer::new(Arc::clone(&shared), witnesses, edge, locked, pending);
+    let opened = Opened { edge, locked, pending, history };
+    let sequencer = Sequencer::new(Arc::clone(&shared), witnesses, opened);
     Ok((Log { shared }, sequencer))
 }
 
@@ -88,15 +94,16 @@ pub(crate) fn corrupt(key: Key, problem: String) -> Error {
 }
 
 /// The lock must be at the end of the log's own history: a lock store restored from a backup
-/// isn't.
-async fn whole_history(objects: &dyn ObjectStore, locked: &Locked, key: &VerifierKey) -> Result<(), Error> {
+/// isn't. Gives the sizes in it, ascending.
+async fn whole_history(objects: &dyn ObjectStore, locked: &Locked, key: &VerifierKey) -> Result<Vec<TreeSize>, Error> {
     let size = locked.head().size;
+    let mut sizes = Vec::new();
     let mut listing = Listing::of(layout::history_folder());
     loop {
         let page = objects.list(&listing).await?;
         for found in &page {
             match layout::history_size(found) {
-                Some(found) if found <= size => {}
+                Some(found) if found <= size => sizes.push(found),
                 Some(_) => {
                     return Err(corrupt(found.clone(), format!("is newer than the lock, which has size {size}")));
                 }
@@ -106,7 +113,9 @@ async fn whole_history(objects: &dyn ObjectStore, locked: &Locked, key: &Verifie
         let Some(last) = page.last() else { break };
         listing = listing.after(last.clone());
     }
-    same_history(objects, locked, key).await
+    same_history(objects, locked, key).await?;
+    sizes.sort_unstable();
+    Ok(sizes)
 }
 
 /// The history's object of the locked size, if it was written yet, is the locked checkpoint.
@@ -144,7 +153,7 @@ pub(crate) async fn published(
 /// was never signed, and goes.
 async fn staged_objects(objects: &dyn ObjectStore, locked: &Locked) -> Result<Option<Vec<(Key, Bytes)>>, Error> {
     let wanted = locked.staged_key();
-    // One batch at a time is staged, so what crashes leave is few.
+    // One batch is staged while another is published, so what crashes leave is few.
     for key in objects.list(&Listing::of(layout::staged_folder())).await? {
         if key != wanted {
             objects.delete(&key).await?;

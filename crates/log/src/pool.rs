@@ -141,6 +141,24 @@ impl Pool {
         self.lock().waiting.pop_front()
     }
 
+    /// The oldest batch, if nothing more fits into it.
+    pub(crate) fn take_full(&self) -> Option<Batch> {
+        let mut state = self.lock();
+        if state.waiting.len() > 1 { state.waiting.pop_front() } else { None }
+    }
+
+    /// Where an entry that was offered before waits, or which published entries it may be.
+    pub(crate) fn find(&self, leaf: &Hash) -> Result<Offered, Error> {
+        let state = self.lock();
+        if let Some(reason) = &state.stopped {
+            return Err(Error::Stopped(Arc::clone(reason)));
+        }
+        Ok(match state.places.get(leaf) {
+            Some(place) => Offered::Waiting(place.clone()),
+            None => Offered::Perhaps(state.published.candidates(leaf)),
+        })
+    }
+
     /// The batch is published from `first` on: its entries are found by index from now on.
     pub(crate) fn published(&self, batch: &Batch, first: EntryIndex) {
         let mut state = self.lock();

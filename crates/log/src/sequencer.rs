@@ -1,4 +1,6 @@
-//! One batch after the other: stage, compare, sign and swap, apply, read back, cosign, publish.
+//! One batch after the other: stage, compare, sign and swap, apply and read back while the
+//! witnesses cosign, publish. Only staging may overlap: what is staged is not signed, so a full
+//! batch is put on disk while the one before it is published.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -8,17 +10,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use storage::{Folder, Key, Listing, ObjectStore, Swap};
-use tlog::{EntryIndex, SignedCheckpoint, TreeHead, TreeSize, tiles_for_growth};
+use tlog::{EntryIndex, SignedCheckpoint, TILE_WIDTH, TreeSize, tiles_for_growth};
 use tokio::time::sleep;
 
-use crate::engine::{Shared, sign};
+use crate::engine::{Shared, sign, source};
 use crate::growth::{Edge, Grown, grow, replaced};
 use crate::locked::Locked;
 use crate::nodes::Nodes;
 use crate::open::{corrupt, edge, published, same_history};
 use crate::pool::{Batch, Progress, Published};
+use crate::source::InBatch;
 use crate::witnesses::Witnesses;
-use crate::{Class, Error, layout, staged};
+use crate::{Class, Error, Reader, layout, staged};
 
 /// The first wait after a failure; each further one is twice as long, up to the log's limit.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
@@ -26,6 +29,10 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 /// Between two rounds for fresh cosignatures lies at least this, whatever came of the first: at
 /// most 360 rounds an hour while the witnesses are away, and fresh ones 10 s after they are back.
 const REFRESH_PAUSE: Duration = Duration::from_secs(10);
+
+/// So many history objects go with one batch: those of a tile, and four times as many of what a
+/// version that kept them all has left.
+const HISTORY_AT_ONCE: usize = 1280;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +70,9 @@ pub struct Sequencer {
     /// Signed, and not yet wholly applied and published.
     pending: Option<Pending>,
     /// Taken from the pool, and not yet signed.
-    batch: Option<Batch>,
+    prepared: Option<Prepared>,
+    /// Sizes that the history has an object of, ascending.
+    history: Vec<TreeSize>,
     /// When the next round for fresh cosignatures is due, in this process's monotonic time. What
     /// cosignatures or a wall clock say doesn't move it, so neither can make the log spin.
     refresh_at: Duration,
@@ -76,6 +85,22 @@ pub(crate) struct Pending {
     objects: Vec<(Key, Bytes)>,
     done: Done,
     batch: Option<(Batch, Nodes)>,
+}
+
+/// The next batch, as it will stand in the log if it is signed.
+struct Prepared {
+    batch: Batch,
+    grown: Grown,
+    /// The staged object, until it is on disk.
+    unstaged: Option<Bytes>,
+}
+
+/// The log as it was found when it was opened.
+pub(crate) struct Opened {
+    pub(crate) edge: Edge,
+    pub(crate) locked: Locked,
+    pub(crate) pending: Option<Pending>,
+    pub(crate) history: Vec<TreeSize>,
 }
 
 /// What a pending checkpoint has behind it. Each step may be repeated.
@@ -99,16 +124,22 @@ impl Pending {
 }
 
 impl Sequencer {
-    pub(crate) const fn new(
-        shared: Arc<Shared>,
-        witnesses: Witnesses,
-        edge: Edge,
-        locked: Locked,
-        pending: Option<Pending>,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, witnesses: Witnesses, opened: Opened) -> Self {
+        let Opened { edge, locked, pending, history } = opened;
         // How long ago the last round was, only the wall clock could tell: so there is one now.
         let refresh_at = Duration::ZERO;
-        Self { shared, observer: None, witnesses, edge, locked, pending, batch: None, refresh_at, stopped: None }
+        Self {
+            shared,
+            observer: None,
+            witnesses,
+            edge,
+            locked,
+            pending,
+            prepared: None,
+            history,
+            refresh_at,
+            stopped: None,
+        }
     }
 
     /// The same, telling `observer` of each step that [`run`](Self::run) takes.
@@ -159,7 +190,7 @@ impl Sequencer {
                     () = std::future::ready(()) => continue,
                 }
             };
-            let idle = self.pending.is_none() && self.batch.is_none();
+            let idle = self.pending.is_none() && self.prepared.is_none();
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
@@ -210,18 +241,22 @@ impl Sequencer {
         self.stopped = Some(Arc::clone(reason));
         self.shared.pool.stop(reason);
         let pending = self.pending.take().and_then(|pending| pending.batch).map(|(batch, _)| batch);
-        for batch in self.batch.take().into_iter().chain(pending) {
+        let prepared = self.prepared.take().map(|prepared| prepared.batch);
+        for batch in prepared.into_iter().chain(pending) {
             batch.progress.send_replace(Progress::Stopped(Arc::clone(reason)));
         }
     }
 
     async fn advance(&mut self) -> Result<Step, Error> {
         if self.pending.is_none() {
-            match self.batch.take().or_else(|| self.shared.pool.take()) {
-                Some(batch) => self.sign(batch).await?,
-                None if self.until_refresh().is_zero() => return self.refresh().await,
-                None => return Ok(Step::Idle),
+            if self.prepared.is_none() {
+                self.prepared = match self.shared.pool.take() {
+                    Some(batch) => Some(compute(self.edge.clone(), batch).await?),
+                    None if self.until_refresh().is_zero() => return self.refresh().await,
+                    None => return Ok(Step::Idle),
+                };
             }
+            self.sign().await?;
         }
         self.publish().await
     }
@@ -245,28 +280,31 @@ impl Sequencer {
     }
 
     /// Stages the batch, makes sure that nothing speaks against signing, signs, and swaps.
-    async fn sign(&mut self, batch: Batch) -> Result<(), Error> {
-        let (batch, grown, bytes) = compute(self.edge.clone(), batch, self.locked.head()).await?;
-        let checkpoint = sign(&self.shared.parts, &self.shared.origin, grown.head);
-        let next = Locked { old: self.locked.head().size, checkpoint, version: None };
-
-        let stage = async { Ok(self.shared.parts.objects.put(&next.staged_key(), bytes).await?) };
-        let (staged, compared, own) = tokio::join!(stage, self.compare(), self.check_own());
+    async fn sign(&mut self) -> Result<(), Error> {
+        let Some(mut prepared) = self.prepared.take() else { return Ok(()) };
+        let old = self.locked.head().size;
+        let objects = &*self.shared.parts.objects;
+        let (staged, compared, own) =
+            tokio::join!(stage(objects, old, &mut prepared), self.compare(), self.check_own());
         // What forbids signing for ever comes before what forbids it now.
-        let outcomes = [own, compared, staged.map(|_| ())];
+        let outcomes = [own, compared, staged];
         let error = outcomes.into_iter().filter_map(Result::err).min_by_key(|e| e.class() == Class::Unavailable);
         if let Some(error) = error {
-            self.batch = Some(batch);
+            self.prepared = Some(prepared);
             return Err(error);
         }
-        self.swap(next, batch, grown).await
+        self.swap(prepared).await
     }
 
     /// From here on, whatever fails, the batch is signed or it is not: the lock says which.
-    async fn swap(&mut self, next: Locked, batch: Batch, grown: Grown) -> Result<(), Error> {
+    async fn swap(&mut self, prepared: Prepared) -> Result<(), Error> {
+        let (old, head) = (self.locked.head().size, prepared.grown.head);
         // A tree only grows, by what was put in.
-        assert_eq!(grown.head.size.get(), next.old.get() + batch.entries.len() as u64, "entries were lost");
-        assert_eq!(next.old, self.edge.tree.size(), "the batch doesn't start at the edge");
+        assert_eq!(head.size.get(), old.get() + prepared.batch.entries.len() as u64, "entries were lost");
+        assert_eq!(old, self.edge.tree.size(), "the batch doesn't start at the edge");
+        assert!(prepared.unstaged.is_none(), "nothing is signed before it is staged");
+        let checkpoint = sign(&self.shared.parts, &self.shared.origin, head);
+        let next = Locked { old, checkpoint, version: None };
         let key = layout::lock(&self.shared.origin);
         let swap = self.shared.parts.locks.compare_and_swap(&key, self.locked.version.as_ref(), next.to_bytes()).await;
         let outcome = match swap {
@@ -274,19 +312,20 @@ impl Sequencer {
             Ok(Swap::Lost) => Err(Error::LockLost),
             Err(source) => Err(Error::Unknown { doing: "signing a checkpoint", source }),
         };
-        let first = EntryIndex::new(next.old.get());
         let version = match outcome {
             Ok(version) => version,
             Err(error) => {
-                self.batch = Some(batch);
+                self.prepared = Some(prepared);
                 return Err(error);
             }
         };
+        let Prepared { batch, grown, .. } = prepared;
         self.locked = Locked { version: Some(version), ..next };
         self.edge = grown.edge;
-        batch.progress.send_replace(Progress::Sequenced(first));
+        self.history.push(head.size);
+        batch.progress.send_replace(Progress::Sequenced(EntryIndex::new(old.get())));
         let batch = Some((batch, grown.nodes));
-        self.pending = Some(Pending { old: self.locked.old, objects: grown.objects, done: Done::Signed, batch });
+        self.pending = Some(Pending { old, objects: grown.objects, done: Done::Signed, batch });
         Ok(())
     }
 
@@ -307,21 +346,21 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Applies, reads back, cosigns and publishes the locked checkpoint.
+    /// Applies and reads back while the witnesses cosign, and publishes the locked checkpoint.
     async fn publish(&mut self) -> Result<Step, Error> {
-        let Some(pending) = &mut self.pending else { return Ok(Step::Idle) };
-        let parts = &self.shared.parts;
-        if pending.done < Done::Applied {
-            apply(&*parts.objects, &self.locked, pending.objects.clone()).await?;
-            pending.done = Done::Applied;
+        let Some(pending) = &self.pending else { return Ok(Step::Idle) };
+        // The witnesses' proofs come from the batch itself, which may not be in its place yet.
+        let batch = InBatch::new(&pending.objects, source(&self.shared.parts));
+        let proofs = Reader::new(Arc::new(batch), self.locked.head());
+        let write = write(&self.shared, &self.locked, pending);
+        let cosign = self.witnesses.cosign(&self.locked.checkpoint, &proofs);
+        let ((done, written), lines, prepared) = tokio::join!(write, cosign, self.prepare());
+        self.prepared = self.prepared.take().or(prepared);
+        if let Some(pending) = &mut self.pending {
+            pending.done = done;
         }
-        let reader = self.shared.reader(self.locked.head());
-        let read_back = async {
-            if pending.done < Done::ReadBack { Ok::<_, Error>(reader.read_back(pending.old).await?) } else { Ok(()) }
-        };
-        let (read_back, lines) = tokio::join!(read_back, self.witnesses.cosign(&self.locked.checkpoint, &reader));
-        read_back?;
-        pending.done = Done::ReadBack;
+        written?;
+        let parts = &self.shared.parts;
         let mut cosigned = self.locked.checkpoint.clone();
         cosigned.merge(lines?).map_err(|error| corrupt(layout::checkpoint(), error.to_string()))?;
         // No fail-open: what goes out satisfies the policy, by the same function that others use.
@@ -339,6 +378,21 @@ impl Sequencer {
         self.collect().await;
         tracing::debug!(log.origin = %self.shared.origin, log.size = size.get(), "checkpoint published");
         Ok(Step::Published(size))
+    }
+
+    /// Stages the next batch, if there is a full one: one that isn't may still grow meanwhile.
+    async fn prepare(&self) -> Option<Prepared> {
+        if self.prepared.is_some() {
+            return None;
+        }
+        let batch = self.shared.pool.take_full()?;
+        // Only with the runtime can it be lost, and then the log is closed.
+        let mut prepared = compute(self.edge.clone(), batch).await.ok()?;
+        let objects = &*self.shared.parts.objects;
+        if let Err(error) = stage(objects, self.locked.head().size, &mut prepared).await {
+            tracing::warn!(%error, "the next batch could not be staged ahead; it is staged when it is due");
+        }
+        Some(prepared)
     }
 
     /// Tells everybody who waits.
@@ -360,9 +414,19 @@ impl Sequencer {
         if pending.old == size && !size.is_zero() {
             return;
         }
+        // What lies before the tile at the edge, and is not this checkpoint's.
+        let edge = TreeSize::new(size.get() / u64::from(TILE_WIDTH) * u64::from(TILE_WIDTH));
+        let superseded = self.history.iter().take(HISTORY_AT_ONCE).take_while(|found| **found < edge).count();
+        let superseded: Vec<_> = self.history.drain(..superseded).map(layout::history).collect();
         let collected = async {
-            for full in replaced(tiles_for_growth(pending.old..size)) {
+            // Partial forms of a tile are there only if a tree before this one ended in it.
+            let grown = tiles_for_growth(pending.old..size);
+            let partial_before = grown.filter(|tile| tile.entries().start.get() < pending.old.get());
+            for full in replaced(partial_before) {
                 delete_folder(objects, layout::partials(&full)).await?;
+            }
+            for history in superseded {
+                objects.delete(&history).await?;
             }
             objects.delete(&self.locked.staged_key()).await
         };
@@ -410,19 +474,45 @@ const IN_PLACE_ENTRIES_MAX: usize = 64;
 const IN_PLACE_BYTES_MAX: usize = 128 << 10;
 
 /// Hashes and encodes a batch, a large one on a blocking thread.
-async fn compute(edge: Edge, batch: Batch, old: TreeHead) -> Result<(Batch, Grown, Bytes), Error> {
+async fn compute(edge: Edge, batch: Batch) -> Result<Prepared, Error> {
     let is_small = batch.entries.len() <= IN_PLACE_ENTRIES_MAX
         && batch.entries.iter().map(Bytes::len).sum::<usize>() <= IN_PLACE_BYTES_MAX;
     let work = move || {
-        debug_assert_eq!(edge.tree.head(), old, "the edge is that of the locked checkpoint");
         let grown = grow(edge, batch.entries.iter().zip(&batch.leaves));
         let names: BTreeSet<&Key> = grown.objects.iter().map(|(key, _)| key).collect();
         debug_assert_eq!(names.len(), grown.objects.len(), "each object is written once");
-        let staged = staged::encode(&grown.objects);
-        (batch, grown, staged)
+        let unstaged = Some(staged::encode(&grown.objects));
+        Prepared { batch, grown, unstaged }
     };
     if is_small {
         return Ok(work());
     }
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)
+}
+
+/// Puts the batch on disk as one object, unless it is there.
+async fn stage(objects: &dyn ObjectStore, old: TreeSize, prepared: &mut Prepared) -> Result<(), Error> {
+    let Some(bytes) = prepared.unstaged.clone() else { return Ok(()) };
+    objects.put(&layout::staged(old, &prepared.grown.head), bytes).await?;
+    prepared.unstaged = None;
+    Ok(())
+}
+
+/// Puts the pending batch in place and reads it back; how far that came.
+async fn write(shared: &Shared, locked: &Locked, pending: &Pending) -> (Done, Result<(), Error>) {
+    let mut done = pending.done;
+    let outcome = async {
+        if done < Done::Applied {
+            apply(&*shared.parts.objects, locked, pending.objects.clone()).await?;
+            shared.signed.send_replace(locked.head());
+            done = Done::Applied;
+        }
+        if done < Done::ReadBack {
+            shared.reader(locked.head()).read_back(pending.old).await?;
+            done = Done::ReadBack;
+        }
+        Ok(())
+    };
+    let outcome = outcome.await;
+    (done, outcome)
 }

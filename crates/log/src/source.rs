@@ -1,5 +1,6 @@
 //! Where a reader gets a log's objects from.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -27,6 +28,28 @@ pub struct SourceError {
 pub trait TileSource: Send + Sync {
     /// `checkpoint`, `tile/…` or `tile/entries/…`; `None` if there is no such object.
     async fn get(&self, path: &Key) -> Result<Option<Bytes>, SourceError>;
+}
+
+/// The tiles of a batch, and behind them those of the log that it is about to be written to.
+pub(crate) struct InBatch {
+    batch: HashMap<Key, Bytes>,
+    log: Arc<dyn TileSource>,
+}
+
+impl InBatch {
+    pub(crate) fn new(batch: &[(Key, Bytes)], log: Arc<dyn TileSource>) -> Self {
+        Self { batch: batch.iter().cloned().collect(), log }
+    }
+}
+
+#[async_trait]
+impl TileSource for InBatch {
+    async fn get(&self, path: &Key) -> Result<Option<Bytes>, SourceError> {
+        match self.batch.get(path) {
+            Some(bytes) => Ok(Some(bytes.clone())),
+            None => self.log.get(path).await,
+        }
+    }
 }
 
 /// The objects of a store.

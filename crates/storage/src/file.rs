@@ -28,8 +28,8 @@ const INCOMING: &str = "incoming";
 const OBJECTS: &str = "objects";
 
 /// How many blocking tasks share a batch: syncs of several files at once end in one commit of
-/// the file system's journal.
-const BATCH_TASKS: usize = 4;
+/// the file system's journal. A batch of a log has up to 130 objects, so nine rounds of syncs.
+const BATCH_TASKS: usize = 16;
 
 /// Objects as files in a folder of this machine, each synced before it gets its name.
 #[derive(Debug)]

@@ -20,7 +20,8 @@ pub enum Put {
 /// Objects by key.
 ///
 /// - *Durability*: a write that returned `Ok` is on disk. One that returned `Err`, or whose
-///   future was dropped, has happened wholly or not at all, and only reading tells.
+///   future was dropped, has happened wholly or not at all, and only reading tells. A deletion
+///   may be undone by a power cut: it only makes room, and whoever relies on it repeats it.
 /// - *Order*: a write that returned is seen by every later read, from every process.
 /// - *Concurrency*: any number of calls at once. Of several `put`s of one key, all those with
 ///   the content that got there first succeed, the others are [`Error::Conflict`].

@@ -20,6 +20,7 @@ mod evidence;
 mod history;
 mod moment;
 mod refusal;
+mod rules;
 mod stream;
 mod trust;
 
@@ -28,5 +29,6 @@ pub use evidence::{Evidence, Recorded, Verified};
 pub use history::{Advance, Seen};
 pub use moment::Moment;
 pub use refusal::Refusal;
+pub use rules::{Judged, LogRules, Offence, Signer};
 pub use stream::{StreamChecker, Violation, ViolationKind};
 pub use trust::TrustedPolicy;

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use attest::{Envelope, KeyRef, Position, StatementId, StreamName};
-use serde::{Deserialize, Serialize};
+use attest::{Envelope, Position, StatementId, StreamName};
+use serde::Serialize;
 use stdx::UnixTime;
 use tlog::{EntryIndex, Origin};
 
+use crate::rules::{self, LogRules, Offence};
 use crate::trust::TrustedPolicy;
 
 /// Something that a complete log would not show.
@@ -67,28 +68,18 @@ pub enum ViolationKind {
 #[derive(Debug)]
 pub struct StreamChecker<'a> {
     policy: &'a TrustedPolicy,
+    rules: LogRules,
     log: Origin,
     ends: BTreeMap<StreamName, (Position, StatementId)>,
     violations: Vec<Violation>,
 }
 
-/// Where any of our predicates keeps its position.
-#[derive(Deserialize)]
-struct AnyStatement {
-    predicate: AnyPredicate,
-}
-
-#[derive(Deserialize)]
-struct AnyPredicate {
-    #[serde(alias = "https://clerestory.example/position")]
-    position: Position,
-}
-
 impl<'a> StreamChecker<'a> {
     /// A checker for the log `log` under `policy`.
     #[must_use]
-    pub const fn new(policy: &'a TrustedPolicy, log: Origin) -> Self {
-        Self { policy, log, ends: BTreeMap::new(), violations: Vec::new() }
+    pub fn new(policy: &'a TrustedPolicy, log: Origin) -> Self {
+        let rules = LogRules::new(policy, log.clone());
+        Self { policy, rules, log, ends: BTreeMap::new(), violations: Vec::new() }
     }
 
     /// Reads an entry and its statement's position. No signature is checked.
@@ -96,10 +87,7 @@ impl<'a> StreamChecker<'a> {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn read(bytes: &[u8]) -> Result<(Envelope, Position), &'static str> {
-        let envelope = Envelope::parse(bytes).map_err(|_| "not a canonical envelope")?;
-        let statement = serde_json::from_slice(envelope.payload()).map_err(|_| "its statement has no position")?;
-        let AnyStatement { predicate: AnyPredicate { position } } = statement;
-        Ok((envelope, position))
+        rules::read(bytes)
     }
 
     /// The order of a stream: `next` comes right after `end`, the last entry's position and id
@@ -139,30 +127,15 @@ impl<'a> StreamChecker<'a> {
     /// The next entry.
     pub fn entry(&mut self, index: EntryIndex, bytes: &[u8]) {
         let index = index.get();
-        let (envelope, position) = match Self::read(bytes) {
-            Ok(read) => read,
-            Err(detail) => return self.report(Some(index), None, ViolationKind::Unreadable, detail),
+        let judged = match self.rules.judge(bytes) {
+            Ok(judged) => judged,
+            Err(offence) => return self.offend(index, offence),
         };
-        let stream = position.stream.clone();
-        if position.log != self.log {
-            let detail = format!("made for log `{}`", position.log);
-            return self.report(Some(index), Some(stream), ViolationKind::WrongLog, detail);
+        if let Err(offence) = judged.by_writer() {
+            self.offend(index, offence);
         }
-        let Some(opened) = self.policy.policy().streams.iter().find(|it| it.stream == stream && it.log == self.log)
-        else {
-            return self.report(Some(index), Some(stream), ViolationKind::UnknownStream, "the policy does not open it");
-        };
-        let (interval_s, organisation) = (opened.interval_s, opened.organisation.clone());
-        let of_organisation = self.policy.policy().organisations.iter().filter(|it| it.id == organisation);
-        let signed = of_organisation.flat_map(|it| &it.keys).any(|key| {
-            envelope.signatures().iter().any(|it| it.key == KeyRef::of(&key.key))
-                && envelope.signed_by(&key.key).unwrap_or(false)
-        });
-        if !signed {
-            let detail = format!("no key of `{organisation}` has signed it");
-            self.report(Some(index), Some(stream.clone()), ViolationKind::WrongSigner, detail);
-        }
-        self.advance(index, position, envelope.id(), interval_s);
+        let id = judged.envelope.id();
+        self.advance(index, judged.position, id, judged.interval_s);
     }
 
     /// The violations, given that the log has nothing more as of `now`.
@@ -214,6 +187,10 @@ impl<'a> StreamChecker<'a> {
             let detail = format!("silent for {} s, at most {interval_s} s are allowed", silence.as_secs());
             self.report(index, Some(stream.clone()), ViolationKind::Silent, detail);
         }
+    }
+
+    fn offend(&mut self, index: u64, offence: Offence) {
+        self.report(Some(index), offence.stream, offence.kind, offence.detail);
     }
 
     fn report(

@@ -117,6 +117,29 @@ async fn partial_tiles_are_collected_once_the_full_one_is_published() {
 }
 
 #[tokio::test]
+async fn history_before_the_tile_at_the_edge_is_collected() {
+    let (bench, log, mut sequencer) = Bench::opened().await;
+    let history =
+        |bench: &Bench| bench.keys().into_iter().filter(|key| key.starts_with("history/")).collect::<Vec<_>>();
+    for number in 0..4 {
+        append(&bench, &log, &mut sequencer, number..number + 1).await;
+    }
+    assert_eq!(history(&bench).len(), 5, "as long as there are partial tiles of their sizes");
+    append(&bench, &log, &mut sequencer, 4..256).await;
+    assert_eq!(history(&bench), ["history/256"]);
+    append(&bench, &log, &mut sequencer, 256..300).await;
+    append(&bench, &log, &mut sequencer, 300..1200).await;
+    assert_eq!(history(&bench), ["history/x001/200"]);
+    // What a crash, or a version that kept them all, has left goes with the next full tile.
+    bench.memory.0.lock().unwrap().insert("history/300".to_owned(), bytes::Bytes::new());
+    drop((log, sequencer));
+    let (log, mut sequencer) = bench.open().await.unwrap();
+    append(&bench, &log, &mut sequencer, 1200..1201).await;
+    assert_eq!(history(&bench), ["history/x001/200", "history/x001/201"]);
+    bench.check(1201).await;
+}
+
+#[tokio::test]
 async fn a_log_is_made_once_and_never_implicitly() {
     let bench = Bench::new().await;
     assert!(matches!(Log::create(&bench.parts()).await, Err(Error::Existence { .. })));

@@ -18,6 +18,7 @@ mod faults;
 mod fsck;
 mod growth;
 mod kit;
+mod overlap;
 mod pressure;
 mod quorum;
 mod readback;

@@ -1,13 +1,12 @@
 //! A log: C2SP tlog-tiles for readers, `POST /v1/entries` for appenders.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use api::{Appended, path};
-use attest::{Envelope, KeyRef, Position, Statement, StatementId, StreamName};
+use attest::{KeyRef, Position, Statement, StatementId, StreamName};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -17,15 +16,11 @@ use axum::{Json, Router};
 use http::header;
 use log::{Class, Error, Log, ObjectSource, Reader, Ticket};
 use policy::PolicyDocument;
-use stdx::UnixTime;
-use storage::{Folder, Key, Listing, ObjectStore};
-use tlog::{
-    EntryBundleId, EntryIndex, Hash, MAX_ENTRY_BYTES, Origin, SignedCheckpoint, TileId, TreeHead, VerifierKey,
-    leaf_hash,
-};
+use storage::{Key, ObjectStore};
+use tlog::{EntryBundleId, EntryIndex, MAX_ENTRY_BYTES, Origin, TileId};
 use tokio::sync::{Mutex, OnceCell};
 use tower_http::compression::CompressionLayer;
-use verify::{StreamChecker, TrustedPolicy, ViolationKind};
+use verify::{Judged, LogRules, Offence, Signer, StreamChecker, TrustedPolicy, ViolationKind};
 
 use crate::http::error::{Code, HttpError};
 use crate::http::server::{Stop, checked_body, stopped};
@@ -59,21 +54,21 @@ pub struct LogService {
 /// A log that is being served, with what it has taken in.
 struct Serving {
     service: LogService,
+    rules: LogRules,
     taken: OnceCell<Mutex<Taken>>,
 }
 
-/// Every entry that the log has or will have, and where its streams end.
+/// Where the streams end, with all that the log has or will have.
 #[derive(Default)]
 struct Taken {
     ends: BTreeMap<StreamName, (Position, StatementId)>,
-    /// 32 bytes an entry and a few more for the table: a million entries take about 60 MB.
-    leaves: HashSet<Hash>,
 }
 
 /// Serves the log; its prefix is the server's root. The log's entries are read once, in the
 /// background; the first appends wait for it.
 pub fn router(service: LogService) -> Router {
-    let serving = Arc::new(Serving { service, taken: OnceCell::new() });
+    let rules = LogRules::new(&service.policy, service.log.origin().clone());
+    let serving = Arc::new(Serving { service, rules, taken: OnceCell::new() });
     let reading = Arc::clone(&serving);
     // A failure is told to whoever appends, and tried again then.
     tokio::spawn(async move { drop(reading.taken().await) });
@@ -125,13 +120,14 @@ async fn append(
 impl Serving {
     /// Gives the entry to the log if it is the next of its stream, or one that the log has.
     async fn take_in(&self, entry: Bytes) -> Result<Ticket, HttpError> {
-        let (leaf, admitted) = (leaf_hash(&entry), self.service.admit(&entry));
+        // One check of a signature takes 0.05 ms: no work for another thread.
+        let admitted = LogService::admit(&self.rules, &entry);
         // Held while the log takes the entry: between the two nobody else may get the same place.
         // That is a table look-up, and for an entry that the log has a read of its tiles.
         let mut taken = self.taken().await?.lock().await;
-        if taken.leaves.contains(&leaf) {
+        if let Some(ticket) = self.service.log.find(&entry).await.map_err(|error| refuse(&error))? {
             // A retry keeps its place, also when a newer policy would not admit it any more.
-            return self.service.log.submit(entry).await.map_err(|error| refuse(&error));
+            return Ok(ticket);
         }
         let (position, id) = admitted?;
         StreamChecker::follow(taken.end(&position.stream), &position).map_err(|(_, detail)| {
@@ -139,7 +135,6 @@ impl Serving {
         })?;
         let ticket = self.service.log.submit(entry).await.map_err(|error| refuse(&error))?;
         // No await between the two: a request that is given up can't leave one without the other.
-        taken.leaves.insert(leaf);
         taken.ends.insert(position.stream.clone(), (position, id));
         Ok(ticket)
     }
@@ -156,7 +151,6 @@ impl Taken {
 
     /// An entry that the log has, in order or not: what is wrong with it is for auditors.
     fn add(&mut self, origin: &Origin, entry: &Bytes) {
-        self.leaves.insert(leaf_hash(entry));
         let Ok((envelope, position)) = StreamChecker::read(entry) else { return };
         let follows = StreamChecker::follow(self.end(&position.stream), &position);
         let doubled = matches!(follows, Err((ViolationKind::Doubled, _)));
@@ -181,48 +175,12 @@ impl LogService {
 
     /// Refuses what an auditor would report on sight, and signatures that the policy knows nothing
     /// of: anybody could add those to a public envelope, and make another entry of it.
-    fn admit(&self, entry: &Bytes) -> Result<(Position, StatementId), HttpError> {
-        let mut checker = StreamChecker::new(&self.policy, self.log.origin().clone());
-        checker.entry(EntryIndex::new(0), entry);
-        let refusal = checker.finish(UnixTime::EPOCH).into_iter().find_map(|violation| {
-            let code = match violation.kind {
-                ViolationKind::Unreadable => Code::EntryForm,
-                ViolationKind::WrongLog => Code::EntryLog,
-                ViolationKind::UnknownStream => Code::EntryStream,
-                ViolationKind::WrongSigner => Code::EntrySigner,
-                // Whether it is in order shows only behind the stream's end.
-                ViolationKind::Missing | ViolationKind::Doubled | ViolationKind::Unchained | ViolationKind::Silent => {
-                    return None;
-                }
-            };
-            let stream = violation.stream.map_or_else(String::new, |stream| format!("stream `{stream}`: "));
-            Some(HttpError::new(code, format!("{stream}{}", violation.detail)))
-        });
-        refusal.map_or(Ok(()), Err)?;
-        let (envelope, position) =
-            StreamChecker::read(entry).map_err(|detail| HttpError::new(Code::EntryForm, detail))?;
-        self.check_signatures(&envelope)?;
-        Ok((position, envelope.id()))
-    }
-
-    /// Every signature is by a key of the policy, or of the policy that the entry is, and verifies.
-    fn check_signatures(&self, envelope: &Envelope) -> Result<(), HttpError> {
-        let refuse = |detail: String| Err(HttpError::new(Code::EntrySigner, detail));
-        // A succession is signed as both versions demand, so by keys that only the next one names too.
-        let next = Statement::<PolicyDocument>::decode(envelope.payload()).ok().map(|it| it.predicate.policy);
-        for signature in envelope.signatures() {
-            let policies = std::iter::once(self.policy.policy()).chain(&next);
-            let keys = policies.flat_map(|policy| &policy.organisations).flat_map(|organisation| &organisation.keys);
-            let mut named = keys.filter(|key| KeyRef::of(&key.key) == signature.key).peekable();
-            let name: String = signature.key.as_str().chars().take(KEY_SHOWN_MAX).collect();
-            if named.peek().is_none() {
-                return refuse(format!("the policy names no key `{name}`"));
-            }
-            if !named.any(|key| envelope.signed_by(&key.key).unwrap_or(false)) {
-                return refuse(format!("the signature by `{name}` does not verify"));
-            }
-        }
-        Ok(())
+    fn admit(rules: &LogRules, entry: &Bytes) -> Result<(Position, StatementId), HttpError> {
+        let judged = rules.judge(entry).map_err(offended)?;
+        judged.by_writer().map_err(offended)?;
+        check_signatures(&judged)?;
+        let id = judged.envelope.id();
+        Ok((judged.position, id))
     }
 
     /// Reads the log's own entries, also those that it has signed and not yet published.
@@ -230,7 +188,7 @@ impl LogService {
         let failed = |error: &dyn std::fmt::Display| {
             HttpError::new(Code::Storage, format!("the entries of `{}` can't be read: {error}", self.log.origin()))
         };
-        let head = self.signed_head().await.map_err(|error| failed(&error))?;
+        let head = self.log.signed_head();
         let (mut taken, origin) = (Taken::default(), self.log.origin());
         let reader = Reader::new(Arc::new(ObjectSource(Arc::clone(&self.objects))), head);
         let visit = &mut |_, entry: &Bytes| {
@@ -240,32 +198,6 @@ impl LogService {
         let all = EntryIndex::new(0)..EntryIndex::new(head.size.get());
         reader.entries(all, visit).await.map_err(|error| failed(&error))?;
         Ok(taken)
-    }
-
-    /// The newest checkpoint of the log's history: the one in its lock, once the log is open
-    /// (`docs/formats/log.md`). The published one may be older, for want of witnesses.
-    async fn signed_head(&self) -> anyhow::Result<TreeHead> {
-        let folder: Key = "history".parse()?;
-        let mut listing = Listing::of(Folder::Below(folder));
-        let mut newest: Option<(u64, Key)> = None;
-        loop {
-            let page = self.objects.list(&listing).await?;
-            let sizes = page.iter().filter_map(|key| {
-                let digits: String = key.as_str().chars().filter(char::is_ascii_digit).collect();
-                Some((digits.parse().ok()?, key.clone()))
-            });
-            newest = newest.into_iter().chain(sizes).max();
-            let Some(last) = page.last() else { break };
-            listing = listing.after(last.clone());
-        }
-        let Some((_, key)) = newest else { return Ok(TreeHead::EMPTY) };
-        let bytes = self.objects.get(&key).await?.with_context(|| format!("`{key}` is gone"))?;
-        let log_key = self.log_key().with_context(|| format!("the policy has no key of `{}`", self.log.origin()))?;
-        Ok(*SignedCheckpoint::open(&bytes, log_key)?.checkpoint().head())
-    }
-
-    fn log_key(&self) -> Option<&VerifierKey> {
-        self.policy.witnessing().logs().iter().map(|log| &log.key).find(|key| self.log.origin().is(key.name()))
     }
 
     async fn object(&self, path: &str) -> Result<Response, HttpError> {
@@ -278,6 +210,43 @@ impl LogService {
             Err(error) => Err(HttpError::new(Code::Storage, format!("`{path}`: {error}"))),
         }
     }
+}
+
+/// Every signature is by a key of the policy, or of the policy that the entry is, and verifies.
+fn check_signatures(judged: &Judged) -> Result<(), HttpError> {
+    let refuse = |detail: String| Err(HttpError::new(Code::EntrySigner, detail));
+    let mut next = None;
+    for (signature, signer) in judged.signers() {
+        if matches!(signer, Signer::Writer | Signer::Other) {
+            continue;
+        }
+        // A succession is signed as both versions demand, so by keys that only the next one names too.
+        let statement = || Statement::<PolicyDocument>::decode(judged.envelope.payload()).ok();
+        let next = next.get_or_insert_with(|| statement().map(|it| it.predicate.policy));
+        let keys = next.iter().flat_map(|policy| &policy.organisations).flat_map(|organisation| &organisation.keys);
+        let mut named = keys.filter(|key| KeyRef::of(&key.key) == signature.key).peekable();
+        let name: String = signature.key.as_str().chars().take(KEY_SHOWN_MAX).collect();
+        if signer == Signer::Unnamed && named.peek().is_none() {
+            return refuse(format!("the policy names no key `{name}`"));
+        }
+        if !named.any(|key| judged.envelope.signed_by(&key.key).unwrap_or(false)) {
+            return refuse(format!("the signature by `{name}` does not verify"));
+        }
+    }
+    Ok(())
+}
+
+/// What an auditor would report, to whoever sent it.
+fn offended(offence: Offence) -> HttpError {
+    let code = match offence.kind {
+        ViolationKind::WrongLog => Code::EntryLog,
+        ViolationKind::UnknownStream => Code::EntryStream,
+        ViolationKind::WrongSigner => Code::EntrySigner,
+        // Whether it is in order shows only behind the stream's end.
+        _ => Code::EntryForm,
+    };
+    let stream = offence.stream.map_or_else(String::new, |stream| format!("stream `{stream}`: "));
+    HttpError::new(code, format!("{stream}{}", offence.detail))
 }
 
 /// The log's errors, by what they mean to an appender.
