@@ -28,4 +28,5 @@ mod releases;
 mod serving;
 mod statement;
 mod system;
+mod takeover;
 mod witnessing;

@@ -10,7 +10,7 @@ use policy::{
 use server::config::Config;
 use stdx::{Digest, durable};
 use tempfile::TempDir;
-use tlog::SignerKey;
+use tlog::{LogProof, SignerKey};
 use verify::TrustedPolicy;
 
 use crate::process::{Done, Server, run};
@@ -54,6 +54,15 @@ impl System {
     }
 
     pub(crate) fn made_for(scope: Scope) -> Self {
+        Self::made_of(scope, |_, _| {})
+    }
+
+    /// Everything is there, under a policy that is otherwise.
+    pub(crate) fn made_with(change: impl FnOnce(&Self, &mut Policy)) -> Self {
+        Self::made_of(Scope::Logs, change)
+    }
+
+    fn made_of(scope: Scope, change: impl FnOnce(&Self, &mut Policy)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| Server::bound(folder.path().join(name).join("clerestory.toml"));
         let mut system = Self {
@@ -79,7 +88,7 @@ impl System {
             let supervisor = format!("supervisor = \"{}\"\n# supervisor = ", system.supervisor.url());
             system.set("vendor", "# supervisor = ", &supervisor);
         }
-        system.genesis = system.sign_policy();
+        system.genesis = system.sign_policy(change);
         system.configure();
         for name in ORGANISATIONS {
             let config = format!("{name}/clerestory.toml");
@@ -110,8 +119,10 @@ impl System {
     }
 
     /// Draft, sign by both organisations, assemble: the id is the genesis.
-    fn sign_policy(&self) -> StatementId {
-        let toml = toml::to_string_pretty(&self.policy_document()).unwrap();
+    fn sign_policy(&self, change: impl FnOnce(&Self, &mut Policy)) -> StatementId {
+        let mut policy = self.policy_document();
+        change(self, &mut policy);
+        let toml = toml::to_string_pretty(&policy).unwrap();
         durable::write(&self.file("policy.toml"), toml.as_bytes()).unwrap();
         self.run(&["policy", "check", "policy.toml"]).ok();
         // The one stream that this policy opens in the vendor's log.
@@ -259,6 +270,12 @@ impl System {
     /// log's own key and store, as a dishonest operator would. Nothing stops the witnesses.
     pub(crate) fn smuggle(&mut self, envelopes: &[&Envelope]) {
         assert_eq!(self.vendor.stop().code, 0);
+        self.append_as_owner(envelopes);
+        self.vendor.start();
+    }
+
+    /// Appends to the vendor's log with its own key and store, while no server runs it.
+    pub(crate) fn append_as_owner(&self, envelopes: &[&Envelope]) -> Vec<LogProof> {
         let config = Config::load(&self.file("vendor/clerestory.toml")).unwrap();
         let Config::Vendor(vendor) = &config else { panic!("no vendor") };
         let policy = self.policy();
@@ -270,10 +287,10 @@ impl System {
             let running = tokio::spawn(sequencer.run(async move { drop(stopped.await) }));
             // All at once, in this order.
             let appended = envelopes.iter().map(|envelope| log.append(envelope.to_bytes().into()));
-            futures::future::try_join_all(appended).await.unwrap();
+            let receipts = futures::future::try_join_all(appended).await.unwrap();
             drop(stop);
             running.await.unwrap().unwrap();
-        });
-        self.vendor.start();
+            receipts.iter().map(log::Receipt::proof).collect()
+        })
     }
 }
