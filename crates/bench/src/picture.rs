@@ -23,12 +23,11 @@ use serde::{Deserialize, Serialize};
 use stdx::durable;
 
 use crate::row::number;
+use crate::samples::Samples;
 
 mod axis;
 
-pub(crate) use axis::Axis;
-#[allow(unused_imports, reason = "suites that land next draw")]
-pub(crate) use axis::Scale;
+pub(crate) use axis::{Axis, Scale};
 
 /// Lines in one pair of axes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,6 +65,21 @@ pub(crate) fn draw_file(file: &Path) -> anyhow::Result<()> {
 }
 
 impl Picture {
+    /// How long runs took, up to the slowest of a hundred: a line for each of several things.
+    pub(crate) fn of_latencies(title: &str, unit: &str, lines: &[(&str, &Samples)]) -> Self {
+        let axis = |label: String| Axis { label, scale: Scale::Linear };
+        let line = |(name, samples): &(&str, &Samples)| Series {
+            name: (*name).to_owned(),
+            points: samples.distribution(99.0),
+        };
+        Self {
+            title: title.to_owned(),
+            x: axis(unit.to_owned()),
+            y: axis("% of runs that take at most this".to_owned()),
+            series: lines.iter().map(line).collect(),
+        }
+    }
+
     fn read(file: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("can't read `{}`", file.display()))?;
         serde_json::from_str(&text).with_context(|| format!("`{}` holds no points", file.display()))

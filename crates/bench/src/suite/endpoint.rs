@@ -8,6 +8,7 @@ use stdx::{Clock as _, SystemClock, durable};
 use testkit::{PRODUCT, Publisher, SUPERVISOR_LOG, VENDOR_LOG};
 
 use crate::bench::Bench;
+use crate::picture::Picture;
 use crate::programs::{Programs, succeed};
 use crate::row::{Figure, Row, Target};
 use crate::samples::Samples;
@@ -135,6 +136,10 @@ pub(super) fn refresh(bench: &mut Bench) -> anyhow::Result<()> {
     let rows = [row("endpoint/refresh", Figure::Median), row("endpoint/refresh/p99", Figure::Percentile(99.0))];
     rows.into_iter().for_each(|row| bench.row(row));
 
+    let lines = [("clerestory-agent update", &ours), ("a process that gets the same files", &reference)];
+    let picture = Picture::of_latencies("An endpoint that looks and finds nothing new", "milliseconds", &lines);
+    bench.picture("endpoint-refresh", &picture)?;
+
     // Another address is another mirror, which may be slower, but not in bytes.
     let relay = Relay::before(scene.web.address())?;
     scene.configure(&config, relay.address(), "state")?;
@@ -179,6 +184,9 @@ pub(super) fn install(bench: &mut Bench) -> anyhow::Result<()> {
     }
     let (ours, bare) = (Samples::new(ours)?, Samples::new(bare)?);
     let row = |name, figure| Row::new(name, "ms", figure, &ours).against(figure, &bare).target(Target::AtMost(50.0));
+    let lines = [("clerestory-agent update", &ours), ("a process that gets and syncs the same file", &bare)];
+    let picture = Picture::of_latencies("An endpoint that installs a release of 1 MiB", "milliseconds", &lines);
+    bench.picture("endpoint-install", &picture)?;
     let rows = [row("endpoint/install", Figure::Median), row("endpoint/install/p99", Figure::Percentile(99.0))];
     rows.into_iter().for_each(|row| bench.row(row));
 

@@ -11,7 +11,7 @@ use tlog::{KeyKind, Signature, SignerKey};
 use verify::{Evidence, Request};
 
 use crate::bench::Bench;
-use crate::picture::{Axis, Picture, Scale, Series};
+use crate::picture::Picture;
 use crate::programs::succeed;
 use crate::row::{Figure, Row, Target};
 
@@ -113,16 +113,8 @@ pub(super) fn bundle(bench: &mut Bench) -> anyhow::Result<()> {
         || milliseconds(&|| sample.approve()),
         || milliseconds(&|| bare.run()),
     )?;
-    let line = |name: &str, points| Series { name: name.to_owned(), points };
-    let picture = Picture {
-        title: "Verifying a release's whole evidence".to_owned(),
-        x: Axis { label: "milliseconds".to_owned(), scale: Scale::Linear },
-        y: Axis { label: "% of runs that take at most this".to_owned(), scale: Scale::Linear },
-        series: vec![
-            line("from bytes to approval", ours.distribution(99.0)),
-            line("bare signatures and hashes", reference.distribution(99.0)),
-        ],
-    };
+    let lines = [("from bytes to approval", &ours), ("bare signatures and hashes", &reference)];
+    let picture = Picture::of_latencies("Verifying a release's whole evidence", "milliseconds", &lines);
     bench.picture("verify-bundle", &picture)?;
     let row = |name, figure, ours, reference| Row::new(name, "ms", figure, ours).against(figure, reference);
     bench.row(row("verify/bundle", Figure::Median, &ours, &reference).target(Target::AtMost(1.0)));
