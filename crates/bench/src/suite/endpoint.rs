@@ -41,7 +41,7 @@ impl Scene {
             publisher.world.vendor_log.append(number.to_le_bytes().to_vec());
             publisher.world.supervisor_log.append(number.to_le_bytes().to_vec());
         }
-        let web = Web::serve(&site)?;
+        let web = Web::serve(publisher.folder())?;
         let mut scene = Self { publisher, web, programs: bench.programs()?, folder, releases: 0 };
         scene.release(1)?;
         let (state, policy) = (scene.folder.join("agent.toml"), scene.folder.join("genesis"));
@@ -66,7 +66,7 @@ impl Scene {
         for origin in [VENDOR_LOG, SUPERVISOR_LOG] {
             let log = self.publisher.world.log(origin);
             for (tile, bytes) in log.tiles().iter() {
-                let path = self.folder.join("site").join(origin).join(tile.path());
+                let path = self.publisher.folder().join("logs").join(origin).join(tile.path());
                 if !path.exists() {
                     durable::create_folder(path.parent().context("a tile lies in a folder")?)?;
                     durable::write(&path, bytes)?;
@@ -80,11 +80,11 @@ impl Scene {
     fn configure(&self, path: &Path, address: &str, state: &str) -> anyhow::Result<()> {
         let (folder, site) = (self.folder.display(), format!("http://{address}/channel"));
         let mut text = format!(
-            "state = \"{folder}/{state}\"\ninstall = \"{folder}/install\"\nchannel = [\"{site}/channel\"]\nring = \"all\"\n\
+            "state = \"{folder}/{state}\"\ninstall = \"{folder}/install\"\nchannel = [\"{site}\"]\nring = \"all\"\n\
              [[product]]\nid = \"{PRODUCT}\"\n"
         );
         for origin in [VENDOR_LOG, SUPERVISOR_LOG] {
-            text.push_str(&format!("[[log]]\norigin = \"{origin}\"\nurl = \"{site}/{origin}\"\n"));
+            text.push_str(&format!("[[log]]\norigin = \"{origin}\"\nurl = \"{site}/logs/{origin}\"\n"));
         }
         Ok(durable::write(path, text.as_bytes())?)
     }
@@ -115,8 +115,8 @@ impl Scene {
 }
 
 /// Files of a look that finds nothing.
-const STATUS: &str = "/channel/channel/status/slow.bundle";
-const TIMESTAMP: &str = "/channel/channel/metadata/timestamp.json";
+const STATUS: &str = "/channel/status/slow.bundle";
+const TIMESTAMP: &str = "/channel/metadata/timestamp.json";
 
 pub(super) fn refresh(bench: &mut Bench) -> anyhow::Result<()> {
     let scene = Scene::new(bench)?;
@@ -213,8 +213,8 @@ fn memory(
 impl Scene {
     /// Where the newest artifact is served: `HASH.0-product` beside the release's bundle.
     fn artifact(&self) -> anyhow::Result<String> {
-        let folder = format!("channel/targets/products/{PRODUCT}/{}", self.releases);
-        let path = self.folder.join("site").join(&folder);
+        let folder = format!("targets/products/{PRODUCT}/{}", self.releases);
+        let path = self.publisher.folder().join(&folder);
         let entries = std::fs::read_dir(&path).with_context(|| format!("can't read `{}`", path.display()))?;
         let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         let names = names.collect::<std::io::Result<Vec<_>>>()?;
