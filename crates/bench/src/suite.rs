@@ -5,6 +5,7 @@ use crate::machine;
 
 mod assembly;
 mod endpoint;
+mod log;
 mod verify;
 
 /// One measurement; it gives one row, or some whose names begin with its own.
@@ -24,6 +25,10 @@ const fn entry(name: &'static str, about: &'static str, run: fn(&mut Bench) -> a
 const ENTRIES: &[Entry] = &[
     entry("machine/append", "append 4 KiB and fdatasync", machine::append),
     entry("machine/create", "a new file of 4 KiB, synced, renamed, its folder synced", machine::create),
+    entry("log/witnessed", "an append until it is witnessed, at 500/s; its syncs alone", log::witnessed),
+    entry("log/appends", "512 writers of 1 KiB; hashing and syncing the same bytes", log::appends),
+    entry("log/http", "POST of one entry a request; a bare server with the same answer", log::http),
+    entry("log/growth", "256-byte entries: rate, memory, disk and opening up to ten million", log::growth),
     entry(
         "verify/bundle",
         "a release's evidence, from bytes to approval; its bare signatures and hashes",

@@ -63,7 +63,7 @@ const TEST_ONLY: &str = "testkit";
 
 /// Foreign crates with a place of their own: who may depend on them outside of tests.
 const ONLY_IN: &[(&str, &[&str])] = &[
-    ("axum", &["server"]),
+    ("axum", &["server", "bench"]),
     ("tower-http", &["server"]),
     ("sqlx", &["storage", "remote"]),
     ("object_store", &["remote"]),

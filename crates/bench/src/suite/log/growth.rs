@@ -1,0 +1,99 @@
+//! What a log costs as it grows: time, memory and disk for each entry, and to open it.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::engine::{EntryBytes, fill};
+use super::system::{Streams, System};
+use super::{runtime, with_log};
+use crate::bench::Bench;
+use crate::picture::{Axis, Picture, Scale, Series};
+use crate::row::{Figure, Row};
+use crate::samples::Samples;
+
+const ENTRY: EntryBytes = EntryBytes(256);
+/// The last of these many are measured: at each size the same work.
+const MEASURED: usize = 500_000;
+
+/// 256-byte entries, up to ten million.
+pub(in super::super) fn growth(bench: &mut Bench) -> anyhow::Result<()> {
+    let sizes: &[usize] = match bench.scale() {
+        crate::bench::Scale::Full => &[10_000, 1_000_000, 10_000_000],
+        crate::bench::Scale::Quick => &[1_000, 2_000],
+    };
+    let system = System::new(bench.folder(), &bench.programs()?.path("clerestory")?, Streams(1))?;
+    let mut curves = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+    let mut size = 0;
+    for &target in sizes {
+        let begin = target.saturating_sub(MEASURED).max(size);
+        let (_, rate) = open_and_fill(&system, size..begin).and_then(|_| open_and_fill(&system, begin..target))?;
+        size = target;
+        // A new runtime and an empty heap: what is resident is the opened log's.
+        let before = resident()?;
+        let (seconds, _) = open_and_fill(&system, size..size)?;
+        let memory = OPENED_RESIDENT.with(std::cell::Cell::get) - before;
+        let disk = allocated(&system.store())?;
+        #[expect(clippy::cast_precision_loss, reason = "millions")]
+        let entries = target as f64;
+        let figures = [
+            ("appends", "1/s", rate),
+            ("memory", "B/entry", memory.max(0.0) / entries),
+            ("disk", "B/entry", disk / entries),
+            ("open", "s", seconds),
+        ];
+        for ((name, unit, value), curve) in figures.into_iter().zip(&mut curves) {
+            bench.say(&format!("{target} entries: {name} {value:.3} {unit}"));
+            curve.push((entries, value));
+            bench.row(Row::new(format!("log/growth/{name}/{target}"), unit, Figure::Median, &Samples::one(value)));
+        }
+    }
+    let [appends, memory, disk, open] = curves;
+    draw(bench, "log-growth-rate", "Appending to a log that grows", "appends/s", vec![("256-byte entries", appends)])?;
+    let space = vec![("disk", disk), ("memory", memory)];
+    draw(bench, "log-growth-space", "What an entry of 256 bytes takes", "bytes an entry", space)?;
+    draw(bench, "log-growth-open", "Opening a log", "seconds", vec![("256-byte entries", open)])
+}
+
+fn draw(bench: &Bench, name: &str, title: &str, unit: &str, lines: Vec<(&str, Vec<(f64, f64)>)>) -> anyhow::Result<()> {
+    let axis = |label: &str, scale| Axis { label: label.to_owned(), scale };
+    let series = lines.into_iter().map(|(name, points)| Series { name: name.to_owned(), points }).collect();
+    let (x, y) = (axis("entries in the log", Scale::Log), axis(unit, Scale::Linear));
+    bench.picture(name, &Picture { title: title.to_owned(), x, y, series })
+}
+
+thread_local! {
+    /// What was resident with the log just opened.
+    static OPENED_RESIDENT: std::cell::Cell<f64> = const { std::cell::Cell::new(0.0) };
+}
+
+/// Seconds that opening took, and appends a second.
+fn open_and_fill(system: &System, numbers: std::ops::Range<usize>) -> anyhow::Result<(f64, f64)> {
+    let clock = stdx::SystemClock::new();
+    runtime()?.block_on(with_log(system, |log| async move {
+        let seconds = stdx::Clock::monotonic(&clock).as_secs_f64();
+        OPENED_RESIDENT.with(|cell| resident().map(|bytes| cell.set(bytes)))?;
+        Ok((seconds, fill(log, numbers, ENTRY).await?))
+    }))
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the kernel counts no memory")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
+}
+
+/// Bytes of disk that the files below a folder take, and the folders themselves.
+fn allocated(folder: &Path) -> anyhow::Result<f64> {
+    let mut bytes = 0.0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        #[expect(clippy::cast_precision_loss, reason = "a file has fewer than 2^53 blocks")]
+        let blocks = metadata.blocks() as f64;
+        bytes += blocks * 512.0 + if metadata.is_dir() { allocated(&entry.path())? } else { 0.0 };
+    }
+    Ok(bytes)
+}
