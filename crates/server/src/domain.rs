@@ -152,7 +152,11 @@ impl Domain {
             Failure::refused(format!("the policy opens no stream `{name}` for `{}`", self.organisation))
                 .hint("add it to the policy's `streams`")
         })?;
-        Ok(StreamWriter::new(name, self.log(&opened.log)?, Arc::clone(&self.locks), Arc::clone(&self.clock)))
+        let organisations = self.policy.policy().organisations.iter();
+        let own = organisations.filter(|it| it.id == self.organisation).flat_map(|it| &it.keys);
+        let keys = own.map(|key| key.key.clone()).collect();
+        let (log, locks, clock) = (self.log(&opened.log)?, Arc::clone(&self.locks), Arc::clone(&self.clock));
+        Ok(StreamWriter::new(name, log, locks, clock, keys))
     }
 
     /// A heartbeat in the organisation's stream `kind/ORGANISATION`, if it has been quiet; a failure

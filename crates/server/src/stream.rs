@@ -8,13 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Appended, BaseUrl, BodyLimit, Client, ClientError, path};
+use api::{Appended, BaseUrl, BodyLimit, Client, ClientError, ErrorClass, path};
 use attest::{BundleEntry, Envelope, EnvelopeError, Heartbeat, Position, Statement, StatementId, StreamName, Subject};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use stdx::{Clock, Digest, UnixTime};
 use storage::{Key, LockStore, Swap, Versioned};
-use tlog::{LogProof, MAX_LOG_PROOF_BYTES, Origin, SignerKey};
+use tlog::{LogProof, MAX_LOG_PROOF_BYTES, Origin, SignerKey, VerifierKey};
 
 /// An entry's place and proof: the proof escaped into JSON (2 for 1 at most) and an index.
 const APPENDED_BYTES_MAX: BodyLimit = BodyLimit(2 * MAX_LOG_PROOF_BYTES as u64 + 1024);
@@ -106,6 +106,7 @@ pub struct StreamWriter {
     log: LogWriter,
     locks: Arc<dyn LockStore>,
     clock: Arc<dyn Clock>,
+    keys: Vec<VerifierKey>,
 }
 
 /// What the lock holds.
@@ -122,10 +123,17 @@ struct State {
 }
 
 impl StreamWriter {
-    /// The writer of `stream` in `log`, whose state is kept in `locks`.
+    /// The writer of `stream` in `log`, whose state is kept in `locks`; `keys` are those of its
+    /// organisation under the policy in force.
     #[must_use]
-    pub fn new(stream: StreamName, log: LogWriter, locks: Arc<dyn LockStore>, clock: Arc<dyn Clock>) -> Self {
-        Self { stream, log, locks, clock }
+    pub fn new(
+        stream: StreamName,
+        log: LogWriter,
+        locks: Arc<dyn LockStore>,
+        clock: Arc<dyn Clock>,
+        keys: Vec<VerifierKey>,
+    ) -> Self {
+        Self { stream, log, locks, clock, keys }
     }
 
     /// Gives `make` the next place, logs the envelope that it signs, and returns the entry with
@@ -189,7 +197,17 @@ impl StreamWriter {
         let text = state.pending.as_deref().unwrap_or_default();
         let envelope = Envelope::parse(text.as_bytes())
             .map_err(|source| StreamError::Envelope { stream: self.stream.clone(), source })?;
-        let entry = self.log.append(&envelope).await?;
+        let entry = match self.log.append(&envelope).await {
+            Err(StreamError::Log { source, origin })
+                if source.class() == ErrorClass::Rejected && !self.is_in_force(&envelope) =>
+            {
+                // Signed by a key that the policy has replaced since, and not in the log, which keeps
+                // what it has: it never will be. The place is free for the next one.
+                self.swap(held.as_ref(), &State { pending: None, ..state }).await?;
+                return Err(StreamError::Log { source, origin });
+            }
+            appended => appended?,
+        };
         let done = State {
             epoch: state.epoch,
             next: state.next + 1,
@@ -200,6 +218,11 @@ impl StreamWriter {
         // Losing this race means that somebody else appended the same envelope: nothing is lost.
         self.swap(held.as_ref(), &done).await?;
         Ok(entry)
+    }
+
+    /// Whether a key of the policy in force has signed it.
+    fn is_in_force(&self, envelope: &Envelope) -> bool {
+        self.keys.iter().any(|key| envelope.signed_by(key).unwrap_or(false))
     }
 
     async fn load(&self) -> Result<(State, Option<Versioned>), StreamError> {

@@ -115,13 +115,17 @@ impl Line {
     pub async fn release(&self, product: &ProductId, version: &str, ring: Ring) -> anyhow::Result<Publication> {
         let folder = self.folder(product, version);
         let evidence = self.evidence(&folder)?;
-        if let Some(released) = self.released(&folder, &evidence)? {
+        let last = self.last(product).await?;
+        if let Some((released, this)) = self.released(&folder, &evidence)? {
+            // Or else the next one would be drafted under this one's number, for good.
+            if last.is_none_or(|last| last.number < this.number) {
+                self.remember(product, this).await?;
+            }
             let entries = released.entries().to_vec();
             return self.finish(product, version, &entries, ring).await;
         }
         let lane = self.lane_of(product)?;
         let status = self.status(lane)?;
-        let last = self.last(product).await?;
         let stream = self.domain.stream(&format!("release/{}", self.domain.organisation))?;
         let entry = stream
             .write(|position| {
@@ -142,12 +146,13 @@ impl Line {
     }
 
     /// The release of the present result, if an earlier run has logged it and could not finish.
-    fn released(&self, folder: &BuildFolder, evidence: &Bundle) -> anyhow::Result<Option<Bundle>> {
+    fn released(&self, folder: &BuildFolder, evidence: &Bundle) -> anyhow::Result<Option<(Bundle, Last)>> {
         let Some(bundle) = read_bundle(&folder.file(RELEASE_BUNDLE))? else { return Ok(None) };
         let result = Evidence::open(&self.domain.policy, evidence)?.one::<BuildResult>(Role::Builder)?.id();
         let release = Evidence::open(&self.domain.policy, &bundle)?.one::<Release>(Role::Release)?;
+        let says = &release.statement().predicate;
         // A version that was built again has another result.
-        Ok((release.statement().predicate.result == result).then_some(bundle))
+        Ok((says.result == result).then(|| (bundle.clone(), Last { number: says.number, id: release.id() })))
     }
 
     /// Widens the ring of a release.
@@ -213,7 +218,13 @@ impl Line {
                 // A version that was built again has another result; approvals of the old one stay
                 // in the folder and say nothing of the new one.
                 let approvals = read_bundle(&path)?.unwrap_or_default();
-                entries.extend(approvals.entries().iter().filter(|entry| is_of(entry, result_id)).cloned());
+                // Nor do those of a key that the policy has replaced since: one of them would have
+                // the whole refused, and nothing of this version could ever be released.
+                let holds = |entry: &&BundleEntry| {
+                    self.domain.policy.verify::<Approval>(&entry.envelope, Role::Approver).is_ok()
+                };
+                let approvals = approvals.entries().iter().filter(|entry| is_of(entry, result_id)).filter(holds);
+                entries.extend(approvals.cloned());
             }
         }
         let Some(origin) = entries.first().map(|entry| entry.proof.checkpoint().checkpoint().origin().clone()) else {
