@@ -18,7 +18,8 @@ pub struct Config {
     pub state: PathBuf,
     /// Where products are installed: `PRODUCT/a`, `PRODUCT/b`, and the link `PRODUCT/current`.
     pub install: PathBuf,
-    /// The channel's mirrors, tried in this order.
+    /// The channel's mirrors: all are asked for policies and status, besides those that the policy
+    /// names; for everything else they are tried in this order.
     pub channel: Vec<BaseUrl>,
     /// How early this machine takes new releases: `canary`, `early` or `all`.
     pub ring: Ring,
@@ -58,9 +59,9 @@ pub struct LimitAges {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
-    /// A request for metadata or evidence ends after so many seconds.
+    /// A server may keep an update waiting for so many seconds in all,
     pub timeout_s: u64,
-    /// A download that is slower on average, in bytes a second, ends.
+    /// and for a second more with each so many bytes that come from it.
     pub rate_min: u64,
 }
 

@@ -16,7 +16,9 @@ pub struct Seen {
     /// Its root.
     pub root: Hash,
     /// Whether a step up to here was taken on the quorum's word alone, without a consistency
-    /// proof; to be made up for when online.
+    /// proof; to be made up for when online. A later step that is proven says nothing of that one,
+    /// so [`Seen::advance`] never clears this: whoever kept the trees that were seen does, once each
+    /// is proven to be a part of the largest.
     pub gap: bool,
 }
 
