@@ -56,6 +56,7 @@ const TORTURES: &[Torture] = &[
         steps: &[Step::Suite, Step::Tests { package: "conformance", filter: "scenarios::" }],
     },
     Torture { name: "liars", steps: &[Step::Tests { package: "agent", filter: "forks::" }] },
+    Torture { name: "simulation", steps: &[Step::Tests { package: "simulation", filter: "every_promise" }] },
 ];
 
 /// Prints the figures as a table on stdout.

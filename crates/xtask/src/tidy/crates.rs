@@ -55,6 +55,7 @@ const TABLE: &[Row] = &[
     row("testkit", &[FOUNDATION, PORTS, ENGINES]),
     // It measures what users run, so it may name anything but the other programs' own code.
     row("bench", &[FOUNDATION, PORTS, ENGINES, &["server", "testkit"]]),
+    row("simulation", &[FOUNDATION, PORTS, ENGINES, &["server", "agent"]]),
     Row { folder: "xtask", package: "xtask", ours: &[], foreign: Some(&["anyhow", "clap", "serde", "serde_json"]) },
 ];
 
@@ -63,12 +64,26 @@ const TEST_ONLY: &str = "testkit";
 
 /// Foreign crates with a place of their own: who may depend on them outside of tests.
 const ONLY_IN: &[(&str, &[&str])] = &[
-    ("axum", &["server", "bench"]),
+    ("axum", &["server", "bench", "simulation"]),
     ("tower-http", &["server"]),
     ("sqlx", &["storage", "remote"]),
     ("object_store", &["remote"]),
     ("ureq", &["api", "conformance"]),
-    ("tokio", &["storage", "remote", "clerestory-log", "witness", "assembly", "channel", "server", "bench", TEST_ONLY]),
+    (
+        "tokio",
+        &[
+            "storage",
+            "remote",
+            "clerestory-log",
+            "witness",
+            "assembly",
+            "channel",
+            "server",
+            "bench",
+            "simulation",
+            TEST_ONLY,
+        ],
+    ),
     ("landlock", &["sandbox"]),
     ("seccompiler", &["sandbox"]),
 ];

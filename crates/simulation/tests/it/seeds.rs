@@ -1,0 +1,59 @@
+//! Many seeds keep every promise.
+
+use simulation::{Broken, parse_plan, plan_of, run, run_all, shrink};
+use testkit::{Breadth, figure};
+
+/// A shrunk plan is worth so many runs.
+const TRIES: usize = 200;
+
+/// Two hundred seeds, or thousands.
+#[test]
+fn every_promise_is_kept() {
+    let seeds = match Breadth::of_this_run() {
+        Breadth::Sample => 1..201,
+        Breadth::Full => 1..2_001,
+    };
+    let summary = run_all(seeds);
+    figure("seeds", summary.seeds);
+    figure("simulated hours", summary.simulated.as_secs() / 3600);
+    for (what, count) in &summary.counts {
+        figure(what, count);
+    }
+    figure("seeds that broke a promise", summary.failures.len());
+    if let Some(failure) = summary.failures.first() {
+        let small = shrink(failure.seed, plan_of(failure.seed), Broken::Nothing, TRIES);
+        let lines: Vec<_> = small.iter().map(ToString::to_string).collect();
+        let seeds: Vec<_> = summary.failures.iter().map(|failure| failure.seed).collect();
+        panic!(
+            "seeds {seeds:?} broke a promise; seed {}: {}\n# cargo run -p simulation -- --seed {} --plan FILE, \
+             with these lines in FILE\n{}",
+            failure.seed,
+            failure.violation,
+            failure.seed,
+            lines.join("\n")
+        );
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in [3, 7] {
+        let (first, second) = (run(seed, &plan_of(seed), Broken::Nothing), run(seed, &plan_of(seed), Broken::Nothing));
+        assert_eq!(first.trace, second.trace, "seed {seed}");
+        assert_eq!(first.digest(), second.digest(), "seed {seed}");
+    }
+    let (one, other) = (run(3, &plan_of(3), Broken::Nothing), run(7, &plan_of(7), Broken::Nothing));
+    assert_ne!(one.digest(), other.digest(), "another seed gives another trace");
+}
+
+#[test]
+fn a_printed_plan_is_the_plan() {
+    for seed in 0..200 {
+        let plan = plan_of(seed);
+        let text: String = plan.iter().map(|step| format!("{step}\n")).collect();
+        assert_eq!(parse_plan(&format!("# seed {seed}\n\n{text}")), Ok(plan));
+    }
+    for wrong in ["1 dance", "1 update", "x audit", "1 audit 2", "1 restart q1", "1 fail vendor 1 never"] {
+        assert!(parse_plan(wrong).is_err(), "{wrong}");
+    }
+}
