@@ -28,7 +28,7 @@ const ENTRIES: &[Entry] = &[
     entry("log/witnessed", "an append until it is witnessed, at 500/s; its syncs alone", log::witnessed),
     entry("log/appends", "512 writers of 1 KiB; hashing and syncing the same bytes", log::appends),
     entry("log/http", "POST of one entry a request; a bare server with the same answer", log::http),
-    entry("log/growth", "256-byte entries: rate, memory, disk and opening up to ten million", log::growth),
+    entry("log/growth", "256-byte entries: rate, disk and opening, up to ten million", log::growth),
     entry(
         "verify/bundle",
         "a release's evidence, from bytes to approval; its bare signatures and hashes",
