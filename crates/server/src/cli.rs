@@ -53,6 +53,9 @@ pub enum Command {
     Policy(command::policy::Arguments),
     /// Make a log, append to it, read it
     Log(command::log::Arguments),
+    /// Copy what may be restored, check copies, restore them
+    #[command(subcommand)]
+    Backup(command::backup::Command),
     /// Check everything that a role has stored
     Fsck(command::fsck::Arguments),
     /// Audit the logs of a policy, or verify a proof of misbehaviour

@@ -46,6 +46,16 @@ pub enum Error {
         /// What was expected there.
         kind: &'static str,
     },
+    /// `open` found a store that a later version of this program has made; nothing was changed.
+    #[error("`{path}` has format {found}, and this version knows only {known}: a newer version has written it")]
+    Newer {
+        /// The store.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest that is known here.
+        known: u32,
+    },
     /// Another process has the store open for writing.
     #[error("another process has `{path}` open")]
     Busy {

@@ -23,6 +23,8 @@ use crate::{Error, Key, Listing, MAX_OBJECT_BYTES, ObjectStore, Put};
 
 const MARKER: &str = "store";
 const MARKER_TEXT: &[u8] = b"clerestory objects 1\n";
+/// The number in it.
+const FORMAT: u32 = 1;
 const LOCK: &str = "lock";
 const INCOMING: &str = "incoming";
 const OBJECTS: &str = "objects";
@@ -117,8 +119,18 @@ fn recognise(path: &Path) -> Result<Folders, Error> {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Err(failed("read", &marker)(error))
         }
+        Ok(text) if newer(&text).is_some() => {
+            Err(Error::Newer { path: path.to_owned(), found: newer(&text).unwrap_or_default(), known: FORMAT })
+        }
         _ => Err(Error::NotAStore { path: path.to_owned(), kind: "store of objects" }),
     }
+}
+
+/// The format of a store that is ours, but later than this version.
+fn newer(marker: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(marker).ok()?;
+    let format = text.strip_prefix("clerestory objects ")?.strip_suffix('\n')?.parse().ok()?;
+    (format > FORMAT).then_some(format)
 }
 
 fn open(path: &Path) -> Result<FileObjects, Error> {

@@ -120,6 +120,11 @@ async fn recognise(path: &Path) -> Result<bool, Error> {
     }
     .await;
     let ours = match pragmas {
+        Ok((APPLICATION_ID, version)) if version > SCHEMA_VERSION => {
+            let format = |version: i32| u32::try_from(version).unwrap_or_default();
+            let (found, known) = (format(version), format(SCHEMA_VERSION));
+            return Err(Error::Newer { path: path.to_owned(), found, known });
+        }
         Ok(found) => found == (APPLICATION_ID, SCHEMA_VERSION),
         // 26 is SQLITE_NOTADB: some other file.
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("26") => false,

@@ -57,6 +57,7 @@ const NEEDS: &[Need] = &[
     need(Purpose::Demo, "faketime", Probe::Program("faketime"), "shows what an endpoint does days later"),
     need(Purpose::Demo, "util-linux", Probe::Program("unshare"), "tells whether this machine allows namespaces"),
     need(Purpose::Test, "util-linux", Probe::Program("setpriv"), "runs sandboxes as an ordinary user"),
+    need(Purpose::Test, "systemd", Probe::Program("systemd-analyze"), "checks the units of `dist/systemd`"),
     need(Purpose::Test, "strace", Probe::Program("strace"), "fails and kills programs at one system call"),
     need(Purpose::Test, "nodejs", Probe::Program("node"), "runs the foreign TUF client of npm"),
     need(Purpose::Test, "npm", Probe::Program("npm"), "installs it"),

@@ -2,6 +2,7 @@
 
 pub mod assembly;
 pub mod audit;
+pub mod backup;
 pub mod check_config;
 pub mod demo;
 pub mod fsck;
@@ -40,6 +41,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Key(arguments) => key::run(&arguments, output),
         Command::Policy(arguments) => policy::run(&arguments, output),
         Command::Log(arguments) => log::run(&arguments, output),
+        Command::Backup(command) => backup::run(&command, output),
         Command::Fsck(arguments) => fsck::run(&arguments, output),
         Command::Audit(arguments) => audit::run(&arguments, output),
         Command::Assembly(command) => assembly::run(&command, output),

@@ -23,8 +23,8 @@ use tlog::SignerKey;
 
 pub use import::Handover;
 pub use rebuild::RebuildOutcome;
-pub(crate) use release::sign_draft;
 pub use release::{ApprovalOf, Publication, approve};
+pub(crate) use release::{logged_release, sign_draft};
 pub use standing::Standing;
 
 use crate::config::Config;

@@ -329,6 +329,13 @@ fn is_of(approval: &BundleEntry, result: Option<StatementId>) -> bool {
     says.is_ok_and(|says| Some(says.predicate.result) == result)
 }
 
+/// The record of a product's last release, from the logged release itself.
+pub(crate) fn logged_release(envelope: &Envelope) -> Option<(RecordKey, Bytes)> {
+    let says = Statement::<Release>::decode(envelope.payload()).ok()?.predicate;
+    let last = Last { number: says.number, id: envelope.id() };
+    Some((last_key(&says.product).ok()?, Bytes::from(serde_json::to_vec(&last).ok()?)))
+}
+
 fn last_key(product: &ProductId) -> anyhow::Result<RecordKey> {
     Ok(RecordKey { table: "release".parse()?, key: product.as_str().parse()? })
 }

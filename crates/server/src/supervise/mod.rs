@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 pub use rebuild::PutError;
 pub use second::SecondError;
-pub use status::{Negative, Shown, StatusProbe};
+pub use status::{Negative, SHOWN, Shown, StatusProbe};
 
 use crate::config::{Config, SupervisorConfig};
 use crate::domain::Domain;

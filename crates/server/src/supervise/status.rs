@@ -69,6 +69,20 @@ impl Shown {
         Ok(held.map(|held| serde_json::from_slice(&held.bytes)).transpose()?.unwrap_or_default())
     }
 
+    /// Takes in a statement of this supervisor's log again, in the log's order.
+    pub fn replay(&mut self, payload: &[u8]) {
+        if let Ok(Statement { subject, predicate }) = Statement::<Revocation>::decode(payload) {
+            let content = subject.iter().map(Subject::sha256).collect();
+            let Revocation { product, floor, reason, .. } = predicate;
+            self.apply(&Negative::Revoke { product, content, floor, reason });
+        } else if let Ok(Statement { predicate, .. }) = Statement::<Stop>::decode(payload) {
+            let Stop { scope, reason, lifted, .. } = predicate;
+            let lift = |scope, reason| Negative::Lift { scope, reason };
+            let stop = |scope, reason| Negative::Stop { scope, reason };
+            self.apply(&if lifted { lift(scope, reason) } else { stop(scope, reason) });
+        }
+    }
+
     fn apply(&mut self, negative: &Negative) {
         match negative {
             Negative::Revoke { product, content, floor, .. } => {
@@ -363,8 +377,11 @@ impl Probe for StatusProbe {
     }
 }
 
+/// The lock that holds what is shown.
+pub const SHOWN: &str = "status/shown";
+
 fn shown_key() -> anyhow::Result<Key> {
-    Ok("status/shown".parse()?)
+    Ok(SHOWN.parse()?)
 }
 
 fn key(name: &str) -> anyhow::Result<RecordKey> {

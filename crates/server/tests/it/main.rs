@@ -11,6 +11,7 @@
 mod admission;
 mod append;
 mod auditing;
+mod backups;
 mod command_line;
 mod documents;
 mod faults;
@@ -29,4 +30,5 @@ mod serving;
 mod statement;
 mod system;
 mod takeover;
+mod units;
 mod witnessing;

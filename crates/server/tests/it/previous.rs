@@ -129,3 +129,24 @@ fn the_previous_versions_stores_are_whole_and_go_on() {
     let done = previous.run(&[&audit[..], &[&genesis, "--state", "audit.json", "--proofs", "proofs"]].concat());
     assert!(!done.stdout.contains("misbehaviour"), "{done:?}");
 }
+
+#[test]
+fn a_newer_versions_store_is_refused_and_left_alone() {
+    let previous = Previous::unpacked();
+    // SQLite keeps the format where its header has the user's version: four bytes from 60.
+    let state = previous.path().join("w2/state.sqlite");
+    let mut bytes = std::fs::read(&state).unwrap();
+    assert_eq!(bytes[60..64], 1_u32.to_be_bytes());
+    bytes[60..64].copy_from_slice(&9_u32.to_be_bytes());
+    stdx::durable::write(&state, &bytes).unwrap();
+    let done = previous.run(&["fsck", "--config", "w2/clerestory.toml"]);
+    assert!(done.code != 0 && done.stderr.contains("has format 9, and this version knows only 1"), "{done:?}");
+    assert_eq!(std::fs::read(&state).unwrap(), bytes);
+
+    let marker = previous.path().join("vendor/log/store");
+    stdx::durable::write(&marker, b"clerestory objects 2\n").unwrap();
+    for command in ["serve", "fsck"] {
+        let done = previous.run(&[command, "--config", "vendor/clerestory.toml"]);
+        assert!(done.code != 0 && done.stderr.contains("has format 2, and this version knows only 1"), "{done:?}");
+    }
+}
