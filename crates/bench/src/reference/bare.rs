@@ -22,6 +22,9 @@ const WORKSHOP: &str = "/mnt";
 /// Becomes the job's program.
 pub(super) fn run(file: &Path) -> anyhow::Result<()> {
     let job: Job = serde_json::from_slice(&fs::read(file)?).with_context(|| format!("`{}`", file.display()))?;
+    // As the sandbox does: the kernel shares the processors out among sessions, so that on a busy
+    // machine the one that stayed in ours would get another share.
+    nix::unistd::setsid().context("a session of its own")?;
     own_namespaces(&job)?;
     let root = Path::new(WORKSHOP);
     mount(Some("bare"), root, Some("tmpfs"), MsFlags::empty(), Some("size=75%")).context("a memory file system")?;
