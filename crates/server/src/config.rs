@@ -449,6 +449,25 @@ impl Config {
         }
     }
 
+    /// Files of the secret keys that the process uses.
+    #[must_use]
+    pub fn keys(&self) -> Vec<&Path> {
+        let keys: Vec<&PathBuf> = match self {
+            Self::Vendor(it) => {
+                let (keys, channel) = (&it.keys, &it.channel);
+                let own = [&it.log.key, &keys.builder, &keys.release, &keys.recorder];
+                let tuf = [&channel.root, &channel.targets, &channel.snapshot, &channel.timestamp];
+                own.into_iter().chain(tuf).collect()
+            }
+            Self::Supervisor(it) => {
+                let keys = &it.keys;
+                vec![&it.log.key, &keys.builder, &keys.release, &keys.recorder, &keys.status]
+            }
+            Self::Witness(it) => vec![&it.key],
+        };
+        keys.into_iter().map(PathBuf::as_path).collect()
+    }
+
     /// Where everything that is no key lies.
     #[must_use]
     pub fn data(&self) -> DataFolder {
@@ -525,6 +544,12 @@ impl DataFolder {
     #[must_use]
     pub fn channel(&self) -> PathBuf {
         self.0.join("channel")
+    }
+
+    /// What was built: a folder for each product, and in it one for each version.
+    #[must_use]
+    pub fn builds(&self) -> PathBuf {
+        self.0.join("builds")
     }
 }
 

@@ -187,7 +187,7 @@ impl BuildFolder {
     /// Where `data` keeps the evidence of this product's version.
     #[must_use]
     pub fn new(data: &DataFolder, product: &str, version: &str) -> Self {
-        Self(data.path().join("builds").join(product).join(version))
+        Self(data.builds().join(product).join(version))
     }
 
     /// The folder.

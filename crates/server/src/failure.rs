@@ -68,7 +68,19 @@ fn exit_of(error: &anyhow::Error) -> u8 {
     class_of(error).exit_code()
 }
 
+/// No room is left somewhere: that passes, when somebody makes some.
+fn is_full(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let by_store = || cause.downcast_ref::<storage::Error>().is_some_and(storage::Error::is_full);
+        let by_file = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+        cause.downcast_ref().is_some_and(by_file) || by_store()
+    })
+}
+
 fn class_of(error: &anyhow::Error) -> ErrorClass {
+    if is_full(error) {
+        return ErrorClass::Unavailable;
+    }
     let known = error.chain().find_map(|cause| {
         let by_log = || cause.downcast_ref::<log::Error>().map(|error| of_log(error.class()));
         let by_source = || cause.downcast_ref::<log::SourceError>().map(|error| of_log(error.class));
@@ -88,6 +100,9 @@ const fn of_log(class: log::Class) -> ErrorClass {
 fn hint_of(error: &anyhow::Error) -> Option<String> {
     if let Some(hint) = error.downcast_ref::<Failure>().and_then(|failure| failure.hint.clone()) {
         return Some(hint);
+    }
+    if is_full(error) {
+        return Some("the disk is full; nothing was lost: make room and repeat the command".to_owned());
     }
     error.chain().find_map(|cause| {
         if let Some(refusal) = cause.downcast_ref::<verify::Refusal>() {

@@ -81,6 +81,17 @@ pub fn load_tuf(path: &Path) -> anyhow::Result<Ed25519Signer> {
     Ok(Ed25519Signer::from_seed(seed.as_bytes()))
 }
 
+/// What the file beside a secret key, of either form, says.
+///
+/// # Errors
+/// As [`load`].
+pub fn public_half(path: &Path) -> anyhow::Result<String> {
+    if read_secret(path)?.starts_with("PRIVATE+KEY") {
+        return Ok(load(path)?.verifier().to_string());
+    }
+    Ok(load_tuf(path)?.public_key().public().unwrap_or_default().to_owned())
+}
+
 fn tlog_hex(seed: &[u8; 32]) -> String {
     Digest::from_bytes(*seed).to_string()
 }

@@ -57,7 +57,15 @@ pub enum StreamError {
         /// Why.
         source: anyhow::Error,
     },
-    /// The state of the stream can't be read or written.
+    /// The store of the stream's state failed.
+    #[error("stream `{stream}`")]
+    Store {
+        /// The stream.
+        stream: StreamName,
+        /// Why.
+        source: storage::Error,
+    },
+    /// The state of the stream is not what was written.
     #[error("stream `{stream}`: {detail}")]
     State {
         /// The stream.
@@ -226,7 +234,7 @@ impl StreamWriter {
     }
 
     async fn load(&self) -> Result<(State, Option<Versioned>), StreamError> {
-        let held = self.locks.get(&self.key()?).await.map_err(|error| self.state(error.to_string()))?;
+        let held = self.locks.get(&self.key()?).await.map_err(|error| self.store(error))?;
         let state = match &held {
             Some(held) => serde_json::from_slice(&held.bytes).map_err(|error| self.state(error.to_string()))?,
             None => State::default(),
@@ -239,7 +247,7 @@ impl StreamWriter {
         let bytes = Bytes::from(serde_json::to_vec(state).map_err(|error| self.state(error.to_string()))?);
         let expected = held.map(|held| &held.version);
         let swapped = self.locks.compare_and_swap(&self.key()?, expected, bytes.clone()).await;
-        match swapped.map_err(|error| self.state(error.to_string()))? {
+        match swapped.map_err(|error| self.store(error))? {
             Swap::Won(version) => Ok(Some(Versioned { bytes, version })),
             Swap::Lost => Ok(None),
         }
@@ -247,6 +255,10 @@ impl StreamWriter {
 
     fn key(&self) -> Result<Key, StreamError> {
         format!("stream/{}", self.stream).parse().map_err(|error: storage::KeyError| self.state(error.to_string()))
+    }
+
+    fn store(&self, source: storage::Error) -> StreamError {
+        StreamError::Store { stream: self.stream.clone(), source }
     }
 
     fn state(&self, detail: String) -> StreamError {

@@ -101,3 +101,19 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
+
+impl Error {
+    /// Whether there is no room left on the disk.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::File { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::Database { source, .. } => {
+                let database = source.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+                // SQLITE_FULL
+                database.and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "13")
+            }
+            _ => false,
+        }
+    }
+}

@@ -5,7 +5,8 @@
 //! and the statements of a release, each signed and proven by the same code that products use.
 //! [`foreign`]: the programs in Python and JavaScript that look at all this with eyes of their own.
 //! Real services on this machine: [`Postgres`], [`Seaweed`]. [`Strace`]: one file-system call of a
-//! real process that fails. [`Breadth`] and [`figure`]: how much a torture tries, and what it found.
+//! real process that fails. [`SmallDisk`]: one that is
+//! soon full. [`Breadth`] and [`figure`]: how much a torture tries, and what it found.
 //!
 //! # Out of scope
 //! Our own processes. Nothing here weakens a check: what a test wants refused, it
@@ -27,6 +28,7 @@ mod party;
 mod publisher;
 mod release;
 mod service;
+mod small_disk;
 mod strace;
 mod torture;
 mod world;
@@ -36,6 +38,7 @@ pub use party::Party;
 pub use publisher::Publisher;
 pub use release::{Build, ReleaseOptions, Released};
 pub use service::{ACCESS_KEY_ID, Postgres, SECRET_ACCESS_KEY, Seaweed};
+pub use small_disk::SmallDisk;
 pub use strace::{Call, Fault, Strace};
 pub use torture::{Breadth, figure};
 pub use world::{OTHER_PRODUCT, PRODUCT, SUPERVISOR_LOG, VENDOR_LOG, WitnessRule, World};

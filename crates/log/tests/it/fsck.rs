@@ -93,6 +93,11 @@ async fn the_lock_is_checked_as_well() {
         let found = report.damages.iter().any(|damage| damage.key.as_str() == name);
         assert!(found || in_old_size, "{bit}: {report:?}");
     }
+    // The size before is not signed, but a tree can't have shrunk.
+    let shrunk = String::from_utf8(bytes.to_vec()).unwrap().replacen("old 600", "old 603", 1);
+    bench.locks.0.lock().unwrap().insert(name.clone(), (version, shrunk.into()));
+    let report = fsck(&bench.fsck_parts()).await.unwrap();
+    assert!(report.damages.iter().any(|damage| damage.problem == "has a tree that shrinks"), "{report:?}");
     bench.locks.0.lock().unwrap().clear();
     let report = fsck(&bench.fsck_parts()).await.unwrap();
     assert_eq!(report.damages.len(), 1, "{report:?}");

@@ -1,6 +1,8 @@
 //! `clerestory fsck`: reads everything a role has stored, and names each object that is not as it
 //! was written.
 
+mod evidence;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -82,6 +84,12 @@ async fn check(config: &Config) -> anyhow::Result<Report> {
     if let Some(section) = config.log() {
         log(section, config, &state, &mut report).await?;
         content(&data.content(), &mut report)?;
+    }
+    evidence::keys(&config.keys(), &mut report)?;
+    if config.policy().is_some() {
+        let policy = serve::policy(config)?;
+        evidence::channel(&data.channel(), &policy, &mut report)?;
+        evidence::builds(&data.builds(), &policy, &mut report)?;
     }
     if let Config::Witness(section) = config {
         let parts = WitnessParts {

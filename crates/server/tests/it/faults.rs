@@ -2,7 +2,10 @@
 //! and what else happens to a disk. Afterwards everything goes on, nothing is lost, nothing forks.
 
 mod append;
+mod backup;
 mod cosign;
+mod flips;
+mod full;
 mod publish;
 mod status;
 mod trial;

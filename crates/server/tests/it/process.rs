@@ -140,6 +140,11 @@ impl Server {
         }
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+    }
+
     /// Waits for it to end by itself.
     pub(crate) fn wait(&mut self) -> Done {
         self.child.take().unwrap().wait_with_output().unwrap().into()

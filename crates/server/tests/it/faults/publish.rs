@@ -5,7 +5,7 @@ use channel::Channel;
 use channel::layout::Product;
 use testkit::Strace;
 
-use super::trial::{Trial, audit, fsck, run_traced};
+use super::trial::{Trial, again, audit, fsck, run_traced};
 use crate::process::Server;
 use crate::raw;
 use crate::system::System;
@@ -67,7 +67,7 @@ fn a_publication_survives_each_failed_call() {
         assert!(!done.stderr.contains("panicked"), "{what}: {done:?}");
         // Whoever reads the channel meanwhile sees the release wholly, or not at all.
         assert!(offered(system).len() <= 1, "{what}");
-        let again = system.run(&arguments);
+        let again = again(system, &arguments);
         assert_eq!(again.code, 0, "{what}, then: {again:?}");
         let offered = offered(system);
         assert_eq!(offered.iter().map(|it| it.0).collect::<Vec<_>>(), [1], "{what}");

@@ -4,7 +4,7 @@ use attest::{Bundle, Lane, StopScope};
 use testkit::Strace;
 use verify::Evidence;
 
-use super::trial::{Trial, audit, fsck, run_traced};
+use super::trial::{Trial, again, audit, fsck, run_traced};
 use crate::raw;
 use crate::system::System;
 
@@ -53,7 +53,7 @@ fn a_stop_survives_each_failed_call() {
         if done.code == 0 && strace.hits() == 0 {
             assert_eq!(stops(system).len(), 1, "{what}");
         }
-        let again = system.run(&arguments);
+        let again = again(system, &arguments);
         assert_eq!(again.code, 0, "{what}, then: {again:?}");
         assert_eq!(stops(system), [StopScope::Product("libexample".parse().unwrap())], "{what}");
         system.vendor.start();

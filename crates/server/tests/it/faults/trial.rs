@@ -132,6 +132,18 @@ pub(super) fn fsck(system: &System, role: &str) -> Done {
     system.run(&["fsck", "--config", &format!("{role}/clerestory.toml")])
 }
 
+/// The same command again, as its exit code says when a machine is too busy for the witnesses to
+/// have answered in time.
+pub(super) fn again(system: &System, arguments: &[&str]) -> Done {
+    let mut done = system.run(arguments);
+    for _ in 0..20 {
+        if done.code == 75 {
+            done = system.run(arguments);
+        }
+    }
+    done
+}
+
 /// `clerestory` under strace. One thread works on what is async, so that runs are alike.
 pub(super) fn traced(strace: &Strace, arguments: &[&str]) -> Command {
     let prefix: &[OsString] = strace.prefix();
@@ -192,7 +204,7 @@ pub(super) fn request_traced(server: &mut Server, strace: &Strace, request: Vec<
     Outcome { answer, end: end.unwrap() }
 }
 
-fn exchange(mut stream: TcpStream, request: &[u8]) -> Option<(u16, Vec<u8>)> {
+pub(super) fn exchange(mut stream: TcpStream, request: &[u8]) -> Option<(u16, Vec<u8>)> {
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut answer = Vec::new();
     let _ = stream.write_all(request);
