@@ -51,12 +51,17 @@ fn runs(suite: &str) {
     }
 }
 
-const SUITES: [&str; 4] = ["assembly", "endpoint", "machine", "verify"];
+const SUITES: [&str; 5] = ["assembly", "endpoint", "log", "machine", "verify"];
 
 #[test]
 fn every_suite_is_tried_here() {
     let found: BTreeSet<String> = listed("").iter().map(|name| name.split('/').next().unwrap().to_owned()).collect();
     assert_eq!(found, SUITES.map(str::to_owned).into());
+}
+
+#[test]
+fn log() {
+    runs("log");
 }
 
 #[test]
