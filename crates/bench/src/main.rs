@@ -14,8 +14,6 @@
 //! - Percentiles come from all samples; nothing is dropped but the warm-up, which is named.
 //! - Rows go to standard output, everything else to standard error.
 
-#![allow(dead_code, reason = "suites that land next use the rest of the frame")]
-
 mod bench;
 mod machine;
 mod picture;

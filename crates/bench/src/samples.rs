@@ -55,13 +55,6 @@ impl Samples {
         if median == 0.0 { 0.0 } else { (self.percentile(75.0) - self.percentile(25.0)) / median }
     }
 
-    /// Each sample in another unit.
-    pub(crate) fn map(&self, change: impl Fn(f64) -> f64) -> Self {
-        let mut samples: Vec<f64> = self.0.iter().map(|sample| change(*sample)).collect();
-        samples.sort_by(f64::total_cmp);
-        Self(samples)
-    }
-
     /// Points of the distribution up to `percent`: at which value (x) how many percent of all
     /// samples lie (y). About 200 points, so that a picture stays small; its axis need not reach
     /// the one slowest run.
