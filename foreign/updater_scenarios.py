@@ -81,6 +81,7 @@ class Simulated(http.server.BaseHTTPRequestHandler):
     """python-tuf's repository simulator over HTTP."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     simulator = None
 
     def do_GET(self):

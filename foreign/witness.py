@@ -137,6 +137,7 @@ ODD = {
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     witness = None
     behaviour = "honest"
     seen = set()
