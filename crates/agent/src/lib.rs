@@ -43,3 +43,19 @@ pub use journal::Event;
 pub use report::{Change, Report};
 pub use slots::{Installed, InstalledFile, Slot};
 pub use status::{LaneState, LogState, ProductState, StatusReport};
+
+/// Doors for `fuzz/` to parsers that no caller needs.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Reads the endpoint's memory and a product's record; what is read and written is read as the same.
+    pub fn state(bytes: &[u8]) {
+        same::<crate::memory::Memory>(bytes);
+        same::<crate::slots::Record>(bytes);
+    }
+
+    fn same<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+        let Ok(value) = serde_json::from_slice::<T>(bytes) else { return };
+        let written = serde_json::to_vec(&value).expect("what was read");
+        assert_eq!(serde_json::from_slice::<T>(&written).expect("what was written"), value);
+    }
+}

@@ -48,3 +48,12 @@ pub use sbom::{SbomError, sbom};
 pub use source::{GitOrigin, GitRevision, Order, Source, SourceError, capture_folder, write_tar};
 pub use tool::ToolError;
 pub use tree::{Links, MANIFEST_BYTES_MAX, Mode, Node, Tree, TreeError, TreePath};
+
+/// Doors for `fuzz/` to parsers that no caller needs.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Reads what apt prints.
+    pub fn apt_answer(text: &str) {
+        crate::inputs::apt_answer(text);
+    }
+}

@@ -143,4 +143,14 @@ mod tests {
         assert_eq!((exit_of(&context), hint_of(&context)), (75, None));
         assert_eq!(format!("{context:#}"), "later: x");
     }
+
+    #[test]
+    fn a_log_that_dies_in_the_middle_of_a_reading_is_worth_another_try() {
+        for (class, code) in [(log::Class::Unavailable, 75), (log::Class::Rejected, 1)] {
+            let key = "tile/0/000".parse().unwrap();
+            let source = log::SourceError { key, reason: "gone".to_owned(), class };
+            let error = anyhow::Error::from(log::ReadError::Source(source)).context("reading");
+            assert_eq!(exit_of(&error), code);
+        }
+    }
 }

@@ -14,6 +14,7 @@
 mod bench;
 mod ci;
 mod demo;
+mod fuzz;
 mod refusal;
 mod setup;
 mod test;

@@ -59,6 +59,7 @@ const NEEDS: &[Need] = &[
     need(Purpose::Test, "util-linux", Probe::Program("setpriv"), "runs sandboxes as an ordinary user"),
     need(Purpose::Test, "systemd", Probe::Program("systemd-analyze"), "checks the units of `dist/systemd`"),
     need(Purpose::Test, "strace", Probe::Program("strace"), "fails and kills programs at one system call"),
+    need(Purpose::Test, "g++", Probe::Program("c++"), "compiles libFuzzer"),
     need(Purpose::Test, "nodejs", Probe::Program("node"), "runs the foreign TUF client of npm"),
     need(Purpose::Test, "npm", Probe::Program("npm"), "installs it"),
     need(Purpose::Test, "perl-base", Probe::Program("perl"), "is a hostile program in the sandbox's tests"),

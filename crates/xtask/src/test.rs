@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
+use crate::fuzz::{self, AtOnce, Seconds};
 use crate::refusal::Refusal;
 use crate::setup::{self, Purpose};
 use crate::workspace::{Workspace, command_line, succeed};
@@ -34,7 +35,16 @@ pub(crate) fn run_tests(workspace: &Workspace, filter: &[String]) -> anyhow::Res
         failures.extend(count(command, &mut sum, |_| {})?);
     }
     println!("{} passed, {} failed, {} ignored", sum.passed, sum.failed, sum.ignored);
-    judge(sum, &failures)
+    judge(sum, &failures)?;
+    if filter.is_empty() { fuzz_a_second(workspace) } else { Ok(()) }
+}
+
+/// Every fuzz target on its corpus, and a second further; what takes longer is a torture.
+fn fuzz_a_second(workspace: &Workspace) -> anyhow::Result<()> {
+    let ran = fuzz::run(workspace, Seconds(1), AtOnce(2))?;
+    let executions: u64 = ran.iter().map(|ran| ran.executions).sum();
+    println!("{} fuzz targets, {executions} runs, no failure", ran.len());
+    Ok(())
 }
 
 /// The sums of libtest's closing lines.

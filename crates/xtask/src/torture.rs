@@ -10,6 +10,7 @@ mod suite;
 use std::process::{Command, Stdio};
 
 use crate::ci::timed;
+use crate::fuzz::{self, AtOnce, Seconds};
 use crate::refusal::Refusal;
 use crate::setup::{self, Purpose};
 use crate::test::{Counts, count, judge};
@@ -23,6 +24,9 @@ pub(crate) struct Arguments {
     /// Where `conformance` clones the public TUF suite from, if not from its own address.
     #[arg(long, value_name = "REPOSITORY")]
     suite: Option<String>,
+    /// How long `fuzz` runs each of its targets.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    seconds: u32,
 }
 
 /// Set for the tests of a torture: try everything (`testkit::Breadth`).
@@ -40,6 +44,8 @@ enum Step {
     Tests { package: &'static str, filter: &'static str },
     /// The public TUF conformance suite.
     Suite,
+    /// The fuzz targets.
+    Fuzz,
 }
 
 /// All of them, in the order in which they run.
@@ -57,6 +63,7 @@ const TORTURES: &[Torture] = &[
     },
     Torture { name: "liars", steps: &[Step::Tests { package: "agent", filter: "forks::" }] },
     Torture { name: "simulation", steps: &[Step::Tests { package: "simulation", filter: "every_promise" }] },
+    Torture { name: "fuzz", steps: &[Step::Fuzz, Step::Tests { package: "server", filter: "damaged::" }] },
 ];
 
 /// Prints the figures as a table on stdout.
@@ -99,6 +106,14 @@ impl Step {
         figures: &mut Vec<(String, String)>,
     ) -> anyhow::Result<()> {
         match self {
+            Self::Fuzz => {
+                // One at a time, so that others' work and the figures don't depend on each other.
+                for ran in fuzz::run(workspace, Seconds(arguments.seconds), AtOnce(1))? {
+                    let fuzz::Ran { target, executions, edges, kept } = ran;
+                    figures.push((target, format!("{executions} runs, {edges} edges, {kept} inputs kept")));
+                }
+                Ok(())
+            }
             Self::Suite => suite::run(workspace, arguments.suite.as_deref(), figures),
             Self::Tests { package, filter } => {
                 let mut command = workspace.cargo(["test", "--package", package, "--test", "it", "--", filter]);

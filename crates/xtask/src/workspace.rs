@@ -112,7 +112,7 @@ struct Target {
     name: String,
 }
 
-fn program_in(messages: &str, program: &str) -> anyhow::Result<Option<PathBuf>> {
+pub(crate) fn program_in(messages: &str, program: &str) -> anyhow::Result<Option<PathBuf>> {
     for line in messages.lines() {
         let message: Message = serde_json::from_str(line).with_context(|| format!("cargo's message `{line}`"))?;
         if message.target.is_some_and(|target| target.name == program) && message.executable.is_some() {

@@ -294,6 +294,15 @@ fn package_of(file: &str, sha256: Digest) -> Result<LockedPackage, InputsError> 
     })
 }
 
+/// What apt prints, read in every way in which it is read.
+#[cfg(fuzzing)]
+pub(crate) fn apt_answer(text: &str) {
+    for (file, sha256) in uri_lines(text).into_iter().flatten() {
+        let _ = package_of(&file, sha256);
+    }
+    let _ = version_with(text, "cjson_1.7.15-1+deb12u4.dsc");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,8 @@ mod pin;
 mod pypi;
 mod resolve;
 
+#[cfg(fuzzing)]
+pub(crate) use debian::apt_answer;
 pub use depot::{Depot, Transport};
 pub use fetch::{Checkout, Fetched};
 pub use pin::{Pinned, pin};

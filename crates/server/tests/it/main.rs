@@ -13,6 +13,7 @@ mod append;
 mod auditing;
 mod backups;
 mod command_line;
+mod damaged;
 mod documents;
 mod faults;
 mod foreign;
