@@ -1,5 +1,7 @@
 //! Configuration: one TOML file, one struct for each role.
 
+mod shared;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,8 @@ use api::BaseUrl;
 use attest::{OrganisationId, StatementId};
 use serde::{Deserialize, Serialize};
 use tlog::VerifierKey;
+
+pub use shared::{ObjectsSection, SharedSection, StateSection};
 
 /// A configuration is a page of text.
 const CONFIG_BYTES_MAX: u64 = 256 << 10;
@@ -95,6 +99,8 @@ pub struct VendorConfig {
     pub keys: VendorKeys,
     /// The keys for the channel's TUF metadata.
     pub channel: ChannelKeys,
+    /// Stores beyond one machine, if there are any.
+    pub shared: Option<SharedSection>,
     /// Where the supervisor answers.
     pub supervisor: Option<BaseUrl>,
     /// At least one entry, if only a heartbeat, in each stream in so many seconds.
@@ -125,6 +131,8 @@ pub struct SupervisorConfig {
     pub log: LogSection,
     /// The keys that this process signs statements with.
     pub keys: SupervisorKeys,
+    /// Stores beyond one machine, if there are any.
+    pub shared: Option<SharedSection>,
     /// A folder of downloads that others fill too; what comes from it is checked by digest.
     pub cache: Option<PathBuf>,
     /// Whether upstream's indexes can't be asked: then what this supervisor itself found in them
@@ -368,6 +376,9 @@ impl Config {
                     &mut channel.snapshot,
                     &mut channel.timestamp,
                 ]
+                .into_iter()
+                .chain(it.shared.iter_mut().flat_map(SharedSection::paths_mut))
+                .collect()
             }
             Self::Supervisor(it) => {
                 let it = &mut **it;
@@ -383,6 +394,7 @@ impl Config {
                 ]
                 .into_iter()
                 .chain(it.cache.as_mut())
+                .chain(it.shared.iter_mut().flat_map(SharedSection::paths_mut))
                 .collect()
             }
             Self::Witness(it) => vec![&mut it.data, &mut it.key],
@@ -398,6 +410,9 @@ impl Config {
             zero(log.pool_entries as u64, "`pool_entries` must not be zero")?;
             zero(log.batch_entries as u64, "`batch_entries` must not be zero")?;
             zero(log.refresh_s, "`refresh_s` must not be zero")?;
+        }
+        if let Some(problem) = self.shared().and_then(SharedSection::problem) {
+            return Err(ParseError::Value(problem));
         }
         match self {
             Self::Vendor(it) => zero(it.heartbeat_s, "`heartbeat_s` must not be zero"),
@@ -488,6 +503,16 @@ impl Config {
         }
     }
 
+    /// Stores beyond one machine, if there are any.
+    #[must_use]
+    pub fn shared(&self) -> Option<&SharedSection> {
+        match self {
+            Self::Vendor(it) => it.shared.as_ref(),
+            Self::Supervisor(it) => it.shared.as_ref(),
+            Self::Witness(_) => None,
+        }
+    }
+
     /// The log, if the role keeps one.
     #[must_use]
     pub fn log(&self) -> Option<&LogSection> {
@@ -565,26 +590,4 @@ impl From<toml::de::Error> for ParseError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listener_is_an_address_or_standard_input() {
-        assert_eq!("stdin".parse(), Ok(Listen::Stdin));
-        assert_eq!("127.0.0.1:80".parse(), Ok(Listen::Address(([127, 0, 0, 1], 80).into())));
-        assert!("localhost:80".parse::<Listen>().is_err());
-    }
-
-    #[test]
-    fn errors_name_the_line() {
-        let text = "role = \"witness\"\nlisten = \"127.0.0.1:1\"\ndata = \".\"\nkey = \"k\"\nlogs = []\nlogz = 1\n";
-        let Err(ParseError::Syntax(error)) = Config::parse(text, Path::new("/")) else { panic!("accepted") };
-        insta::assert_snapshot!(error, @r"
-        TOML parse error at line 6, column 1
-          |
-        6 | logz = 1
-          | ^^^^
-        unknown field `logz`, expected one of `role`, `listen`, `metrics`, `data`, `key`, `logs`, `http`
-        ");
-    }
-}
+mod tests;

@@ -10,13 +10,14 @@ use api::{BaseUrl, Client};
 use assembly::{Depot, Transport};
 use attest::{Lane, OrganisationId, StreamName};
 use stdx::{Clock, SystemClock, UnixTime};
-use storage::{Catalog, LockStore, SqliteStore};
+use storage::{Catalog, LockStore};
 use tlog::{Origin, SignerKey};
 use verify::{Moment, TrustedPolicy};
 
 use crate::command::check_config::load_policy;
 use crate::config::{Config, DataFolder};
 use crate::failure::Failure;
+use crate::stores::State;
 use crate::stream::{LogWriter, StreamWriter};
 
 /// An append waits for the witnesses; a request that wants a build only queues it.
@@ -58,12 +59,12 @@ impl Domain {
     /// # Errors
     /// When the policy is not trusted or a store is missing.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let store = Arc::new(SqliteStore::open(&config.data().state()).await?);
+        let state = State::open(config).await?;
         let machine = Machine {
             clock: Arc::new(SystemClock::new()),
             client: Client::new(REQUEST_TIMEOUT),
-            locks: Arc::clone(&store) as Arc<dyn LockStore>,
-            catalog: store,
+            locks: state.locks(),
+            catalog: state.catalog(),
         };
         Self::on(config, machine)
     }

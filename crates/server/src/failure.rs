@@ -84,7 +84,16 @@ fn class_of(error: &anyhow::Error) -> ErrorClass {
     let known = error.chain().find_map(|cause| {
         let by_log = || cause.downcast_ref::<log::Error>().map(|error| of_log(error.class()));
         let by_source = || cause.downcast_ref::<log::SourceError>().map(|error| of_log(error.class));
-        cause.downcast_ref::<api::ClientError>().map(api::ClientError::class).or_else(by_log).or_else(by_source)
+        let by_store = || match cause.downcast_ref::<storage::Error>() {
+            Some(storage::Error::Service { .. }) => Some(ErrorClass::Unavailable),
+            _ => None,
+        };
+        cause
+            .downcast_ref::<api::ClientError>()
+            .map(api::ClientError::class)
+            .or_else(by_log)
+            .or_else(by_store)
+            .or_else(by_source)
     });
     known.unwrap_or(ErrorClass::Rejected)
 }
@@ -107,6 +116,9 @@ fn hint_of(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         if let Some(refusal) = cause.downcast_ref::<verify::Refusal>() {
             return Some(refusal.hint().to_owned());
+        }
+        if let Some(storage::Error::Setup { hint, .. }) = cause.downcast_ref::<storage::Error>() {
+            return Some((*hint).to_owned());
         }
         match cause.downcast_ref::<api::ClientError>() {
             Some(api::ClientError::Status { body, .. }) => body.hint.clone(),

@@ -116,7 +116,8 @@ fn write_public(path: &Path, line: &str) -> anyhow::Result<()> {
     durable::write(path, format!("{line}\n").as_bytes()).with_context(|| format!("can't write `{}`", path.display()))
 }
 
-fn read_secret(path: &Path) -> anyhow::Result<String> {
+/// A file that nobody else can read.
+pub(crate) fn read_secret(path: &Path) -> anyhow::Result<String> {
     let metadata = std::fs::metadata(path).with_context(|| {
         Failure::refused(format!("can't read the key `{}`", path.display()))
             .hint("`clerestory init` and `clerestory key generate` make keys")

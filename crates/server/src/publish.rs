@@ -17,7 +17,9 @@ use verify::Evidence;
 
 use crate::config::{ChannelKeys, Config, VendorConfig};
 use crate::domain::Domain;
+use crate::duty::OnDuty;
 use crate::failure::Failure;
+use crate::http::Stop;
 use crate::key_file;
 use crate::line::{Publication, read_bundle};
 
@@ -121,27 +123,26 @@ pub fn freshen(config: &Config, domain: &Domain) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Freshens now and then until told to stop.
+/// Freshens now and then, while this process is on duty, until told to stop.
 ///
 /// # Errors
 /// When a key is missing; what fails later is tried again.
-pub async fn keep_fresh(
-    config: Arc<Config>,
-    domain: Domain,
-    mut stop: tokio::sync::watch::Receiver<bool>,
-) -> anyhow::Result<()> {
+pub async fn keep_fresh(config: Arc<Config>, domain: Domain, mut duty: OnDuty, mut stop: Stop) -> anyhow::Result<()> {
     let vendor = vendor(&config)?;
     let recorder = key_file::load(&vendor.keys.recorder)?;
     let heartbeat = Duration::from_secs(vendor.heartbeat_s);
     loop {
-        if let Err(error) = tokio::task::block_in_place(|| freshen(&config, &domain)) {
-            tracing::warn!("the channel could not be freshened: {error:#}");
-        }
-        for kind in ["assembly", "release"] {
-            domain.beat(kind, &recorder, heartbeat).await;
+        if duty.borrow_and_update().is_here() {
+            if let Err(error) = tokio::task::block_in_place(|| freshen(&config, &domain)) {
+                tracing::warn!("the channel could not be freshened: {error:#}");
+            }
+            for kind in ["assembly", "release"] {
+                domain.beat(kind, &recorder, heartbeat).await;
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(FRESHEN.min(heartbeat / 2)) => {}
+            Ok(()) = duty.changed() => {}
             _ = stop.changed() => return Ok(()),
         }
     }

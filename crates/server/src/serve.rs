@@ -4,20 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::Router;
+use api::BaseUrl;
+use axum::{Router, middleware};
 use log::{Faulty, Limits, Log, LogParts};
-use stdx::SystemClock;
-use storage::{FileObjects, LockStore, ObjectStore, SqliteStore};
+use stdx::{SystemClock, SystemEntropy};
+use storage::{LockStore, SqliteStore};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use verify::TrustedPolicy;
 use witness::{Witness, WitnessParts};
 
 use crate::command::check_config::load_policy;
-use crate::config::{Config, LogSection, WitnessConfig};
+use crate::config::{Config, LogSection, SharedSection, WitnessConfig};
 use crate::domain::Domain;
+use crate::duty::{Duty, OnDuty, Turns};
 use crate::failure::Failure;
+use crate::http::forward::{Forward, forward};
 use crate::http::{self, Stop};
+use crate::lease::Lease;
 use crate::metrics::{LogProbe, Probes, Steps, StoreProbe};
+use crate::stores::{self, Access, State};
 use crate::supervise::{StatusProbe, Supervisor};
 use crate::{key_file, peer, publish};
 
@@ -42,24 +49,27 @@ pub struct Service {
 }
 
 /// The routers and tasks of the role; a further part of a role is one more `merge` here.
-pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Service> {
+pub(crate) async fn service(config: &Config, listener: &TcpListener, stop: &Stops) -> anyhow::Result<Service> {
     match config {
         Config::Witness(section) => witness(section, config).await,
         Config::Vendor(vendor) => {
-            let mut service = log(&vendor.log, config, stop).await?;
+            let Sequenced { mut service, duty, .. } = log(&vendor.log, config, listener, stop).await?;
             let domain = Domain::open(config).await?;
-            service.tasks.spawn(publish::keep_fresh(Arc::new(config.clone()), domain, stop.tasks.clone()));
+            service.tasks.spawn(publish::keep_fresh(Arc::new(config.clone()), domain, duty, stop.tasks.clone()));
             service.router = service.router.merge(http::tree::router(config.data().channel()));
             Ok(service)
         }
         Config::Supervisor(supervisor) => {
-            let mut service = log(&supervisor.log, config, stop).await?;
+            let Sequenced { mut service, duty, forwarding } = log(&supervisor.log, config, listener, stop).await?;
             let supervisor = Supervisor::open(config).await?;
-            supervisor.resume().await?;
             service.probes.add(StatusProbe(Arc::clone(&supervisor)));
-            service.tasks.spawn(Arc::clone(&supervisor).work(stop.tasks.clone()));
-            service.tasks.spawn(Arc::clone(&supervisor).keep_fresh(stop.tasks.clone()));
-            service.router = service.router.merge(http::supervisor::router(supervisor));
+            service.tasks.spawn(Arc::clone(&supervisor).work(duty.clone(), stop.tasks.clone()));
+            service.tasks.spawn(Arc::clone(&supervisor).keep_fresh(duty.clone(), stop.tasks.clone()));
+            let desk = http::supervisor::router(supervisor);
+            service.router = service.router.merge(match forwarding {
+                None => desk,
+                Some(forwarding) => desk.layer(middleware::from_fn_with_state(forwarding, forward)),
+            });
             Ok(service)
         }
     }
@@ -79,28 +89,74 @@ async fn witness(section: &WitnessConfig, config: &Config) -> anyhow::Result<Ser
     Ok(Service { router: http::witness::router(Arc::new(witness)), tasks: JoinSet::new(), probes })
 }
 
-async fn log(section: &LogSection, config: &Config, stop: &Stops) -> anyhow::Result<Service> {
+/// A log, and who sequences it.
+struct Sequenced {
+    service: Service,
+    duty: OnDuty,
+    /// For a domain of several processes.
+    forwarding: Option<Forward>,
+}
+
+/// The log, which this process sequences alone, or in turns with others.
+async fn log(section: &LogSection, config: &Config, listener: &TcpListener, stop: &Stops) -> anyhow::Result<Sequenced> {
     let policy = Arc::new(policy(config)?);
     let parts = log_parts(section, config, &policy).await?;
     let objects = Arc::clone(&parts.objects);
     let mut probes = Probes::new(config.data().path().to_owned());
     probes.add(StoreProbe(Arc::clone(&parts.locks)));
-    let (log, sequencer) = Log::open(parts).await.map_err(not_created)?;
-    tracing::info!(log.origin = %log.origin(), "the log is open");
+    let (duty, on_duty) = watch::channel(Duty::Nobody);
+    let front =
+        http::log::Front { duty: on_duty.clone(), objects: Arc::clone(&objects), key: parts.signer.verifier().clone() };
+    let mut router = http::log::router(front);
     probes.add(LogProbe {
-        log: log.clone(),
+        duty: on_duty.clone(),
         policy: policy.witnessing().clone(),
         clock: Arc::new(SystemClock::new()),
         refresh: Duration::from_secs(section.refresh_s),
     });
-    let stopped = http::stopped(stop.tasks.clone());
-    let mut tasks = JoinSet::new();
-    let sequencer = sequencer.observed_by(Arc::new(Steps));
-    tasks.spawn(async move { sequencer.run(stopped).await.context("the log has stopped") });
+    let stopping = stop.requests.clone();
     let append_wait = Duration::from_secs(section.append_wait_s);
-    let router =
-        http::log::router(http::log::LogService { log, objects, policy, append_wait, stop: stop.requests.clone() });
-    Ok(Service { router, tasks, probes })
+    let serving = move |log| {
+        let (objects, policy) = (Arc::clone(&objects), Arc::clone(&policy));
+        http::log::Serving::new(http::log::LogService { log, objects, policy, append_wait, stop: stopping.clone() })
+    };
+    let mut tasks = JoinSet::new();
+    let mut forwarding = None;
+    if let Some(shared) = config.shared() {
+        let address = reached_at(shared, listener)?;
+        let lease = Lease::new(Arc::clone(&parts.locks), Arc::clone(&parts.clock), &SystemEntropy, address)?;
+        let forwards = Forward::new(on_duty.clone(), lease.hold())?;
+        router = router.layer(middleware::from_fn_with_state(forwards.clone(), forward));
+        forwarding = Some(forwards);
+        tasks.spawn(Turns { lease, parts, serving: Box::new(serving), duty }.take(stop.tasks.clone()));
+    } else {
+        let (log, sequencer) = Log::open(parts).await.map_err(not_created)?;
+        tracing::info!(log.origin = %log.origin(), "the log is open");
+        duty.send_replace(Duty::Here(serving(log)));
+        let sequencer = sequencer.observed_by(Arc::new(Steps));
+        let stopped = http::stopped(stop.tasks.clone());
+        tasks.spawn(async move {
+            let outcome = sequencer.run(stopped).await.context("the log has stopped");
+            // Until here everybody saw that this process is on duty.
+            drop(duty);
+            outcome
+        });
+    }
+    Ok(Sequenced { service: Service { router, tasks, probes }, duty: on_duty, forwarding })
+}
+
+/// Where the domain's other processes reach this one.
+fn reached_at(shared: &SharedSection, listener: &TcpListener) -> anyhow::Result<BaseUrl> {
+    if let Some(address) = &shared.address {
+        return Ok(address.clone());
+    }
+    let address = listener.local_addr().context("the listening socket has no address")?;
+    if address.ip().is_unspecified() {
+        return Err(Failure::usage(format!("other machines can't reach this process at {address}"))
+            .hint("write `address = \"http://HOST:PORT\"` into `[shared]`")
+            .into());
+    }
+    Ok(format!("http://{address}").parse()?)
 }
 
 /// The policy that the configuration names, trusted.
@@ -119,11 +175,9 @@ pub fn policy(config: &Config) -> anyhow::Result<TrustedPolicy> {
 pub async fn log_parts(section: &LogSection, config: &Config, policy: &TrustedPolicy) -> anyhow::Result<LogParts> {
     let signer = key_file::load(&section.key)?;
     check_owner(config, policy, signer.verifier())?;
-    let data = config.data();
-    let objects: Arc<dyn ObjectStore> = Arc::new(FileObjects::open(&data.log()).await?);
     Ok(LogParts {
-        objects,
-        locks: Arc::new(SqliteStore::open(&data.state()).await?),
+        objects: stores::log_objects(config, Access::Write).await?,
+        locks: State::open(config).await?.locks(),
         witnesses: peer::witnesses_of(policy.witnessing())?,
         clock: Arc::new(SystemClock::new()),
         signer: Arc::new(signer),
@@ -153,7 +207,7 @@ fn check_owner(config: &Config, policy: &TrustedPolicy, key: &tlog::VerifierKey)
         .into())
 }
 
-fn not_created(error: log::Error) -> anyhow::Error {
+pub(crate) fn not_created(error: log::Error) -> anyhow::Error {
     let missing = matches!(error, log::Error::Existence { .. });
     let error = anyhow::Error::new(error);
     if missing {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use api::{Appended, path};
 use log::{Faulty, Limits, Log, LogParts, Sequencer};
-use server::http::log::{LogService, router};
+use server::duty::Duty;
+use server::http::log::{Front, LogService, Serving, router};
 use server::publish;
 use server::supervise::Supervisor;
 use storage::{LockStore, ObjectStore};
@@ -126,15 +127,18 @@ async fn live(world: Arc<World>, node: Node) -> anyhow::Result<()> {
     let objects = Arc::new(stores.clone()) as Arc<dyn ObjectStore>;
     let (_stop, stopped) = watch::channel(false);
     let append_wait = Duration::from_secs(20);
-    let mut routes = router(LogService { log, objects, policy, append_wait, stop: stopped.clone() });
+    let service = LogService { log, objects: Arc::clone(&objects), policy, append_wait, stop: stopped.clone() };
+    let (_duty, on_duty) = watch::channel(Duty::Here(Serving::new(service)));
+    let key = world.log_key(node).verifier().clone();
+    let mut routes = router(Front { duty: on_duty.clone(), objects, key });
     let domain = world.domain(node, &stores)?;
     let network = Arc::clone(&world.network);
     let work: Box<dyn FnOnce() -> anyhow::Result<()> + Send> = if node == Node::Vendor {
-        Box::new(move || wait_for(publish::keep_fresh(Arc::new(config), domain, stopped)))
+        Box::new(move || wait_for(publish::keep_fresh(Arc::new(config), domain, on_duty, stopped)))
     } else {
         let supervisor = Supervisor::of(&config, domain)?;
         routes = routes.merge(server::http::supervisor::router(Arc::clone(&supervisor)));
-        Box::new(move || wait_for(supervisor.keep_fresh(stopped)))
+        Box::new(move || wait_for(supervisor.keep_fresh(on_duty, stopped)))
     };
     let (_life, living) = watch::channel(());
     let (site, origin) = (Arc::clone(&world), world.origin(node));

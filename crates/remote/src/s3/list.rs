@@ -48,7 +48,8 @@ async fn level(store: &S3Objects, folder: &str, after: Option<&str>, wanted: usi
         let all: Vec<String> =
             page.result.objects.iter().map(|meta| meta.location.to_string()).chain(folders).collect();
         let last = all.iter().map(|path| path.trim_end_matches('/')).max().unwrap_or_default().to_owned();
-        found.extend(all.into_iter().filter(|path| comes(path)));
+        // A folder that was emptied is listed in itself, as an object.
+        found.extend(all.into_iter().filter(|path| path.starts_with(folder) && path != folder && comes(path)));
         options.page_token = page.page_token;
         // The next page may hold what belongs before a folder that starts the last name.
         let settled = !found.iter().any(|path| path.strip_suffix('/').is_some_and(|path| last.starts_with(path)));

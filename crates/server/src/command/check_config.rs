@@ -11,7 +11,7 @@ use verify::TrustedPolicy;
 use crate::command::Output;
 use crate::config::{Config, PolicySection, Role};
 use crate::failure::Failure;
-use crate::{key_file, policy_folder};
+use crate::{key_file, policy_folder, stores};
 
 /// Check a configuration and the keys and policy that it names
 #[derive(Debug, Args)]
@@ -87,6 +87,7 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
     for key in keys {
         key_file::load(key)?;
     }
+    stores::check_secrets(&config)?;
     let policy = match config.policy().filter(|section| section.genesis.is_some()) {
         Some(section) => {
             let policy = load_policy(section)?;

@@ -13,13 +13,13 @@ use clap::Args;
 use log::{FsckParts, fsck};
 use serde::Serialize;
 use stdx::{Digest, SystemClock};
-use storage::{FileObjects, SqliteStore};
 use tlog::witness_protocol::origin_hash;
 use witness::{Witness, WitnessParts};
 
 use crate::command::{Output, block_on, check_config};
 use crate::config::{Config, LogSection};
 use crate::failure::Failure;
+use crate::stores::{self, Access, State};
 use crate::{key_file, serve};
 
 /// Check everything that a role has stored
@@ -76,10 +76,10 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
 async fn check(config: &Config) -> anyhow::Result<Report> {
     let mut report = Report::default();
     let data = config.data();
-    let state = SqliteStore::open(&data.state()).await?;
+    let state = State::open(config).await?;
     report.objects += 1;
     for problem in state.check().await? {
-        report.damage(data.state().display(), problem);
+        report.damage(state.name(), problem);
     }
     if let Some(section) = config.log() {
         log(section, config, &state, &mut report).await?;
@@ -93,7 +93,7 @@ async fn check(config: &Config) -> anyhow::Result<Report> {
     }
     if let Config::Witness(section) = config {
         let parts = WitnessParts {
-            locks: Arc::new(state.clone()),
+            locks: state.locks(),
             clock: Arc::new(SystemClock::new()),
             signer: key_file::load(&section.key)?,
             logs: section.logs.clone(),
@@ -104,11 +104,11 @@ async fn check(config: &Config) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-async fn log(section: &LogSection, config: &Config, state: &SqliteStore, report: &mut Report) -> anyhow::Result<()> {
+async fn log(section: &LogSection, config: &Config, state: &State, report: &mut Report) -> anyhow::Result<()> {
     let policy = serve::policy(config)?;
     let parts = FsckParts {
-        objects: Arc::new(FileObjects::open_read_only(&config.data().log()).await?),
-        locks: Arc::new(state.clone()),
+        objects: stores::log_objects(config, Access::Read).await?,
+        locks: state.locks(),
         key: key_file::load(&section.key)?.verifier().clone(),
         policy: policy.witnessing().clone(),
     };

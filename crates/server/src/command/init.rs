@@ -11,13 +11,17 @@ use stdx::{Entropy, SystemEntropy, durable};
 use storage::{FileObjects, SqliteStore};
 use tlog::{KeyKind, KeyName, VerifierKey};
 
-use crate::command::{Output, block_on};
-use crate::config::{DataFolder, Role};
+use crate::command::{Output, block_on, read_limited};
+use crate::config::{DataFolder, Role, SharedSection};
 use crate::failure::Failure;
 use crate::key_file::{self, NewKey};
+use crate::stores;
 
 /// The configuration's file name.
 pub const CONFIG_FILE: &str = "clerestory.toml";
+
+/// A section is half a page of text.
+const SHARED_BYTES_MAX: usize = 64 << 10;
 
 const VENDOR_SAMPLE: &str = include_str!("../../../../docs/samples/vendor.toml");
 const SUPERVISOR_SAMPLE: &str = include_str!("../../../../docs/samples/supervisor.toml");
@@ -41,6 +45,9 @@ pub struct Arguments {
     /// A log to be witnessed, by its `vkey` line; may be given several times
     #[arg(long = "log", value_name = "VKEY")]
     pub logs: Vec<VerifierKey>,
+    /// Stores beyond one machine: a file with the section `[shared]` of the configuration
+    #[arg(long, value_name = "FILE")]
+    pub shared: Option<PathBuf>,
 }
 
 /// What was made.
@@ -91,6 +98,7 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
     if arguments.role != Role::Witness && !arguments.logs.is_empty() {
         return Err(Failure::usage("only a witness takes `--log`").into());
     }
+    let shared = shared(arguments)?;
     refuse_used(&arguments.dir)?;
     let keys = arguments.dir.join("keys");
     for folder in [&keys, &arguments.dir.join("policy")] {
@@ -100,12 +108,31 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
         durable::create_folder(folder).with_context(|| format!("can't create `{}`", folder.display()))?;
     }
     let made = make_keys(arguments, &keys, &SystemEntropy)?;
-    block_on(make_stores(arguments.role, &DataFolder::new(arguments.dir.clone())))?;
+    let stores = shared.as_ref().map(|(section, _)| section);
+    block_on(make_stores(arguments.role, &DataFolder::new(arguments.dir.clone()), stores))?;
     // The configuration comes last: a folder without one was not finished.
     let config = arguments.dir.join(CONFIG_FILE);
-    let text = config_text(arguments);
+    let mut text = config_text(arguments);
+    if let Some((_, section)) = &shared {
+        text.push_str(&format!("\n{section}"));
+    }
     durable::write(&config, text.as_bytes()).with_context(|| format!("can't write `{}`", config.display()))?;
     output.print(&Made { role: arguments.role, config, keys: made })
+}
+
+/// The section of shared stores, read and as it is written.
+fn shared(arguments: &Arguments) -> anyhow::Result<Option<(SharedSection, String)>> {
+    let Some(path) = &arguments.shared else { return Ok(None) };
+    if arguments.role == Role::Witness {
+        return Err(Failure::usage("a witness has stores of its own")
+            .hint("what it cosigned must never go back in time; run several witnesses instead")
+            .into());
+    }
+    let text = String::from_utf8(read_limited(path, SHARED_BYTES_MAX)?).context("the section is no text")?;
+    let section = SharedSection::parse(&text, &arguments.dir).map_err(|problem| {
+        Failure::usage(format!("`{}` is wrong: {problem}", path.display())).hint("docs/samples/shared.toml is one")
+    })?;
+    Ok(Some((section, text)))
 }
 
 fn refuse_used(folder: &Path) -> anyhow::Result<()> {
@@ -140,12 +167,16 @@ fn make_keys(arguments: &Arguments, folder: &Path, entropy: &dyn Entropy) -> any
     Ok(made)
 }
 
-async fn make_stores(role: Role, data: &DataFolder) -> anyhow::Result<()> {
-    SqliteStore::create(&data.state()).await?.close().await;
-    if role == Role::Witness {
-        return Ok(());
+async fn make_stores(role: Role, data: &DataFolder, shared: Option<&SharedSection>) -> anyhow::Result<()> {
+    if let Some(shared) = shared {
+        stores::create_shared(&shared.objects, &shared.state).await?;
+    } else {
+        SqliteStore::create(&data.state()).await?.close().await;
+        if role == Role::Witness {
+            return Ok(());
+        }
+        FileObjects::create(&data.log()).await?;
     }
-    FileObjects::create(&data.log()).await?;
     assembly::Depot::create(&data.depot(), assembly::Transport::Clients)?;
     if role == Role::Vendor {
         let channel = data.channel();

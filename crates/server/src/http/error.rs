@@ -36,6 +36,8 @@ pub enum Code {
     PoolFull,
     /// The entry was taken in and is not yet witnessed.
     NotWitnessed,
+    /// No process of the domain sequences its log just now.
+    NoSequencer,
     /// The log has stopped.
     LogStopped,
     /// An object is damaged.
@@ -52,7 +54,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, for the test that compares `docs/errors.md`.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NotFound,
         Self::Method,
         Self::TooLong,
@@ -66,6 +68,7 @@ impl Code {
         Self::EntryPosition,
         Self::PoolFull,
         Self::NotWitnessed,
+        Self::NoSequencer,
         Self::LogStopped,
         Self::Damaged,
         Self::Storage,
@@ -91,6 +94,7 @@ impl Code {
             Self::EntryPosition => "entry-position",
             Self::PoolFull => "pool-full",
             Self::NotWitnessed => "not-witnessed",
+            Self::NoSequencer => "no-sequencer",
             Self::LogStopped => "log-stopped",
             Self::Damaged => "damaged",
             Self::Storage => "storage",
@@ -116,7 +120,9 @@ impl Code {
             | Self::Witness
             | Self::Request
             | Self::NotSigned => ErrorClass::Rejected,
-            Self::Busy | Self::Timeout | Self::PoolFull | Self::NotWitnessed | Self::Storage => ErrorClass::Unavailable,
+            Self::Busy | Self::Timeout | Self::PoolFull | Self::NotWitnessed | Self::NoSequencer | Self::Storage => {
+                ErrorClass::Unavailable
+            }
             Self::LogStopped | Self::Damaged => ErrorClass::Fatal,
         }
     }
@@ -149,6 +155,7 @@ impl Code {
             Self::EntryPosition => "read the stream's end in the log, and sign the place after it",
             Self::PoolFull => "try again later; nothing was taken in",
             Self::NotWitnessed => "append the same bytes again later: they keep their place",
+            Self::NoSequencer => "send the same again in some seconds: another process takes over",
             Self::LogStopped => "the operator must look at the log (`clerestory fsck`)",
             Self::Damaged => "the operator must look at the store (`clerestory fsck`)",
             Self::Witness => "C2SP tlog-witness says what the status means",

@@ -17,11 +17,12 @@ use http::header;
 use log::{Class, Error, Log, ObjectSource, Reader, Ticket};
 use policy::PolicyDocument;
 use storage::{Key, ObjectStore};
-use tlog::{EntryBundleId, EntryIndex, MAX_ENTRY_BYTES, Origin, TileId};
+use tlog::{EntryBundleId, EntryIndex, MAX_ENTRY_BYTES, Origin, SignedCheckpoint, TileId, VerifierKey};
 use tokio::sync::{Mutex, OnceCell};
 use tower_http::compression::CompressionLayer;
 use verify::{Judged, LogRules, Offence, Signer, StreamChecker, TrustedPolicy, ViolationKind};
 
+use crate::duty::{Duty, OnDuty, goes_on_elsewhere};
 use crate::http::error::{Code, HttpError};
 use crate::http::server::{Stop, checked_body, stopped};
 use crate::http::stream::{IMMUTABLE, NO_CACHE, OCTETS};
@@ -51,8 +52,8 @@ pub struct LogService {
     pub stop: Stop,
 }
 
-/// A log that is being served, with what it has taken in.
-struct Serving {
+/// A log that is open here, with what it has taken in.
+pub struct Serving {
     service: LogService,
     rules: LogRules,
     taken: OnceCell<Mutex<Taken>>,
@@ -64,14 +65,19 @@ struct Taken {
     ends: BTreeMap<StreamName, (Position, StatementId)>,
 }
 
-/// Serves the log; its prefix is the server's root. The log's entries are read once, in the
-/// background; the first appends wait for it.
-pub fn router(service: LogService) -> Router {
-    let rules = LogRules::new(&service.policy, service.log.origin().clone());
-    let serving = Arc::new(Serving { service, rules, taken: OnceCell::new() });
-    let reading = Arc::clone(&serving);
-    // A failure is told to whoever appends, and tried again then.
-    tokio::spawn(async move { drop(reading.taken().await) });
+/// What every process of a domain serves of its log, whichever sequences it.
+#[derive(Clone)]
+pub struct Front {
+    /// Whether it is open here.
+    pub duty: OnDuty,
+    /// Its published objects.
+    pub objects: Arc<dyn ObjectStore>,
+    /// Its key.
+    pub key: VerifierKey,
+}
+
+/// Serves the log; its prefix is the server's root.
+pub fn router(front: Front) -> Router {
     // Entries are JSON and shrink to a quarter; hashes don't shrink at all.
     let bundles = Router::new().route("/tile/entries/{*path}", get(bundle)).layer(CompressionLayer::new().gzip(true));
     Router::new()
@@ -79,32 +85,36 @@ pub fn router(service: LogService) -> Router {
         .route("/tile/{*path}", get(tile))
         .merge(bundles)
         .route(path::ENTRIES, post(append).layer(DefaultBodyLimit::max(MAX_ENTRY_BYTES)))
-        .with_state(serving)
+        .with_state(front)
 }
 
-async fn checkpoint(State(serving): State<Arc<Serving>>) -> Result<Response, HttpError> {
-    let published = serving.service.log.published().ok_or_else(|| {
-        HttpError::new(Code::NotFound, format!("`{}` has published no checkpoint yet", serving.service.log.origin()))
+async fn checkpoint(State(front): State<Front>) -> Result<Response, HttpError> {
+    let published = match front.here() {
+        Some(serving) => serving.service.log.published().map(|published| published.to_string()),
+        None => front.published().await?,
+    };
+    let published = published.ok_or_else(|| {
+        HttpError::new(Code::NotFound, format!("`{}` has published no checkpoint yet", front.key.name()))
     })?;
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, NO_CACHE)];
-    Ok((headers, published.to_string()).into_response())
+    Ok((headers, published).into_response())
 }
 
-async fn tile(State(serving): State<Arc<Serving>>, Path(path): Path<String>) -> Result<Response, HttpError> {
+async fn tile(State(front): State<Front>, Path(path): Path<String>) -> Result<Response, HttpError> {
     let id: TileId = format!("tile/{path}").parse().map_err(|_| HttpError::not_found(&path))?;
-    serving.service.object(&id.path()).await
+    front.object(&id.path()).await
 }
 
-async fn bundle(State(serving): State<Arc<Serving>>, Path(path): Path<String>) -> Result<Response, HttpError> {
+async fn bundle(State(front): State<Front>, Path(path): Path<String>) -> Result<Response, HttpError> {
     let id: EntryBundleId = format!("tile/entries/{path}").parse().map_err(|_| HttpError::not_found(&path))?;
-    serving.service.object(&id.path()).await
+    front.object(&id.path()).await
 }
 
-async fn append(
-    State(serving): State<Arc<Serving>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Appended>, HttpError> {
+async fn append(State(front): State<Front>, body: Result<Bytes, BytesRejection>) -> Result<Json<Appended>, HttpError> {
     let entry = checked_body(body)?;
+    let serving = front.here().ok_or_else(|| {
+        HttpError::new(Code::NoSequencer, format!("this process does not sequence `{}`", front.key.name()))
+    })?;
     let ticket = serving.take_in(entry).await?;
     let receipt = tokio::select! {
         biased;
@@ -117,7 +127,53 @@ async fn append(
     Ok(Json(Appended { index: receipt.index(), proof: receipt.proof().to_string() }))
 }
 
+impl Front {
+    fn here(&self) -> Option<Arc<Serving>> {
+        match &*self.duty.borrow() {
+            Duty::Here(serving) => Some(Arc::clone(serving)),
+            Duty::There(_) | Duty::Nobody => None,
+        }
+    }
+
+    async fn object(&self, path: &str) -> Result<Response, HttpError> {
+        let key: Key = path.parse().map_err(|_| HttpError::not_found(path))?;
+        match self.objects.get(&key).await {
+            Ok(Some(bytes)) => {
+                Ok(([(header::CONTENT_TYPE, OCTETS), (header::CACHE_CONTROL, IMMUTABLE)], bytes).into_response())
+            }
+            Ok(None) => Err(HttpError::new(Code::NotFound, format!("`{path}` is not in this log, or no longer"))),
+            Err(error) => Err(HttpError::new(Code::Storage, format!("`{path}`: {error}"))),
+        }
+    }
+
+    /// The checkpoint that another process has published.
+    async fn published(&self) -> Result<Option<String>, HttpError> {
+        let key: Key = "checkpoint".parse().map_err(|_| HttpError::not_found("checkpoint"))?;
+        let storage = |error: &dyn std::fmt::Display| HttpError::new(Code::Storage, format!("`{key}`: {error}"));
+        let Some(bytes) = self.objects.get(&key).await.map_err(|error| storage(&error))? else { return Ok(None) };
+        let published = SignedCheckpoint::open(&bytes, &self.key).map_err(|error| storage(&error))?;
+        Ok(Some(published.to_string()))
+    }
+}
+
 impl Serving {
+    /// Serves an open log. Its entries are read once, in the background; the first appends wait for it.
+    #[must_use]
+    pub fn new(service: LogService) -> Arc<Self> {
+        let rules = LogRules::new(&service.policy, service.log.origin().clone());
+        let serving = Arc::new(Self { service, rules, taken: OnceCell::new() });
+        let reading = Arc::clone(&serving);
+        // A failure is told to whoever appends, and tried again then.
+        tokio::spawn(async move { drop(reading.taken().await) });
+        serving
+    }
+
+    /// The log.
+    #[must_use]
+    pub const fn log(&self) -> &Log {
+        &self.service.log
+    }
+
     /// Gives the entry to the log if it is the next of its stream, or one that the log has.
     async fn take_in(&self, entry: Bytes) -> Result<Ticket, HttpError> {
         // One check of a signature takes 0.05 ms: no work for another thread.
@@ -199,17 +255,6 @@ impl LogService {
         reader.entries(all, visit).await.map_err(|error| failed(&error))?;
         Ok(taken)
     }
-
-    async fn object(&self, path: &str) -> Result<Response, HttpError> {
-        let key: Key = path.parse().map_err(|_| HttpError::not_found(path))?;
-        match self.objects.get(&key).await {
-            Ok(Some(bytes)) => {
-                Ok(([(header::CONTENT_TYPE, OCTETS), (header::CACHE_CONTROL, IMMUTABLE)], bytes).into_response())
-            }
-            Ok(None) => Err(HttpError::new(Code::NotFound, format!("`{path}` is not in this log, or no longer"))),
-            Err(error) => Err(HttpError::new(Code::Storage, format!("`{path}`: {error}"))),
-        }
-    }
 }
 
 /// Every signature is by a key of the policy, or of the policy that the entry is, and verifies.
@@ -258,6 +303,7 @@ fn refuse(error: &Error) -> HttpError {
         Error::Full { retry_after } => HttpError::new(Code::PoolFull, message).retry_after(*retry_after),
         Error::NotYetPublished => HttpError::new(Code::NotWitnessed, message).retry_after(WITNESSES_RETRY),
         Error::Closed => HttpError::new(Code::Busy, message),
+        _ if goes_on_elsewhere(error) => HttpError::new(Code::NoSequencer, message),
         _ if error.class() == Class::Fatal => HttpError::new(Code::LogStopped, message),
         _ => HttpError::new(Code::Storage, message),
     }

@@ -1,6 +1,7 @@
 //! HTTP: one router for each thing that is served, merged per role.
 
 pub mod error;
+pub mod forward;
 pub mod health;
 pub mod listener;
 pub mod log;

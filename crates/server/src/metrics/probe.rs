@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use log::Log;
 use serde::Serialize;
 use stdx::Clock;
 use storage::LockStore;
 use tlog::LogPolicy;
 
 use super::metrics;
+use crate::duty::{Duty, OnDuty};
 
 /// Why a part is not ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -93,8 +93,8 @@ impl Probe for StoreProbe {
 
 /// The log must have a quorum, and have had it lately.
 pub struct LogProbe {
-    /// The log.
-    pub log: Log,
+    /// Whether it is open here.
+    pub duty: OnDuty,
     /// What a quorum is.
     pub policy: LogPolicy,
     /// Tells the age of the published checkpoint.
@@ -110,7 +110,14 @@ const SLACK: Duration = Duration::from_secs(60);
 #[async_trait]
 impl Probe for LogProbe {
     async fn look(&self) -> Vec<Reason> {
-        let (metrics, waiting) = (metrics(), self.log.waiting());
+        let duty = self.duty.borrow().clone();
+        let serving = match duty {
+            Duty::Here(serving) => serving,
+            // Its own process tells how it is.
+            Duty::There(_) => return Vec::new(),
+            Duty::Nobody => return vec![Reason::new("log", "no process sequences it just now")],
+        };
+        let (metrics, waiting) = (metrics(), serving.log().waiting());
         let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         metrics.log_pool.set(gauge(waiting.entries as u64));
         metrics.log_pool_max.set(gauge(waiting.entries_max as u64));
@@ -122,7 +129,7 @@ impl Probe for LogProbe {
         if waiting.entries >= waiting.entries_max {
             reasons.push(not_ready("its pool is full".to_owned()));
         }
-        let published = self.log.published();
+        let published = serving.log().published();
         let published = published.as_deref().map(|it| (it.checkpoint().size(), self.policy.verify_checkpoint(it)));
         match published {
             None => reasons.push(not_ready("no checkpoint is published yet".to_owned())),

@@ -25,6 +25,7 @@ use storage::{Folder, JobKey, Listing, RecordKey, Term};
 
 use super::Supervisor;
 use super::status::Rebuilt;
+use crate::duty::OnDuty;
 use crate::http::Stop;
 use crate::line::submit::{external_parameters, subjects};
 use crate::line::{bundle_text, sandbox};
@@ -168,18 +169,29 @@ impl Supervisor {
         depot.content().put(bytes).map(drop).map_err(|error| store(error.to_string()))
     }
 
-    /// Works on rebuilds until told to stop.
+    /// Works on rebuilds, while this process is on duty, until told to stop.
     ///
     /// # Errors
     /// When the catalog fails.
-    pub async fn work(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) -> anyhow::Result<()> {
+    pub async fn work(self: Arc<Self>, mut duty: OnDuty, mut stop: Stop) -> anyhow::Result<()> {
         let (cancel, stopped) = (self.cancel.clone(), crate::http::stopped(stop.clone()));
         // Of a build nothing is kept until it is over, so it ends now and is done again.
         tokio::spawn(async move {
             stopped.await;
             cancel.cancel();
         });
+        let mut working = false;
         while !*stop.borrow() {
+            if !duty.borrow_and_update().is_here() {
+                working = false;
+                tokio::select! {
+                    Ok(()) = duty.changed() => continue,
+                    _ = stop.changed() => break,
+                }
+            }
+            if !std::mem::replace(&mut working, true) {
+                self.resume().await?;
+            }
             let now = self.domain.clock.now();
             let term = Term { holder: "rebuilder".parse()?, now, until: now.after(LEASE) };
             match self.domain.catalog().claim(&"rebuild".parse()?, &term).await? {
@@ -191,6 +203,7 @@ impl Supervisor {
                 }
                 None => tokio::select! {
                     () = self.work.notified() => {}
+                    Ok(()) = duty.changed() => {}
                     _ = stop.changed() => break,
                 },
             }
@@ -202,7 +215,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// When the catalog fails.
-    pub async fn resume(&self) -> anyhow::Result<()> {
+    async fn resume(&self) -> anyhow::Result<()> {
         let mut after = None;
         loop {
             let listing = Listing { folder: Folder::Root, after, limit: Listing::PAGE };

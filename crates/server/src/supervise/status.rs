@@ -16,7 +16,9 @@ use stdx::Digest;
 use storage::{Key, RecordKey, Swap, Versioned};
 
 use super::Supervisor;
+use crate::duty::OnDuty;
 use crate::failure::Failure;
+use crate::http;
 use crate::metrics::{Probe, Reason, metrics};
 
 /// A statement of "no".
@@ -318,19 +320,23 @@ impl Supervisor {
         }
     }
 
-    /// Keeps the status fresh and the streams from falling silent, until told to stop.
+    /// Keeps the status fresh and the streams from falling silent, while this process is on duty, until
+    /// told to stop.
     ///
     /// # Errors
     /// When this process can't go on; a log that does not answer is tried again.
-    pub async fn keep_fresh(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) -> anyhow::Result<()> {
+    pub async fn keep_fresh(self: Arc<Self>, mut duty: OnDuty, mut stop: http::Stop) -> anyhow::Result<()> {
         let period = Duration::from_secs((self.config.status_s / 2).clamp(1, self.config.heartbeat_s));
         loop {
-            if let Err(error) = self.publish_all().await {
-                tracing::error!("the status could not be published: {error:#}");
+            if duty.borrow_and_update().is_here() {
+                if let Err(error) = self.publish_all().await {
+                    tracing::error!("the status could not be published: {error:#}");
+                }
+                self.beat().await;
             }
-            self.beat().await;
             tokio::select! {
                 () = tokio::time::sleep(period) => {}
+                Ok(()) = duty.changed() => {}
                 _ = stop.changed() => return Ok(()),
             }
         }

@@ -41,6 +41,20 @@ fn the_samples_are_good_configurations() {
 }
 
 #[test]
+fn the_sample_of_shared_stores_goes_with_each_role_that_can_have_them() {
+    let shared = document("docs/samples/shared.toml");
+    server::config::SharedSection::parse(&shared, std::path::Path::new("/")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for role in ["vendor", "supervisor"] {
+        let path = folder.path().join(role);
+        let text = format!("{}\n{shared}", document(&format!("docs/samples/{role}.toml")));
+        stdx::durable::write(&path, text.as_bytes()).unwrap();
+        let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.shared().unwrap().objects.prefix.as_str(), "vendor");
+    }
+}
+
+#[test]
 fn init_writes_the_sample() {
     let folder = tempfile::tempdir().unwrap();
     for role in ["vendor", "supervisor", "witness"] {

@@ -28,6 +28,7 @@ mod proxy;
 mod raw;
 mod releases;
 mod serving;
+mod shared;
 mod statement;
 mod system;
 mod takeover;

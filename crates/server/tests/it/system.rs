@@ -54,16 +54,21 @@ impl System {
     }
 
     pub(crate) fn made_for(scope: Scope) -> Self {
-        Self::made_of(scope, |_, _| {})
+        Self::made_in(tempfile::tempdir().unwrap(), scope, &[], |_, _| {})
     }
 
     /// Everything is there, under a policy that is otherwise.
     pub(crate) fn made_with(change: impl FnOnce(&Self, &mut Policy)) -> Self {
-        Self::made_of(Scope::Logs, change)
+        Self::made_in(tempfile::tempdir().unwrap(), Scope::Logs, &[], change)
     }
 
-    fn made_of(scope: Scope, change: impl FnOnce(&Self, &mut Policy)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    /// The same in a folder that holds something already, and the vendor made with further arguments.
+    pub(crate) fn made_in(
+        folder: TempDir,
+        scope: Scope,
+        vendor: &[&str],
+        change: impl FnOnce(&Self, &mut Policy),
+    ) -> Self {
         let at = |name: &str| Server::bound(folder.path().join(name).join("clerestory.toml"));
         let mut system = Self {
             vendor: at("vendor"),
@@ -74,7 +79,8 @@ impl System {
             folder,
         };
         for name in ORGANISATIONS {
-            system.run(&["init", name, "--dir", name, "--organisation", name]).ok();
+            let further = if name == "vendor" { vendor } else { &[] };
+            system.run(&[&["init", name, "--dir", name, "--organisation", name], further].concat()).ok();
         }
         let logs = ORGANISATIONS.map(|name| system.vkey(name, "log"));
         for n in 1..=4 {
@@ -95,6 +101,20 @@ impl System {
             system.run(&["log", "create", "--config", &config]).ok();
         }
         system
+    }
+
+    /// A further front end of the vendor's, with a copy of its keys and policy on a machine of its own.
+    pub(crate) fn front(&self, name: &str) -> Server {
+        for folder in ["keys", "policy"] {
+            std::fs::create_dir_all(self.file(&format!("{name}/{folder}"))).unwrap();
+            for entry in std::fs::read_dir(self.file(&format!("vendor/{folder}"))).unwrap() {
+                let from = entry.unwrap().path();
+                std::fs::copy(&from, self.file(&format!("{name}/{folder}")).join(from.file_name().unwrap())).unwrap();
+            }
+        }
+        let config = self.file(&format!("{name}/clerestory.toml"));
+        std::fs::copy(self.file("vendor/clerestory.toml"), &config).unwrap();
+        Server::bound(config)
     }
 
     pub(crate) fn path(&self) -> &Path {

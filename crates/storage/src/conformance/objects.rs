@@ -98,6 +98,12 @@ async fn deleted(store: &dyn ObjectStore) -> Result<(), Violation> {
     store.put(&key, Bytes::from_static(b"1")).await?;
     store.delete(&key).await?;
     require("a deleted object is gone", store.get(&key).await?.is_none().into())?;
+    let folders = [Folder::Root, Folder::Below(super::key("deleted")?)];
+    for folder in folders {
+        let listed = store.list(&Listing::of(folder)).await?;
+        let left = listed.iter().any(|key| key.as_str().starts_with("deleted"));
+        require("nothing is left of a folder that was emptied", (!left).into())?;
+    }
     require("its key is free again", (store.put(&key, Bytes::from_static(b"2")).await? == Put::New).into())
 }
 

@@ -68,6 +68,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("tower-http", &["server"]),
     ("sqlx", &["storage", "remote"]),
     ("object_store", &["remote"]),
+    ("reqwest", &["server"]),
     ("ureq", &["api", "conformance"]),
     (
         "tokio",

@@ -1,0 +1,123 @@
+//! A vendor with three front ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use policy::StreamPolicy;
+use remote::{PostgresSettings, PostgresStore};
+use stdx::durable;
+use storage::LockStore as _;
+use testkit::{ACCESS_KEY_ID, Postgres, SECRET_ACCESS_KEY, Seaweed};
+
+use crate::process::Server;
+use crate::raw;
+use crate::shared::load::{Receipts, STREAMS};
+use crate::system::{Scope, System};
+
+pub(crate) struct Vendor {
+    pub(crate) system: System,
+    /// On machines of their own, as far as they know.
+    pub(crate) fronts: Vec<Server>,
+    pub(crate) postgres: Arc<Postgres>,
+    pub(crate) seaweed: Arc<Seaweed>,
+    schema: &'static str,
+}
+
+impl Vendor {
+    pub(crate) fn running(name: &'static str) -> Self {
+        Self::made(name).start()
+    }
+
+    pub(crate) fn made(name: &'static str) -> Self {
+        Self::made_on(name, Postgres::shared(), Seaweed::shared())
+    }
+
+    pub(crate) fn on_services_of_its_own(name: &'static str) -> Self {
+        Self::made_on(name, Arc::new(Postgres::start()), Arc::new(Seaweed::start())).start()
+    }
+
+    fn start(mut self) -> Self {
+        self.system.witnesses.iter_mut().for_each(Server::start);
+        self.system.supervisor.start();
+        self.fronts.iter_mut().for_each(Server::start);
+        self
+    }
+
+    fn made_on(name: &'static str, postgres: Arc<Postgres>, seaweed: Arc<Seaweed>) -> Self {
+        seaweed.make_bucket(name);
+        let folder = tempfile::tempdir().unwrap();
+        let at = |file: &str| folder.path().join(file);
+        durable::write_private(&at("s3-secret"), format!("{SECRET_ACCESS_KEY}\n").as_bytes()).unwrap();
+        durable::write_private(&at("postgres-password"), format!("{}\n", postgres.password()).as_bytes()).unwrap();
+        let sample = format!(
+            "[shared]\n[shared.objects]\nendpoint = \"{}\"\nregion = \"eu-central-1\"\nbucket = \"{name}\"\n\
+             prefix = \"vendor\"\naccess_key_id = \"{ACCESS_KEY_ID}\"\nsecret_access_key = \"{}\"\n\
+             [shared.state]\nurl = \"{}\"\nschema = \"{name}\"\npassword = \"{}\"\n",
+            seaweed.endpoint(),
+            at("s3-secret").display(),
+            postgres.url(),
+            at("postgres-password").display(),
+        );
+        durable::write(&at("shared.toml"), sample.as_bytes()).unwrap();
+        let system = System::made_in(folder, Scope::Logs, &["--shared", "shared.toml"], |_, policy| {
+            policy.streams.extend(STREAMS.map(|stream| StreamPolicy {
+                log: "vendor.example/log".parse().unwrap(),
+                stream: stream.parse().unwrap(),
+                organisation: "vendor".parse().unwrap(),
+                interval_s: 24 * 3600,
+            }));
+        });
+        let fronts = (1..=3).map(|n| system.front(&format!("front{n}"))).collect();
+        Self { system, fronts, postgres, seaweed, schema: name }
+    }
+
+    /// Which of the front ends holds the lease, as the lock store has it.
+    pub(crate) fn holder(&self) -> usize {
+        let settings = PostgresSettings {
+            url: self.postgres.url(),
+            password: Some(self.postgres.password().to_owned()),
+            schema: self.schema.parse().unwrap(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let found = runtime.block_on(async {
+            let store = PostgresStore::open(&settings).await.unwrap();
+            let found = store.get(&"lease/domain".parse().unwrap()).await.unwrap().unwrap();
+            store.close().await;
+            found.bytes
+        });
+        let value: serde_json::Value = serde_json::from_slice(&found).unwrap();
+        let urls: Vec<String> = self.fronts.iter().map(Server::url).collect();
+        urls.iter().position(|url| *url == value["address"]).unwrap_or_else(|| panic!("{value} is none of {urls:?}"))
+    }
+
+    /// The size that is published, as a front end that runs says.
+    pub(crate) fn published(&self) -> u64 {
+        let front = self.holder();
+        let text = raw::get(self.fronts[front].address(), "/checkpoint").text();
+        text.lines().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Nothing that was acknowledged is lost or doubled, the store is whole, and an auditor from
+    /// outside sees one history.
+    pub(crate) fn check(mut self, receipts: &Receipts) {
+        // One more front end, which has seen nothing of it all, is where the policy says the log is.
+        self.system.vendor.start();
+        let list = ["--json", "log", "entries", "--config", "vendor/clerestory.toml", "--log", "vendor.example/log"];
+        let listed = self.system.run(&[&list[..], &["--count", "10000"]].concat()).ok().json();
+        let mut places: BTreeMap<String, u64> = BTreeMap::new();
+        for entry in listed["entries"].as_array().unwrap() {
+            let (id, index) = (entry["id"].as_str().unwrap().to_owned(), entry["index"].as_u64().unwrap());
+            assert_eq!(places.insert(id, index), None, "an entry is in the log twice");
+        }
+        for (id, index) in &receipts.places {
+            assert_eq!(places.get(id), Some(index), "{id} was acknowledged");
+        }
+        let fsck = self.system.run(&["fsck", "--config", "vendor/clerestory.toml"]).ok();
+        assert!(fsck.stdout.contains(" 0 damaged"), "{fsck:?}");
+        let audit = self.system.run(&["--json", "audit", "--config", "vendor/clerestory.toml"]);
+        let report = audit.json();
+        let log = report["logs"].as_array().unwrap().iter().find(|log| log["origin"] == "vendor.example/log").unwrap();
+        assert_eq!(log["findings"], serde_json::json!([]), "{report}");
+        assert!(log["size"].as_u64().unwrap() >= receipts.places.len() as u64);
+    }
+}
