@@ -62,7 +62,7 @@ fn accepted(text: &[u8], count: usize, load: impl Fn(&Path) -> bool) -> usize {
 fn count() -> usize {
     match Breadth::of_this_run() {
         Breadth::Sample => 200,
-        Breadth::Full => 100_000,
+        Breadth::Full => 10_000,
     }
 }
 
