@@ -41,8 +41,8 @@ async fn work(config: &Config) -> anyhow::Result<()> {
     let (stop_requests, requests) = watch::channel(false);
     let (stop_tasks, tasks) = watch::channel(false);
     let stops = Stops { requests, tasks };
-    let listener = http::listener::bind(config.listen())?;
-    let Service { router, tasks: mut working, probes } = service(config, &listener, &stops).await?;
+    let Service { router, tasks: mut working, probes, listener } = service(config, &stops).await?;
+    let listener = listener.map_or_else(|| http::listener::bind(config.listen()), Ok)?;
     let probes = Arc::new(probes);
     if let Some(address) = config.metrics() {
         working.spawn(numbers(address, Arc::clone(&probes), stops.tasks.clone())?);

@@ -46,21 +46,23 @@ pub struct Service {
     pub tasks: JoinSet<anyhow::Result<()>>,
     /// Look at its parts.
     pub probes: Probes,
+    /// Where it listens, if it had to know that already.
+    pub listener: Option<TcpListener>,
 }
 
 /// The routers and tasks of the role; a further part of a role is one more `merge` here.
-pub(crate) async fn service(config: &Config, listener: &TcpListener, stop: &Stops) -> anyhow::Result<Service> {
+pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Service> {
     match config {
         Config::Witness(section) => witness(section, config).await,
         Config::Vendor(vendor) => {
-            let Sequenced { mut service, duty, .. } = log(&vendor.log, config, listener, stop).await?;
+            let Sequenced { mut service, duty, .. } = log(&vendor.log, config, stop).await?;
             let domain = Domain::open(config).await?;
             service.tasks.spawn(publish::keep_fresh(Arc::new(config.clone()), domain, duty, stop.tasks.clone()));
             service.router = service.router.merge(http::tree::router(config.data().channel()));
             Ok(service)
         }
         Config::Supervisor(supervisor) => {
-            let Sequenced { mut service, duty, forwarding } = log(&supervisor.log, config, listener, stop).await?;
+            let Sequenced { mut service, duty, forwarding } = log(&supervisor.log, config, stop).await?;
             let supervisor = Supervisor::open(config).await?;
             service.probes.add(StatusProbe(Arc::clone(&supervisor)));
             service.tasks.spawn(Arc::clone(&supervisor).work(duty.clone(), stop.tasks.clone()));
@@ -86,7 +88,7 @@ async fn witness(section: &WitnessConfig, config: &Config) -> anyhow::Result<Ser
         logs: section.logs.clone(),
     };
     let witness = Witness::new(parts).with_context(|| format!("`{}` or `logs`", section.key.display()))?;
-    Ok(Service { router: http::witness::router(Arc::new(witness)), tasks: JoinSet::new(), probes })
+    Ok(Service { router: http::witness::router(Arc::new(witness)), tasks: JoinSet::new(), probes, listener: None })
 }
 
 /// A log, and who sequences it.
@@ -98,7 +100,7 @@ struct Sequenced {
 }
 
 /// The log, which this process sequences alone, or in turns with others.
-async fn log(section: &LogSection, config: &Config, listener: &TcpListener, stop: &Stops) -> anyhow::Result<Sequenced> {
+async fn log(section: &LogSection, config: &Config, stop: &Stops) -> anyhow::Result<Sequenced> {
     let policy = Arc::new(policy(config)?);
     let parts = log_parts(section, config, &policy).await?;
     let objects = Arc::clone(&parts.objects);
@@ -121,9 +123,11 @@ async fn log(section: &LogSection, config: &Config, listener: &TcpListener, stop
         http::log::Serving::new(http::log::LogService { log, objects, policy, append_wait, stop: stopping.clone() })
     };
     let mut tasks = JoinSet::new();
-    let mut forwarding = None;
+    let (mut forwarding, mut listener) = (None, None);
     if let Some(shared) = config.shared() {
-        let address = reached_at(shared, listener)?;
+        let bound = http::listener::bind(config.listen())?;
+        let address = reached_at(shared, &bound)?;
+        listener = Some(bound);
         let lease = Lease::new(Arc::clone(&parts.locks), Arc::clone(&parts.clock), &SystemEntropy, address)?;
         let forwards = Forward::new(on_duty.clone(), lease.hold())?;
         router = router.layer(middleware::from_fn_with_state(forwards.clone(), forward));
@@ -142,7 +146,7 @@ async fn log(section: &LogSection, config: &Config, listener: &TcpListener, stop
             outcome
         });
     }
-    Ok(Sequenced { service: Service { router, tasks, probes }, duty: on_duty, forwarding })
+    Ok(Sequenced { service: Service { router, tasks, probes, listener }, duty: on_duty, forwarding })
 }
 
 /// Where the domain's other processes reach this one.
