@@ -40,8 +40,6 @@ pub(crate) enum Fault {
     CrashBefore,
     /// The process dies after it.
     CrashAfter,
-    /// It is acknowledged and lost: what no store may do, for trying the oracles.
-    Lost,
 }
 
 impl fmt::Display for Fault {
@@ -52,7 +50,6 @@ impl fmt::Display for Fault {
             Self::Slow(ms) => write!(f, "slow-{ms}"),
             Self::CrashBefore => f.write_str("crash-before"),
             Self::CrashAfter => f.write_str("crash-after"),
-            Self::Lost => f.write_str("lost"),
         }
     }
 }
@@ -66,7 +63,6 @@ impl FromStr for Fault {
             "applied" => Ok(Self::Applied),
             "crash-before" => Ok(Self::CrashBefore),
             "crash-after" => Ok(Self::CrashAfter),
-            "lost" => Ok(Self::Lost),
             _ => {
                 let ms = text.strip_prefix("slow-").and_then(|ms| ms.parse().ok());
                 ms.map(Self::Slow).ok_or_else(|| format!("`{text}` is no fault"))
@@ -83,7 +79,6 @@ impl Fault {
             Self::Slow(_) => "writes delayed",
             Self::CrashBefore => "crashes before a write",
             Self::CrashAfter => "crashes after a write",
-            Self::Lost => "writes acknowledged and lost",
         }
     }
 }
@@ -179,10 +174,6 @@ impl Stores {
             Some(Fault::CrashAfter) => {
                 act(&mut self.host.disk())?;
                 self.crash().await
-            }
-            Some(Fault::Lost) => {
-                let mut elsewhere = self.host.disk().clone();
-                act(&mut elsewhere)
             }
         }
     }

@@ -57,7 +57,8 @@ pub enum Broken {
     Nothing,
     /// Two witnesses, one more than may be faulty, forget what they cosigned.
     ForgetfulWitnesses,
-    /// The vendor's store acknowledges a write and loses it.
+    /// The vendor's store loses entries that it had acknowledged. (A write lost at once is noticed by
+    /// the log itself, which reads back before it acknowledges anything.)
     LosingStore,
     /// Endpoints forget what they have seen, after each update.
     ForgetfulEndpoint,

@@ -20,7 +20,7 @@ use crate::audit::{Audited, fork};
 use crate::commands;
 use crate::coroutine::on_a_stack;
 use crate::endpoint::Customer;
-use crate::host::{Fault, Stores};
+use crate::host::Stores;
 use crate::ledger::Violation;
 use crate::machines::{Machines, nodes};
 use crate::network::{Node, Weather};
@@ -133,10 +133,6 @@ impl Simulation {
             }
             sleep(Duration::from_millis(100)).await;
         }
-        if broken == Broken::LosingStore {
-            // Once things have begun to flow.
-            world.hosts[&Node::Vendor].fail(25, Fault::Lost);
-        }
         let customers = (0..ENDPOINTS).map(|number| Arc::new(Customer::set_up(world, number))).collect();
         let endpoints = (0..ENDPOINTS).map(Node::Endpoint);
         let turns = endpoints.chain([Node::Vendor]).map(|node| (node, Arc::default())).collect();
@@ -218,7 +214,11 @@ impl Simulation {
                 self.world.mirrors.set(*mirror, *manner);
             }
             Operation::Backup(node) => self.machines.back_up(*node),
-            Operation::Forget(endpoint) => self.customers[usize::from(*endpoint)].forget(),
+            Operation::Forget(endpoint) => {
+                let customer = &self.customers[usize::from(*endpoint)];
+                customer.forget();
+                customer.look(&self.world);
+            }
             _ => return false,
         }
         true
@@ -252,6 +252,7 @@ impl Simulation {
             let _ = update(&world, &customer, steps, dies).await;
             if forgets {
                 customer.forget();
+                customer.look(&world);
             }
         });
     }
@@ -273,6 +274,10 @@ impl Simulation {
     async fn end(&mut self) {
         self.tasks.shutdown().await;
         self.world.say("> the faults are over".to_owned());
+        if self.broken == Broken::LosingStore {
+            let mut disk = self.world.hosts[&Node::Vendor].disk();
+            disk.objects.retain(|key, _| !key.starts_with("tile/entries/"));
+        }
         self.machines.heal().await;
         let begun = self.world.clock(Node::Auditor).monotonic();
         if let Err(last) = self.recover(begun).await {
