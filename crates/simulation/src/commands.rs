@@ -43,6 +43,10 @@ fn content(version: u64) -> Vec<u8> {
 pub(crate) fn release(world: &Arc<World>, ring: Ring) -> anyhow::Result<String> {
     let (version, ring) = {
         let mut people = world.people();
+        let builder = people.succession.as_ref().is_some_and(|succession| succession.role == Role::Builder);
+        if builder && !people.is_making() {
+            bail!("a builder's key is being replaced; that comes first");
+        }
         if people.is_done {
             people.next_version();
         }

@@ -126,7 +126,12 @@ impl Machines {
         sleep(DEAD).await;
         let newest = std::mem::replace(&mut *self.world.hosts[&node].disk(), copy);
         if !matches!(node, Node::Witness(_)) {
-            self.lock().newest.entry(node).or_insert(newest);
+            let mut state = self.lock();
+            // An old copy may be put over another one that was not old.
+            let is_newest = state.newest.get(&node).is_none_or(|other| history(&newest) >= history(other));
+            if is_newest {
+                state.newest.insert(node, newest);
+            }
         }
         self.start(node);
         true

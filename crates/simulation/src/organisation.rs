@@ -25,7 +25,7 @@ use crate::witnesses::remotes;
 use crate::world::World;
 
 /// A service manager starts what has ended again after this.
-const RESTART: Duration = Duration::from_secs(5);
+const RESTART: Duration = Duration::from_secs(30);
 
 /// Rounds for fresh cosignatures are what a simulated day costs most; evidence holds for a day.
 const REFRESH: Duration = Duration::from_secs(6 * 60 * 60);

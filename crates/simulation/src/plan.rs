@@ -13,7 +13,7 @@ use crate::seed::Draw;
 use crate::world::{ENDPOINTS, MIRRORS, WITNESSES};
 
 /// How many steps a drawn plan has.
-const STEPS: u64 = 30;
+const STEPS: u64 = 20;
 
 /// What happens in one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
