@@ -146,6 +146,11 @@ impl Server {
         self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }
 
+    /// Whether it was started and not ended.
+    pub(crate) const fn runs(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Puts it to sleep where it stands (SIGSTOP), or wakes it up again (SIGCONT).
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.as_ref().unwrap().id() as i32), signal).unwrap();

@@ -44,6 +44,8 @@ struct Shared {
     receipts: Mutex<Receipts>,
     more: Condvar,
     stop: AtomicBool,
+    /// The front ends that are asked.
+    asked: Mutex<Vec<SocketAddr>>,
 }
 
 impl Load {
@@ -56,15 +58,26 @@ impl Load {
     pub(crate) fn go_on(vendor: &Vendor, mut receipts: Receipts) -> Self {
         let ends = std::mem::take(&mut receipts.ends);
         receipts.longest = Duration::ZERO;
-        let shared = Arc::new(Shared { receipts: Mutex::new(receipts), ..Shared::default() });
-        let addresses: Vec<SocketAddr> = vendor.fronts.iter().map(Server::address).collect();
+        let asked = vendor.fronts.iter().filter(|front| front.runs()).map(Server::address).collect();
+        let shared = Arc::new(Shared { receipts: Mutex::new(receipts), asked: Mutex::new(asked), ..Shared::default() });
         let writer = |(number, (stream, place))| {
-            let (shared, addresses) = (Arc::clone(&shared), addresses.clone());
+            let shared = Arc::clone(&shared);
             let key = vendor.system.key("vendor", "recorder");
-            std::thread::spawn(move || (stream, write(&shared, &addresses, number, place, &key)))
+            std::thread::spawn(move || (stream, write(&shared, number, place, &key)))
         };
         let writers = ends.into_iter().enumerate().map(writer).collect();
         Self { shared, writers }
+    }
+
+    /// Asks this front end no more, as a balancer does that finds it silent. Its socket is the test's,
+    /// so that nothing else would tell that nobody answers there.
+    pub(crate) fn leave_out(&self, front: &Server) {
+        self.shared.asked.lock().unwrap().retain(|address| *address != front.address());
+    }
+
+    /// Asks it again.
+    pub(crate) fn take_in(&self, front: &Server) {
+        self.shared.asked.lock().unwrap().push(front.address());
     }
 
     pub(crate) fn acknowledged(&self) -> usize {
@@ -88,14 +101,18 @@ impl Load {
     }
 }
 
-fn write(shared: &Shared, addresses: &[SocketAddr], first: usize, mut place: Place, key: &SignerKey) -> Place {
+fn write(shared: &Shared, first: usize, mut place: Place, key: &SignerKey) -> Place {
     let (clock, mut turn) = (SystemClock::new(), first);
     while !shared.stop.load(Ordering::SeqCst) {
         let envelope = heartbeat(&place, key);
         let begun = clock.monotonic();
         let index = loop {
             turn += 1;
-            if let Some(index) = append(addresses[turn % addresses.len()], &envelope) {
+            let address = {
+                let asked = shared.asked.lock().unwrap();
+                asked[turn % asked.len()]
+            };
+            if let Some(index) = append(address, &envelope) {
                 break index;
             }
         };
