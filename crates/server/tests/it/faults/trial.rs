@@ -90,8 +90,8 @@ impl Trial {
         }
         let happened = cases.len() - missed.len();
         figure(what, format!("{} calls, {} faults, {happened} of them happened", calls.len(), cases.len()));
-        // Threads take turns differently from run to run; few calls depend on it.
-        assert!(happened * 10 >= cases.len() * 8, "these did not happen: {missed:#?}");
+        // Threads take turns differently from run to run; few calls depend on it, but one may in a small sample.
+        assert!(missed.len() <= 1 + cases.len() / 5, "these did not happen: {missed:#?}");
     }
 }
 
