@@ -2,7 +2,7 @@
 //!
 //! # In scope
 //! [`suite`]: what is measured, each against a reference that does only what can't be left out, in
-//! the same run and interleaved with it. [`Row`](row::Row): one figure with its reference, spread
+//! the same run and interleaved with it. [`Row`]: one figure with its reference, spread
 //! and target. [`picture`]: growth and latency as SVG.
 //!
 //! # Out of scope
