@@ -90,7 +90,7 @@ async fn a_server_that_forgets_is_refused() {
         panic!("taken");
     };
     assert!(problem.contains("`fsync` is `off`"), "{problem}");
-    // What only this session's setting decides, it decides itself.
+    // What a connection alone can set, it sets itself.
     let server = Postgres::start_with(&["synchronous_commit=off"]);
     PostgresStore::create(&settings(&server, "store")).await.unwrap();
 }
