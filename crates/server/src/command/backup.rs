@@ -9,14 +9,14 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use attest::Envelope;
+use attest::{Envelope, OrganisationId, StreamName};
 use clap::{Args, Subcommand};
 use log::{ObjectSource, Reader};
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, durable};
-use storage::{Catalog as _, FileObjects, Key, LockStore as _, ObjectStore as _, SqliteStore, Swap};
+use storage::{Catalog as _, FileObjects, Key, LockStore as _, ObjectStore as _, RecordKey, SqliteStore, Swap};
 use tlog::{EntryBundleId, EntryIndex, Frontier, SignedCheckpoint, TreeHead, TreeSize, leaf_hash, tiles_for_growth};
-use verify::TrustedPolicy;
+use verify::{LogRules, TrustedPolicy};
 
 use crate::command::{Output, block_on, check_config, read_limited};
 use crate::config::Config;
@@ -269,29 +269,58 @@ async fn restore(config: &Config, from: &Path) -> anyhow::Result<Report> {
 /// What follows from the log: what the supervisor has revoked and stopped, the vendor's last numbers.
 async fn derive(config: &Config, state: &SqliteStore) -> anyhow::Result<Vec<String>> {
     let objects = Arc::new(FileObjects::open_read_only(&config.data().log()).await?);
-    let head = published(config, &serve::policy(config)?, &objects).await?;
-    let (mut shown, mut releases) = (Shown::default(), BTreeMap::new());
+    let policy = serve::policy(config)?;
+    let head = published(config, &policy, &objects).await?;
+    let key = key_file::load(&no_witness(config)?.key)?;
+    let owned = policy.policy().logs.iter().find(|log| log.origin.is(key.verifier().name()));
+    let owned = owned.with_context(|| format!("the policy names no log `{}`", key.verifier().name()))?;
+    let rules = LogRules::new(&policy, owned.origin.clone());
+    let mut derived = Derived::of(&owned.organisation);
     visit(objects, head, &mut |entry| {
-        let Ok(envelope) = Envelope::parse(entry) else { return };
-        shown.replay(envelope.payload());
-        if let Some((key, last)) = logged_release(&envelope) {
-            releases.insert(key.key.to_string(), (key, last));
+        if let Ok(judged) = rules.judge(entry) {
+            derived.take(&judged.position.stream, &judged.envelope);
         }
     })
     .await?;
     let mut rebuilt = Vec::new();
-    if shown != Shown::default() {
-        let bytes = serde_json::to_vec(&shown)?.into();
+    if derived.shown != Shown::default() {
+        let bytes = serde_json::to_vec(&derived.shown)?.into();
         if state.compare_and_swap(&SHOWN.parse()?, None, bytes).await? == Swap::Lost {
             anyhow::bail!("the new state is not empty");
         }
         rebuilt.push("what is revoked and stopped".to_owned());
     }
-    for (product, (key, last)) in releases {
+    for (product, (key, last)) in derived.releases {
         state.put(&key, last).await?;
         rebuilt.push(format!("the last release of {product}"));
     }
     Ok(rebuilt)
+}
+
+/// What the streams of one organisation say. Others write into the same log, and the log asks only who
+/// writes a stream, not what: so a stop that is lifted elsewhere is not lifted.
+struct Derived {
+    desk: String,
+    line: String,
+    shown: Shown,
+    releases: BTreeMap<String, (RecordKey, bytes::Bytes)>,
+}
+
+impl Derived {
+    fn of(organisation: &OrganisationId) -> Self {
+        let (desk, line) = (format!("desk/{organisation}"), format!("release/{organisation}"));
+        Self { desk, line, shown: Shown::default(), releases: BTreeMap::new() }
+    }
+
+    fn take(&mut self, stream: &StreamName, envelope: &Envelope) {
+        if stream.as_str() == self.desk {
+            self.shown.replay(envelope.payload());
+        } else if stream.as_str() == self.line
+            && let Some((key, last)) = logged_release(envelope)
+        {
+            self.releases.insert(key.key.to_string(), (key, last));
+        }
+    }
 }
 
 fn read_manifest(config: &Config, from: &Path) -> anyhow::Result<Manifest> {
@@ -356,4 +385,44 @@ fn copy_file(from: &Path, to: &Path) -> anyhow::Result<()> {
         std::fs::File::open(to)?.sync_all()
     };
     copy().with_context(|| format!("can't copy `{}` to `{}`", from.display(), to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use attest::{Position, ProductId, Statement, Stop, StopScope, Subject};
+    use stdx::{SystemEntropy, UnixTime};
+    use tlog::{KeyKind, SignerKey};
+
+    use super::*;
+
+    #[test]
+    fn a_stop_is_lifted_only_where_it_was_made() {
+        let organisation: OrganisationId = "supervisor".parse().unwrap();
+        let signer = SignerKey::generate("recorder".parse().unwrap(), KeyKind::Ed25519, &SystemEntropy).unwrap();
+        let scope = StopScope::Product("sample".parse::<ProductId>().unwrap());
+        let say = |stream: &StreamName, lifted| {
+            let position = Position {
+                log: "supervisor.example/log".parse().unwrap(),
+                stream: stream.clone(),
+                epoch: 0,
+                sequence: 0,
+                previous: None,
+                time: UnixTime::from_seconds(1_800_000_000),
+            };
+            let predicate = Stop { position, scope: scope.clone(), lifted, reason: "a test".to_owned() };
+            let subject = vec![Subject::new("sample", Digest::of(b"sample"))];
+            Envelope::sign(Statement { subject, predicate }.encode().unwrap(), &[&signer]).unwrap()
+        };
+        let mut derived = Derived::of(&organisation);
+        let desk: StreamName = "desk/supervisor".parse().unwrap();
+        derived.take(&desk, &say(&desk, false));
+        assert_eq!(derived.shown.stops, std::slice::from_ref(&scope));
+        for other in ["desk/vendor", "approval/vendor", "rebuild/supervisor"] {
+            let other = other.parse().unwrap();
+            derived.take(&other, &say(&other, true));
+            assert_eq!(derived.shown.stops, std::slice::from_ref(&scope), "lifted in {other}");
+        }
+        derived.take(&desk, &say(&desk, true));
+        assert!(derived.shown.stops.is_empty());
+    }
 }

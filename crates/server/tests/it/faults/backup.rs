@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use attest::Envelope;
 use stdx::durable;
 use tlog::witness_protocol::{AddCheckpoint, Cosignatures};
 use tlog::{Checkpoint, ConsistencyProof, Frontier, LogProof, SignedCheckpoint, TreeHead, TreeSize, leaf_hash};
@@ -81,8 +82,8 @@ fn fork(system: &System, first: &[u8]) -> (SignedCheckpoint, Vec<u8>) {
     (signed, request.to_string().into_bytes())
 }
 
-#[test]
-fn a_restored_witness_alone_makes_no_fork() {
+/// All run; the first witness has forgotten the second of two entries.
+fn forgetful_witness() -> (System, Envelope, Envelope) {
     let mut system = System::running();
     let first = system.beat(&Place::vendor());
     // The log asks three of four at a time; each must know the first entry.
@@ -95,6 +96,12 @@ fn a_restored_witness_alone_makes_no_fork() {
     assert_eq!(system.witnesses[0].stop().code, 0);
     restore(&system, "w1", "old", &["state.sqlite"]);
     system.witnesses[0].start();
+    (system, first, second)
+}
+
+#[test]
+fn a_restored_witness_alone_makes_no_fork() {
+    let (mut system, first, second) = forgetful_witness();
 
     let (mut forked, request) = fork(&system, &first.to_bytes());
     let mut cosigned = 0;
@@ -125,17 +132,7 @@ fn a_restored_witness_alone_makes_no_fork() {
 
 #[test]
 fn a_restored_witness_catches_up() {
-    let mut system = System::running();
-    let first = system.beat(&Place::vendor());
-    for witness in &mut system.witnesses {
-        assert_eq!(witness.stop().code, 0);
-    }
-    copy_tree(&system.file("w1"), &system.file("old"));
-    system.witnesses.iter_mut().for_each(Server::start);
-    let second = system.beat(&Place::vendor().after(&first));
-    assert_eq!(system.witnesses[0].stop().code, 0);
-    restore(&system, "w1", "old", &["state.sqlite"]);
-    system.witnesses[0].start();
+    let (mut system, _, second) = forgetful_witness();
     // Only three are left, so the restored one is needed.
     system.witnesses[3].kill();
     let third = Place { sequence: 2, ..Place::vendor().after(&second) };
