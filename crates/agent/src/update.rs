@@ -134,7 +134,7 @@ impl Endpoint<'_> {
             base,
             client: online.client,
             patience: Patience::new(self.ports.clock, self.config.network),
-            expected: Cell::new(BUNDLE_BYTES_MAX as u64),
+            expected: Cell::new(0),
         };
         let store = DiskStore { folder: self.config.state.join("tuf"), disk: self.ports.disk };
         let client = tuf::Client::new(&store, &SUITE, Limits::default());
@@ -144,7 +144,6 @@ impl Endpoint<'_> {
         let trusted = client.refresh(&mirror, self.online().now())?;
         let mut unfinished = Vec::new();
         for product in products {
-            mirror.expected.set(BUNDLE_BYTES_MAX as u64);
             let done = self.update_product(product, &trusted, &mirror, online, report);
             if let Err(failure) = done {
                 unfinished.push((product.id.clone(), failure.within(&format!("{base}: {}", product.id))));
@@ -184,7 +183,7 @@ impl Endpoint<'_> {
         let Some(lane) = self.lane_of(product) else { return Ok(()) };
         let Some(status) = online.news.statuses.get(&lane) else { return Ok(()) };
         let place = layout::Product { lane, id: &product.id };
-        let list = self.releases(&trusted.find(&place.releases())?, trusted)?;
+        let list = self.releases(&trusted.find(&place.releases())?, trusted, mirror)?;
         let mut slots = self.slots(product)?;
         let ring = self.config.ring_of(product);
         let is_new = |it: &&channel::Listed| slots.record.highest.is_none_or(|highest| it.number > highest);
@@ -192,7 +191,7 @@ impl Endpoint<'_> {
         let mut first_failure = None;
         for candidate in candidates.into_iter().take(CANDIDATES_MAX) {
             let target = trusted.find(&place.bundle(candidate.number))?;
-            let bytes = fetch_small(trusted, &target, BUNDLE_BYTES_MAX)?;
+            let bytes = fetch_small(trusted, &target, BUNDLE_BYTES_MAX, mirror)?;
             match self.approve(product, &bytes, status, &slots, online) {
                 Ok(approved) => {
                     let mut artifacts = ChannelArtifacts { trusted, mirror, progress: self.ports.progress };
@@ -207,13 +206,13 @@ impl Endpoint<'_> {
     }
 
     /// The list of a product's releases; a copy is kept, so that a look that finds nothing is small.
-    fn releases(&self, target: &Target, trusted: &Trusted<'_>) -> Result<Releases, Failure> {
+    fn releases(&self, target: &Target, trusted: &Trusted<'_>, mirror: &Mirror<'_>) -> Result<Releases, Failure> {
         let path = self.config.state.join("tuf").join(target.path().as_str().replace('/', "%2F"));
         let kept = std::fs::read(&path).ok().filter(|bytes| trusted.matches(target, bytes));
         let bytes = match kept {
             Some(bytes) => bytes,
             None => {
-                let bytes = fetch_small(trusted, target, RELEASES_BYTES_MAX)?;
+                let bytes = fetch_small(trusted, target, RELEASES_BYTES_MAX, mirror)?;
                 self.ports.disk.write(&path, &bytes).map_err(|error| Failure::file(&path, &error))?;
                 bytes
             }
@@ -278,11 +277,12 @@ impl Endpoint<'_> {
 }
 
 /// A target that is kept in memory, whatever size the metadata gives it.
-fn fetch_small(trusted: &Trusted<'_>, target: &Target, limit: usize) -> Result<Vec<u8>, Failure> {
+fn fetch_small(trusted: &Trusted<'_>, target: &Target, limit: usize, mirror: &Mirror<'_>) -> Result<Vec<u8>, Failure> {
     let length = target.file().length;
     if length > limit as u64 {
         let message = format!("`{}` has {length} bytes; at most {limit} are read", target.path());
         return Err(Failure::rejected("channel-too-long", message, "report it to the vendor"));
     }
+    mirror.expected.set(length);
     Ok(trusted.fetch(target)?)
 }

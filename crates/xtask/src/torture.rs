@@ -61,7 +61,13 @@ const TORTURES: &[Torture] = &[
         name: "conformance",
         steps: &[Step::Suite, Step::Tests { package: "conformance", filter: "scenarios::" }],
     },
-    Torture { name: "liars", steps: &[Step::Tests { package: "agent", filter: "forks::" }] },
+    Torture {
+        name: "liars",
+        steps: &[
+            Step::Tests { package: "agent", filter: "forks::" },
+            Step::Tests { package: "agent", filter: "liars::" },
+        ],
+    },
     Torture { name: "simulation", steps: &[Step::Tests { package: "simulation", filter: "every_promise" }] },
     Torture { name: "fuzz", steps: &[Step::Fuzz, Step::Tests { package: "server", filter: "damaged::" }] },
 ];

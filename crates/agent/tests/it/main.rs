@@ -16,6 +16,7 @@ mod command;
 mod crash;
 mod forks;
 mod import;
+mod liars;
 mod mirrors;
 mod policies;
 mod scene;

@@ -1,6 +1,6 @@
 //! A static web server on loopback, honest or not.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,18 @@ pub(crate) enum Manner {
     Stalling,
     /// This status.
     Status(u16),
+    /// Nothing until the client hangs up.
+    Silent,
+    /// The head, then ten bytes of the file a second.
+    Trickling,
+    /// Headers without end, ten bytes a second.
+    TricklingHead,
+    /// Half of the file, and then the end.
+    CutShort,
+    /// The file with one bit in its middle flipped.
+    Flipped,
+    /// To the same place again.
+    Redirecting,
 }
 
 #[derive(Debug)]
@@ -81,28 +93,30 @@ impl Server {
     }
 }
 
+/// The next request's path and the entity tag it knows; none when the client is gone.
+fn request(reader: &mut impl BufRead) -> std::io::Result<Option<(String, Option<String>)>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let path = line.split(' ').nth(1).unwrap_or("/").to_owned();
+    let mut known = None;
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header)?;
+        if let Some((_, tag)) = header.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("if-none-match")) {
+            known = Some(tag.trim().to_owned());
+        }
+        if header.trim().is_empty() {
+            return Ok(Some((path, known)));
+        }
+    }
+}
+
 fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     stream.set_nodelay(true)?;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let path = line.split(' ').nth(1).unwrap_or("/").to_owned();
-        let mut known = None;
-        loop {
-            let mut header = String::new();
-            reader.read_line(&mut header)?;
-            if let Some((_, tag)) =
-                header.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("if-none-match"))
-            {
-                known = Some(tag.trim().to_owned());
-            }
-            if header.trim().is_empty() {
-                break;
-            }
-        }
+    while let Some((path, known)) = request(&mut reader)? {
         shared.requests.fetch_add(1, Ordering::SeqCst);
         let manner = shared.manners.lock().unwrap().iter().find(|(part, _)| path.contains(part)).cloned();
         let file = shared.folder.lock().unwrap().join(path.trim_start_matches('/'));
@@ -115,6 +129,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 stream.write_all(&content.unwrap_or_default())?;
                 loop {
                     stream.write_all(&[0; 4096])?;
+                    shared.bytes.fetch_add(4096, Ordering::SeqCst);
                 }
             }
             Some(Manner::Stalling) => {
@@ -123,6 +138,32 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 stream.write_all(&content[..content.len() / 2])?;
                 // The client's next byte is its end.
                 return reader.read(&mut [0; 1]).map(drop);
+            }
+            Some(Manner::Silent) => return reader.read(&mut [0; 1]).map(drop),
+            Some(Manner::Trickling) => {
+                let content = content.unwrap_or_default();
+                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", content.len() + 1)?;
+                return trickle(&mut stream, &content);
+            }
+            Some(Manner::TricklingHead) => {
+                write!(stream, "HTTP/1.1 200 OK\r\n")?;
+                return trickle(&mut stream, "X-Filler: nothing\r\n".repeat(1 << 20).as_bytes());
+            }
+            Some(Manner::CutShort) => {
+                let content = content.unwrap_or_default();
+                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", content.len())?;
+                stream.write_all(&content[..content.len() / 2])?;
+                return stream.shutdown(std::net::Shutdown::Both);
+            }
+            Some(Manner::Flipped) => {
+                let mut content = content.unwrap_or_default();
+                let middle = content.len() / 2;
+                content.get_mut(middle).into_iter().for_each(|byte| *byte ^= 1);
+                respond(&mut stream, shared, 200, &content)?;
+            }
+            Some(Manner::Redirecting) => {
+                let head = format!("HTTP/1.1 302 X\r\nLocation: {path}\r\nContent-Length: 0\r\n\r\n");
+                stream.write_all(head.as_bytes())?;
             }
             None => match content {
                 Some(content) if known == Some(api::entity_tag(&Digest::of(&content))) => {
@@ -133,6 +174,20 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             },
         }
     }
+    Ok(())
+}
+
+/// A byte every tenth of a second, until the client hangs up.
+fn trickle(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(std::time::Duration::from_millis(100)))?;
+    for byte in bytes {
+        stream.write_all(&[*byte])?;
+        // Nothing comes from the client but its end: waiting for that is what takes the time.
+        if stream.read(&mut [0; 1]).is_ok() {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 fn respond(stream: &mut TcpStream, shared: &Shared, status: u16, body: &[u8]) -> std::io::Result<()> {
