@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use attest::{ProductId, StatementId};
 use clap::Parser;
 
-/// Verify offline that FILE was built from its source by two organisations, released by both, and
-/// recorded under a quorum of witnesses
+/// Verify offline that FILE belongs to the product, was built from its source by two organisations,
+/// released by both, and recorded under a quorum of witnesses
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "clerestory-verify",
@@ -17,6 +17,9 @@ use clap::Parser;
 pub struct Arguments {
     /// The file to verify
     pub file: PathBuf,
+    /// The product that the file must be: a genuine release of another one is refused
+    #[arg(long, value_name = "NAME")]
+    pub product: ProductId,
     /// The release's bundle
     #[arg(long, value_name = "FILE")]
     pub bundle: PathBuf,
@@ -29,9 +32,6 @@ pub struct Arguments {
     /// A bundle with the lane's status, if the release's bundle has none that is recent
     #[arg(long, value_name = "FILE")]
     pub status: Option<PathBuf>,
-    /// Refuse any other product than this one
-    #[arg(long, value_name = "NAME")]
-    pub product: Option<ProductId>,
     /// Accept a status of at most this age instead of the policy's age for imports
     #[arg(long, value_name = "DAYS")]
     pub age_days: Option<u32>,

@@ -74,7 +74,7 @@ pub fn prove(arguments: &Arguments, clock: &dyn Clock) -> Result<Proof, Failure>
     let at = Moment::offline(clock, evidence.latest().max(status_evidence.latest()), age_max);
     let lane = released.statement().predicate.lane;
     let status = policy.current_status(status_evidence, lane, None, &at).map_err(in_status)?;
-    let product = arguments.product.as_ref().unwrap_or(&released.statement().predicate.product);
+    let product = &arguments.product;
     let request = Request { product, ring: Ring::Canary, status: &status, at: &at, installed: None };
     let approved = policy.approve(&evidence, &request).map_err(in_bundle)?;
 
@@ -103,7 +103,7 @@ pub fn prove(arguments: &Arguments, clock: &dyn Clock) -> Result<Proof, Failure>
     })
 }
 
-/// The release as it claims itself, to learn its lane and product; `approve` decides.
+/// The release as it claims itself, to learn its lane; `approve` decides.
 fn recorded_release(evidence: &Evidence<'_>) -> Result<Recorded<Release>, Refusal> {
     match evidence.one::<Release>(Role::Release) {
         Err(Refusal::NotSigned { .. }) => evidence.one::<Release>(Role::Rules),

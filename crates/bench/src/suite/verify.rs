@@ -136,7 +136,8 @@ pub(super) fn process(bench: &mut Bench) -> anyhow::Result<()> {
     let genesis = sample.world.genesis().id().to_string();
     let ours = || {
         let mut command = programs.command("clerestory-verify")?;
-        command.arg(&file).arg("--bundle").arg(&evidence).arg("--policy").arg(&policy).args(["--genesis", &genesis]);
+        command.arg(&file).args(["--product", PRODUCT]).arg("--bundle").arg(&evidence);
+        command.arg("--policy").arg(&policy).args(["--genesis", &genesis]);
         Ok(bench.time(|| succeed(&mut command))?.0 * 1e3)
     };
     let reference = || {

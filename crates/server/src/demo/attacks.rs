@@ -15,7 +15,7 @@ use super::Options;
 use super::path::{Shown, another_product};
 use super::report::{Narrator, Report};
 use super::stage::{CLOCK_PRODUCT, Stage, last_words};
-use super::verify;
+use super::verify::Question;
 use crate::command::block_on;
 use crate::config::Config;
 use crate::domain::Domain;
@@ -65,20 +65,21 @@ impl Attacks<'_> {
             *byte ^= 1;
         }
         let file = self.write("flipped", &bytes)?;
-        self.must_not_verify(report, "one bit flipped in the artifact", &file, &self.shown.bundle(), &[], "")
+        self.must_not_verify(report, "one bit flipped in the artifact", self.question(&file, &self.shown.bundle()), "")
     }
 
     fn encoded_again(&self, report: &mut Report) -> anyhow::Result<()> {
         let value: serde_json::Value = serde_json::from_slice(&fs::read(self.shown.bundle())?)?;
         let file = self.write("pretty.bundle", &serde_json::to_vec_pretty(&value)?)?;
         let what = "the same evidence in another encoding";
-        self.must_not_verify(report, what, &self.shown.artifact, &file, &[], "")
+        self.must_not_verify(report, what, self.question(&self.shown.artifact, &file), "")
     }
 
     fn replaced_product(&self, report: &mut Report) -> anyhow::Result<()> {
-        let other = ["--product", another_product()];
+        let bundle = self.shown.bundle();
+        let question = Question { product: another_product(), ..self.question(&self.shown.artifact, &bundle) };
         let what = "a genuine release in another product's place";
-        self.must_not_verify(report, what, &self.shown.artifact, &self.shown.bundle(), &other, "other-product")
+        self.must_not_verify(report, what, question, "other-product")
     }
 
     /// The vendor's own keys and log, used without the supervisor: it gets into the log, for
@@ -106,7 +107,7 @@ impl Attacks<'_> {
         })?;
         let file = self.write("vendor-alone.bundle", &forged.to_bytes())?;
         let what = "a release that only the vendor signed, logged and witnessed";
-        self.must_not_verify(report, what, &self.shown.artifact, &file, &[], "signatures-missing")
+        self.must_not_verify(report, what, self.question(&self.shown.artifact, &file), "signatures-missing")
     }
 
     fn different_build(&self, report: &mut Report) -> anyhow::Result<()> {
@@ -163,7 +164,7 @@ impl Attacks<'_> {
         }
         let file = self.write("fork.bundle", &Bundle::new(entries)?.to_bytes())?;
         let what = "a forked log, signed by its own key and cosigned by one lying witness";
-        self.must_not_verify(report, what, &self.shown.artifact, &file, &[], "checkpoint")
+        self.must_not_verify(report, what, self.question(&self.shown.artifact, &file), "checkpoint")
     }
 
     fn no_quorum(&self, report: &mut Report) -> anyhow::Result<()> {
@@ -309,34 +310,31 @@ impl Attacks<'_> {
         self.stage.clerestory(&arguments)?;
         self.stage.clerestory(&["release", "freshen", "--config", &self.stage.config("vendor")])?;
         let what = "a release that the supervisor revoked";
-        self.must_not_verify(report, what, &self.shown.artifact, &self.shown.bundle(), &[], "revoked")?;
+        self.must_not_verify(report, what, self.question(&self.shown.artifact, &self.shown.bundle()), "revoked")?;
         let reason = self.shown.endpoint.after_revocation(&self.shown.product)?;
         self.refused(report, "an endpoint that has it installed", &reason, self.shown.endpoint.status_command());
         Ok(())
+    }
+
+    fn question<'a>(&'a self, file: &'a Path, bundle: &'a Path) -> Question<'a> {
+        Question { file, bundle, product: &self.shown.product }
     }
 
     fn must_not_verify(
         &self,
         report: &mut Report,
         what: &str,
-        file: &Path,
-        bundle: &Path,
-        more: &[&str],
+        question: Question<'_>,
         code: &str,
     ) -> anyhow::Result<()> {
-        let said = verify::run(self.stage, file, bundle, more)?;
+        let said = question.ask(self.stage)?;
         if said.verified {
             bail!("{what}: accepted");
         }
         if !said.reason.starts_with(code) {
             bail!("{what}: refused for another reason: {}", said.reason);
         }
-        let mut command = verify::command(self.stage, file, bundle);
-        for argument in more {
-            command.push(' ');
-            command.push_str(argument);
-        }
-        self.refused(report, what, &said.reason, command);
+        self.refused(report, what, &said.reason, question.command(self.stage));
         Ok(())
     }
 

@@ -7,10 +7,11 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use stdx::durable;
 
+use super::Options;
 use super::endpoint::Endpoint;
 use super::report::{Narrator, Report};
 use super::stage::{OTHER_PRODUCT, Stage, last_words};
-use super::{Options, verify};
+use super::verify::Question;
 use crate::failure::Failure;
 
 /// A product that was released.
@@ -175,8 +176,9 @@ fn release(stage: &Stage, built: &Built, narrator: &Narrator, report: &mut Repor
         built.product
     ));
     let artifact = first_artifact(&built.folder)?;
-    let command = verify::command(stage, &artifact, &built.folder.join("release.bundle"));
-    let said = verify::run(stage, &artifact, &built.folder.join("release.bundle"), &[])?;
+    let bundle = built.folder.join("release.bundle");
+    let question = Question { file: &artifact, bundle: &bundle, product: &built.product };
+    let said = question.ask(stage)?;
     if !said.verified {
         bail!("the released artifact is not accepted: {}", said.reason);
     }
@@ -186,7 +188,7 @@ fn release(stage: &Stage, built: &Built, narrator: &Narrator, report: &mut Repor
             built.product, built.version
         ),
         format!("{} bytes of evidence in one file", bytes),
-        command,
+        question.command(stage),
     );
     Ok(())
 }

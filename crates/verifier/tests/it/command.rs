@@ -2,13 +2,16 @@
 
 use std::process::{Command, Output};
 
+use verifier::Arguments;
+
 use crate::files::{CONTENT, Files};
 
 fn run(files: &Files, more: &[&str]) -> Output {
     let arguments = &files.arguments;
     let mut command = Command::new(env!("CARGO_BIN_EXE_clerestory-verify"));
     command.arg(&arguments.file).arg("--bundle").arg(&arguments.bundle).arg("--policy").arg(&arguments.policy);
-    command.args(["--genesis", &arguments.genesis.to_string()]).args(more).output().unwrap()
+    command.args(["--genesis", &arguments.genesis.to_string()]);
+    command.args(["--product", arguments.product.as_str()]).args(more).output().unwrap()
 }
 
 #[test]
@@ -44,6 +47,13 @@ fn wrong_usage_exits_with_2() {
     assert_eq!(run(&files, &["--genesis", "abc"]).status.code(), Some(2));
     assert_eq!(run(&files, &["--product", "../x"]).status.code(), Some(2));
     assert_eq!(run(&files, &["--at", "2020-01-01T00:00:00Z"]).status.code(), Some(2));
+    // Whatever is genuine would be accepted, so which product is meant must be said.
+    let mut unnamed = Command::new(env!("CARGO_BIN_EXE_clerestory-verify"));
+    let Arguments { file, bundle, policy, genesis, .. } = &files.arguments;
+    unnamed.arg(file).arg("--bundle").arg(bundle).arg("--policy").arg(policy);
+    let output = unnamed.args(["--genesis", &genesis.to_string()]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.contains("--product <NAME>"), "{said}");
     let bare = Command::new(env!("CARGO_BIN_EXE_clerestory-verify")).output().unwrap();
     assert_eq!(bare.status.code(), Some(2));
 }

@@ -34,7 +34,7 @@ impl Files {
             policy: path("policy"),
             genesis: world.genesis().id(),
             status: None,
-            product: None,
+            product: PRODUCT.parse().unwrap(),
             age_days: None,
             json: false,
         };
