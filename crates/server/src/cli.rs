@@ -69,6 +69,9 @@ pub enum Command {
     /// Revoke and stop, as the supervisor
     #[command(subcommand)]
     Status(command::status::Command),
+    /// Show what a witness keeps against a log
+    #[command(subcommand)]
+    Witness(command::witness::Command),
     /// Show the whole system on this machine, on real third-party source
     Demo(command::demo::Arguments),
     /// Print completions for a shell

@@ -81,14 +81,18 @@ async fn witness(section: &WitnessConfig, config: &Config) -> anyhow::Result<Ser
     let locks: Arc<dyn LockStore> = Arc::new(SqliteStore::open(&config.data().state()).await?);
     let mut probes = Probes::new(config.data().path().to_owned());
     probes.add(StoreProbe(Arc::clone(&locks)));
-    let parts = WitnessParts {
-        locks,
-        clock: Arc::new(SystemClock::new()),
-        signer: key_file::load(&section.key)?,
-        logs: section.logs.clone(),
-    };
-    let witness = Witness::new(parts).with_context(|| format!("`{}` or `logs`", section.key.display()))?;
+    let witness = Witness::new(witness_parts(section, locks)?)
+        .with_context(|| format!("`{}` or `logs`", section.key.display()))?;
     Ok(Service { router: http::witness::router(Arc::new(witness)), tasks: JoinSet::new(), probes, listener: None })
+}
+
+/// What the witness of a configuration is made of.
+///
+/// # Errors
+/// When its key can't be read.
+pub(crate) fn witness_parts(section: &WitnessConfig, locks: Arc<dyn LockStore>) -> anyhow::Result<WitnessParts> {
+    let (clock, logs) = (Arc::new(SystemClock::new()), section.logs.clone());
+    Ok(WitnessParts { locks, clock, signer: key_file::load(&section.key)?, logs })
 }
 
 /// A log, and who sequences it.

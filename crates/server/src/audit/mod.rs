@@ -122,7 +122,7 @@ fn unreachable(log: &LogAt, error: AuditError) -> anyhow::Error {
 }
 
 /// The name is the content's, so that the same proof is kept once and none is overwritten.
-fn keep(folder: &Path, text: &str) -> anyhow::Result<std::path::PathBuf> {
+pub(crate) fn keep(folder: &Path, text: &str) -> anyhow::Result<std::path::PathBuf> {
     let name: String = Digest::of(text.as_bytes()).to_string().chars().take(16).collect();
     durable::create_folder(folder).with_context(|| format!("can't create `{}`", folder.display()))?;
     let path = folder.join(format!("misbehaviour-{name}.proof"));

@@ -5,16 +5,15 @@ mod evidence;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use assembly::ContentStore;
 use clap::Args;
 use log::{FsckParts, fsck};
 use serde::Serialize;
-use stdx::{Digest, SystemClock};
+use stdx::Digest;
 use tlog::witness_protocol::origin_hash;
-use witness::{Witness, WitnessParts};
+use witness::Witness;
 
 use crate::command::{Output, block_on, check_config};
 use crate::config::{Config, LogSection};
@@ -92,12 +91,7 @@ async fn check(config: &Config) -> anyhow::Result<Report> {
         evidence::builds(&data.builds(), &policy, &mut report)?;
     }
     if let Config::Witness(section) = config {
-        let parts = WitnessParts {
-            locks: state.locks(),
-            clock: Arc::new(SystemClock::new()),
-            signer: key_file::load(&section.key)?,
-            logs: section.logs.clone(),
-        };
+        let parts = serve::witness_parts(section, state.locks())?;
         witness(&Witness::new(parts)?, &mut report).await?;
     }
     state.close().await;

@@ -15,6 +15,7 @@ pub mod serve;
 pub mod shell;
 pub mod status;
 pub mod trust;
+pub mod witness;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -47,6 +48,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Assembly(command) => assembly::run(&command, output),
         Command::Release(command) => release::run(&command, output),
         Command::Status(command) => status::run(&command, output),
+        Command::Witness(command) => witness::run(&command, output),
         Command::Demo(arguments) => demo::run(&arguments, output),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man(arguments) => shell::man(&arguments),

@@ -29,6 +29,13 @@ fn head(size: u64) -> TreeHead {
     tree.head()
 }
 
+/// The same for other entries.
+fn other_head(size: u64) -> TreeHead {
+    let mut tree = Frontier::new();
+    (0..size).for_each(|n| tree.append(&leaf_hash(&(n + 100).to_be_bytes())));
+    tree.head()
+}
+
 fn add(address: SocketAddr, old: u64, hashes: Vec<Hash>, checkpoint: SignedCheckpoint) -> Response {
     let proof = ConsistencyProof::new(hashes).unwrap();
     let request = AddCheckpoint::new(TreeSize::new(old), proof, checkpoint).unwrap();
@@ -132,6 +139,49 @@ fn each_bad_request_is_refused_by_the_right_name() {
     assert_eq!(get(address, "/0000/checkpoint").status, 404);
     // Nothing of all that was kept.
     assert_eq!(post(address, "/add-checkpoint", good.as_bytes()).status, 200);
+}
+
+/// What one witness saw of a fork proves it to a stranger, whatever becomes of log and witness.
+#[test]
+fn a_witness_proves_a_fork() {
+    let mut system = System::made();
+    system.witnesses[0].start();
+    let address = system.witnesses[0].address();
+    let log = Log { origin: "vendor.example/log".parse().unwrap(), key: system.key("vendor", "log") };
+    let evidence = ["witness", "evidence", "--config", "w1/clerestory.toml", "--proofs", "proofs"];
+    assert_eq!(add(address, 0, Vec::new(), log.checkpoint(head(2))).status, 200);
+    // Growth without a proof, stale questions and another log are no evidence.
+    let wrong = leaf_hash(&9_u64.to_be_bytes());
+    assert_eq!(add(address, 2, vec![wrong], log.checkpoint(head(3))).status, 422);
+    assert_eq!(add(address, 0, Vec::new(), log.checkpoint(head(1))).status, 409);
+    let other = Log { origin: "supervisor.example/log".parse().unwrap(), key: system.key("supervisor", "log") };
+    assert_eq!(add(address, 0, Vec::new(), other.checkpoint(other_head(2))).status, 200);
+    let none = system.run(&evidence).ok();
+    assert_eq!(none.stdout, "2 logs witnessed, 0 signed two trees of one size\n");
+    assert!(!system.file("proofs").exists());
+
+    // Another tree of the same size, for somebody else; and a third, which changes nothing.
+    assert_eq!(add(address, 2, Vec::new(), log.checkpoint(other_head(2))).status, 409);
+    let third = TreeHead { size: TreeSize::new(2), root: Hash::from_bytes([1; 32]) };
+    assert_eq!(add(address, 2, Vec::new(), log.checkpoint(third)).status, 409);
+    system.witnesses[0].kill();
+    let shown = system.run(&[&["--json"], &evidence[..]].concat());
+    let report = shown.json();
+    let fork = &report["forks"][0];
+    assert_eq!((shown.code, &fork["origin"], &fork["size"]), (1, &"vendor.example/log".into(), &2.into()), "{report}");
+    let roots = [head(2), other_head(2)].map(|head| head.root.to_string());
+    assert_eq!(fork["roots"], serde_json::json!(roots));
+    let text = system.run(&evidence);
+    assert!(text.stdout.starts_with("vendor.example/log: signed two trees of 2 entries\n"), "{text:?}");
+
+    // Offline, by the log's key alone.
+    let (proof, key) = (fork["proof"].as_str().unwrap(), system.vkey("vendor", "log"));
+    assert_eq!(fork["log_key"], key);
+    system.run(&["audit", "--proof", proof, "--log-key", &key]).ok();
+    let other = system.vkey("supervisor", "log");
+    assert_eq!(system.run(&["audit", "--proof", proof, "--log-key", &other]).code, 1);
+    let usage = system.run(&["witness", "evidence", "--config", "vendor/clerestory.toml"]);
+    assert_eq!((usage.code, usage.stderr.starts_with("error: a vendor is no witness")), (2, true), "{usage:?}");
 }
 
 #[test]
