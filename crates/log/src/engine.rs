@@ -15,7 +15,7 @@ use crate::pool::{Offered, Pool};
 use crate::receipt::Taken;
 use crate::sequencer::Sequencer;
 use crate::source::ObjectSource;
-use crate::{Error, LogParts, ReadError, Reader, Receipt, Ticket, TileSource, Waiting, layout, open};
+use crate::{Error, LogParts, ReadError, Reader, Receipt, Ticket, TileSource, Waiting, layout, open, resume};
 
 /// A log, for those who append to it and read it. Clones are the same log.
 #[derive(Clone)]
@@ -77,6 +77,20 @@ impl Log {
     /// what is stored can't be trusted; errors of the stores.
     pub async fn open(parts: LogParts) -> Result<(Self, Sequencer), Error> {
         open::open(parts).await
+    }
+
+    /// Gives a log whose lock was lost a new one, at the checkpoint that its objects show as
+    /// published; [`open`](Self::open) then goes on from there.
+    ///
+    /// Every witness must answer, and none may know more. What can't be ruled out is a checkpoint
+    /// that was signed and sent, and kept by faulty witnesses alone.
+    ///
+    /// # Errors
+    /// [`Error::Existence`] when there is a lock, or nothing was published; [`Error::TooFewAnswers`];
+    /// [`Error::Contradicted`] when a witness knows another tree or a larger one, or has forgotten
+    /// itself; [`Error::Corrupt`], [`Error::Read`]; errors of the stores. Nothing is signed then.
+    pub async fn resume(parts: &LogParts) -> Result<TreeHead, Error> {
+        resume::resume(parts).await
     }
 
     /// Appends an entry and waits until it is published. An entry that the log has already is not

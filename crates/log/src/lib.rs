@@ -3,7 +3,8 @@
 //!
 //! # In scope
 //! Sequencing ([`Log`], [`Sequencer`]): pool, stage, compare-and-swap, apply, read back, cosign,
-//! publish, with recovery as the same path. Reading under a verified checkpoint ([`Reader`]),
+//! publish, with recovery as the same path; going on from what was published when the lock is lost
+//! ([`Log::resume`]). Reading under a verified checkpoint ([`Reader`]),
 //! checking a whole store ([`fsck`]), auditing a log from outside ([`audit`]), and proofs of
 //! misbehaviour that a stranger can verify ([`Misbehaviour`]).
 //!
@@ -38,6 +39,7 @@ mod pool;
 mod port;
 mod reader;
 mod receipt;
+mod resume;
 mod sequencer;
 mod source;
 mod staged;

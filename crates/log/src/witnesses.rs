@@ -69,7 +69,7 @@ impl Witnesses {
         let mut answered = 0;
         while let Some(answer) = asked.next().await {
             match answer {
-                Ok(()) => answered += 1,
+                Ok(_) => answered += 1,
                 Err(Failure::Silent(reason)) => tracing::warn!(reason, "a witness doesn't say what it knows"),
                 Err(Failure::Fatal(error)) => return Err(error),
             }
@@ -80,13 +80,36 @@ impl Witnesses {
         Err(Error::TooFewAnswers { answered, needed: self.quorum.answers })
     }
 
-    async fn ask(&self, known: &Known, reader: &Reader) -> Result<(), Failure> {
-        let Some(found) = self.checkpoint_of(known).await? else { return Ok(()) };
-        contradiction(known.witness.key(), &found, reader).await?;
-        if let Ok(mut latest) = known.latest.try_lock() {
-            *latest = found.checkpoint().size();
+    /// Asks every witness, and each must answer: for a log that has forgotten what it signed, and
+    /// has only what was published. A witness under `published` that knows less has forgotten, too.
+    pub(crate) async fn compare_all(&self, reader: &Reader, published: &SignedCheckpoint) -> Result<(), Error> {
+        let (mut answered, size) = (0, reader.head().size);
+        for known in &self.all {
+            let key = known.witness.key();
+            let signed = published.note().verified_by(std::slice::from_ref(key)).is_ok_and(|lines| !lines.is_empty());
+            match self.ask(known, reader).await {
+                Ok(latest) if latest < size && signed => {
+                    let (witness, contradiction) = (key.name().clone(), "is older than what it has cosigned");
+                    return Err(Error::Contradicted { witness, size: latest, contradiction });
+                }
+                Ok(_) => answered += 1,
+                Err(Failure::Silent(reason)) => tracing::warn!(reason, "a witness doesn't say what it knows"),
+                Err(Failure::Fatal(error)) => return Err(error),
+            }
         }
-        Ok(())
+        let needed = self.all.len();
+        if answered == needed { Ok(()) } else { Err(Error::TooFewAnswers { answered, needed }) }
+    }
+
+    /// The size that the witness cosigned last.
+    async fn ask(&self, known: &Known, reader: &Reader) -> Result<TreeSize, Failure> {
+        let Some(found) = self.checkpoint_of(known).await? else { return Ok(TreeSize::ZERO) };
+        contradiction(known.witness.key(), &found, reader).await?;
+        let size = found.checkpoint().size();
+        if let Ok(mut latest) = known.latest.try_lock() {
+            *latest = size;
+        }
+        Ok(size)
     }
 
     /// What the witness cosigned last, if this log signed it and the witness cosigned it. An

@@ -55,23 +55,41 @@ pub enum PolicyFolderError {
 /// # Errors
 /// [`PolicyFolderError`] naming the first file that does not hold.
 pub fn load(folder: &Path, genesis: &StatementId) -> Result<TrustedPolicy, PolicyFolderError> {
+    let (mut policy, mut older) = (first(folder, genesis)?, 1);
+    while let Some(path) = version_after(folder, older)? {
+        (policy, older) = (succeed(&policy, path)?, older + 1);
+    }
+    Ok(policy)
+}
+
+/// Every version, the last of which is in force.
+///
+/// # Errors
+/// [`PolicyFolderError`] naming the first file that does not hold.
+pub fn versions(folder: &Path, genesis: &StatementId) -> Result<Vec<TrustedPolicy>, PolicyFolderError> {
+    let (mut versions, mut older) = (vec![first(folder, genesis)?], 1);
+    while let (Some(path), Some(policy)) = (version_after(folder, older)?, versions.last()) {
+        versions.push(succeed(policy, path)?);
+        older += 1;
+    }
+    Ok(versions)
+}
+
+fn first(folder: &Path, genesis: &StatementId) -> Result<TrustedPolicy, PolicyFolderError> {
     let path = folder.join("1.envelope");
     let bytes = read(&path, ENVELOPE_BYTES_MAX)?;
     let envelope =
         Envelope::parse(&bytes).map_err(|source| PolicyFolderError::Envelope { path: path.clone(), source })?;
-    let mut policy =
-        TrustedPolicy::bootstrap(&envelope, genesis).map_err(|source| PolicyFolderError::Refused { path, source })?;
-    for version in 2.. {
-        let path = folder.join(format!("{version}.bundle"));
-        if !path.exists() {
-            break;
-        }
-        if version > VERSIONS_MAX {
-            return Err(PolicyFolderError::TooMany(folder.to_owned()));
-        }
-        policy = succeed(&policy, path)?;
+    TrustedPolicy::bootstrap(&envelope, genesis).map_err(|source| PolicyFolderError::Refused { path, source })
+}
+
+/// The file of the version after `older`, if there is one.
+fn version_after(folder: &Path, older: u64) -> Result<Option<PathBuf>, PolicyFolderError> {
+    let path = folder.join(format!("{}.bundle", older + 1));
+    if !path.exists() {
+        return Ok(None);
     }
-    Ok(policy)
+    if older >= VERSIONS_MAX { Err(PolicyFolderError::TooMany(folder.to_owned())) } else { Ok(Some(path)) }
 }
 
 fn succeed(policy: &TrustedPolicy, path: PathBuf) -> Result<TrustedPolicy, PolicyFolderError> {

@@ -8,14 +8,14 @@ use api::BaseUrl;
 use axum::{Router, middleware};
 use log::{Faulty, Limits, Log, LogParts};
 use stdx::{SystemClock, SystemEntropy};
-use storage::{LockStore, SqliteStore};
+use storage::{LockStore, ObjectStore, SqliteStore};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use verify::TrustedPolicy;
 use witness::{Witness, WitnessParts};
 
-use crate::command::check_config::load_policy;
+use crate::command::check_config::{load_policy, no_genesis};
 use crate::config::{Config, LogSection, SharedSection, WitnessConfig};
 use crate::domain::Domain;
 use crate::duty::{Duty, OnDuty, Turns};
@@ -26,7 +26,7 @@ use crate::lease::Lease;
 use crate::metrics::{LogProbe, Probes, Steps, StoreProbe};
 use crate::stores::{self, Access, State};
 use crate::supervise::{StatusProbe, Supervisor};
-use crate::{key_file, peer, publish};
+use crate::{key_file, peer, policy_folder, publish};
 
 /// Tells the parts of a process when to stop. Requests come first: they need the tasks.
 #[derive(Clone, Debug)]
@@ -176,16 +176,43 @@ pub fn policy(config: &Config) -> anyhow::Result<TrustedPolicy> {
     load_policy(section)
 }
 
+/// Every version of that policy, the last of which is in force.
+///
+/// # Errors
+/// As [`policy`].
+pub(crate) fn policies(config: &Config) -> anyhow::Result<Vec<TrustedPolicy>> {
+    let section = config.policy().ok_or_else(|| Failure::usage(format!("a {} has no policy", config.role())))?;
+    let genesis = section.genesis.ok_or_else(no_genesis)?;
+    Ok(policy_folder::versions(&section.folder, &genesis)?)
+}
+
 /// What the log of `config` is made of, with its stores open for writing.
 ///
 /// # Errors
 /// When a key or store is missing, or the policy knows no such log of this organisation.
 pub async fn log_parts(section: &LogSection, config: &Config, policy: &TrustedPolicy) -> anyhow::Result<LogParts> {
+    let objects = stores::log_objects(config, Access::Write).await?;
+    log_parts_of(section, config, policy, LogStores { objects, locks: State::open(config).await?.locks() })
+}
+
+/// The stores of a log.
+pub(crate) struct LogStores {
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    pub(crate) locks: Arc<dyn LockStore>,
+}
+
+/// The same with these stores.
+pub(crate) fn log_parts_of(
+    section: &LogSection,
+    config: &Config,
+    policy: &TrustedPolicy,
+    stores: LogStores,
+) -> anyhow::Result<LogParts> {
     let signer = key_file::load(&section.key)?;
     check_owner(config, policy, signer.verifier())?;
     Ok(LogParts {
-        objects: stores::log_objects(config, Access::Write).await?,
-        locks: State::open(config).await?.locks(),
+        objects: stores.objects,
+        locks: stores.locks,
         witnesses: peer::witnesses_of(policy.witnessing())?,
         clock: Arc::new(SystemClock::new()),
         signer: Arc::new(signer),

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use api::{Appended, BaseUrl, BodyLimit, Client, ClientError, ErrorClass, path};
 use attest::{BundleEntry, Envelope, EnvelopeError, Heartbeat, Position, Statement, StatementId, StreamName, Subject};
 use bytes::Bytes;
@@ -128,6 +129,18 @@ struct State {
     /// When the newest entry was made.
     #[serde(default)]
     last: Option<UnixTime>,
+}
+
+/// The state of a stream whose state was lost, from its last entry: the next one opens the epoch
+/// after it.
+pub(crate) fn reopened(end: &Position, id: StatementId) -> anyhow::Result<(Key, Bytes)> {
+    let epoch = end.epoch.checked_add(1).context("no epoch is left")?;
+    let state = State { epoch, next: 0, previous: Some(id), pending: None, last: Some(end.time) };
+    Ok((lock_of(&end.stream)?, serde_json::to_vec(&state)?.into()))
+}
+
+fn lock_of(stream: &StreamName) -> Result<Key, storage::KeyError> {
+    format!("stream/{stream}").parse()
 }
 
 impl StreamWriter {
@@ -254,7 +267,7 @@ impl StreamWriter {
     }
 
     fn key(&self) -> Result<Key, StreamError> {
-        format!("stream/{}", self.stream).parse().map_err(|error: storage::KeyError| self.state(error.to_string()))
+        lock_of(&self.stream).map_err(|error| self.state(error.to_string()))
     }
 
     fn store(&self, source: storage::Error) -> StreamError {

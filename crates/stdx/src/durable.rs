@@ -98,12 +98,18 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
 /// I/O errors.
 pub fn sweep(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
-            fs::remove_file(entry.path())?;
+        let path = entry?.path();
+        if is_temporary(&path) {
+            fs::remove_file(path)?;
         }
     }
     Ok(())
+}
+
+/// Whether this is a file that is being written, or that a crash left so.
+#[must_use]
+pub fn is_temporary(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY_PREFIX))
 }
 
 /// Who may read a file, as far as the umask agrees.

@@ -1,6 +1,6 @@
 //! A store restored from a backup must not sign again.
 
-use log::{Error, Faulty, Log, LogParts};
+use log::{Error, Faulty, Log, LogParts, WitnessError};
 use storage::{FileObjects, SqliteStore};
 
 use crate::kit::{Bench, append, entry, is_fatal};
@@ -137,4 +137,60 @@ async fn on_disk() {
     .await
     .unwrap();
     assert_eq!((report.damages, report.size.get()), (Vec::new(), 857));
+}
+
+/// The lock is lost; objects are as they were published. That is what a mirror can give back.
+async fn without_a_lock() -> Bench {
+    let (bench, log, mut sequencer) = Bench::opened().await;
+    append(&bench, &log, &mut sequencer, 0..300).await;
+    drop((log, sequencer));
+    bench.locks.0.lock().unwrap().clear();
+    let kept = |key: &String| key == "checkpoint" || key.starts_with("tile/");
+    bench.memory.0.lock().unwrap().retain(|key, _| kept(key));
+    bench
+}
+
+#[tokio::test]
+async fn a_log_goes_on_from_what_was_published_if_no_witness_knows_more() {
+    let bench = without_a_lock().await;
+    assert!(matches!(bench.open().await.err().unwrap(), Error::Existence { .. }));
+    // The log's own threshold of answers is not enough here.
+    bench.witnesses[2].set_silent(true);
+    let error = Log::resume(&bench.parts()).await.unwrap_err();
+    assert!(matches!(error, Error::TooFewAnswers { answered: 3, needed: 4 }), "{error}");
+    assert!(bench.locks.0.lock().unwrap().is_empty());
+    bench.witnesses[2].set_silent(false);
+    assert_eq!(Log::resume(&bench.parts()).await.unwrap().size.get(), 300);
+    bench.check(300).await;
+    let (log, mut sequencer) = bench.open().await.unwrap();
+    append(&bench, &log, &mut sequencer, 300..310).await;
+    bench.check(310).await;
+    // The lock is there now, and says what was signed.
+    let error = Log::resume(&bench.parts()).await.unwrap_err();
+    assert!(matches!(error, Error::Existence { found: "has its lock" }), "{error}");
+}
+
+#[tokio::test]
+async fn it_does_not_if_one_witness_knows_more_or_has_forgotten() {
+    let (bench, log, mut sequencer) = Bench::opened().await;
+    append(&bench, &log, &mut sequencer, 0..3).await;
+    let (objects, _) = bench.backup();
+    let old: Vec<_> = bench.witnesses.iter().map(|witness| witness.latest.lock().unwrap().clone()).collect();
+    // Signed, and cosigned by one: nothing is published, and only that one knows.
+    let silent = || WitnessError::Silent("switched off".to_owned());
+    bench.witnesses[..3].iter().for_each(|witness| witness.scripted.lock().unwrap().push_back(silent()));
+    log.submit(entry(3)).await.unwrap();
+    let error = sequencer.step().await.unwrap_err();
+    assert!(matches!(error, Error::NoQuorum { cosigned: 1, .. }), "{error}");
+    drop((log, sequencer));
+    *bench.memory.0.lock().unwrap() = objects;
+    bench.locks.0.lock().unwrap().clear();
+    let error = Log::resume(&bench.parts()).await.unwrap_err();
+    assert!(matches!(error, Error::Contradicted { size, .. } if size.get() == 4), "{error}");
+    // One that cosigned the published checkpoint, and has been restored since.
+    bench.witnesses[3].latest.lock().unwrap().clone_from(&old[3]);
+    *bench.witnesses[0].latest.lock().unwrap() = None;
+    let error = Log::resume(&bench.parts()).await.unwrap_err();
+    assert!(error.to_string().contains("is older than what it has cosigned"), "{error}");
+    assert!(bench.locks.0.lock().unwrap().is_empty());
 }

@@ -61,11 +61,12 @@ pub(crate) fn load(path: &Path) -> anyhow::Result<Config> {
 /// # Errors
 /// When it names none, or the folder gives none.
 pub(crate) fn load_policy(section: &PolicySection) -> anyhow::Result<TrustedPolicy> {
-    let genesis = section.genesis.ok_or_else(|| {
-        Failure::refused("the configuration names no genesis policy (`genesis` in `[policy]`)")
-            .hint("`clerestory policy assemble` prints the id; compare it with the other organisations'")
-    })?;
-    Ok(policy_folder::load(&section.folder, &genesis)?)
+    Ok(policy_folder::load(&section.folder, &section.genesis.ok_or_else(no_genesis)?)?)
+}
+
+pub(crate) fn no_genesis() -> Failure {
+    Failure::refused("the configuration names no genesis policy (`genesis` in `[policy]`)")
+        .hint("`clerestory policy assemble` prints the id; compare it with the other organisations'")
 }
 
 /// # Errors

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 pub use rebuild::PutError;
 pub use second::SecondError;
+pub(crate) use second::Signed;
 pub use status::{Negative, SHOWN, Shown, StatusProbe};
 
 use crate::config::{Config, SupervisorConfig};

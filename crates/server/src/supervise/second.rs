@@ -1,11 +1,13 @@
 //! The second signature: under a `result` that this supervisor reproduced, and under a `release`
 //! that has everything the policy asks.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::{DraftRequest, ReleaseRequest};
 use assembly::BuildRecord;
-use attest::{BuildResult, Bundle, Envelope, Promotion, Release, ReleaseNumber, Statement, StatementId};
+use attest::{BuildResult, Bundle, Envelope, ProductId, Promotion, Release, ReleaseNumber, Statement, StatementId};
+use bytes::Bytes;
 use policy::Role;
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, UnixTime};
@@ -124,7 +126,7 @@ impl Supervisor {
     /// a stolen release key can neither go back nor far ahead.
     async fn take_number(&self, release: &Statement<Release>, id: StatementId) -> Result<(), SecondError> {
         let says = &release.predicate;
-        let key: Key = format!("released/{}", says.product).parse().map_err(refused)?;
+        let key = last_key(&says.product).map_err(refused)?;
         let content = content_of(release)?;
         loop {
             let held = self.domain.locks().get(&key).await.map_err(unavailable)?;
@@ -184,6 +186,10 @@ fn unavailable(error: impl std::fmt::Display) -> SecondError {
     SecondError::Unavailable(error.to_string())
 }
 
+fn last_key(product: &ProductId) -> Result<Key, storage::KeyError> {
+    format!("released/{product}").parse()
+}
+
 fn once_key(release: &Release) -> Result<Key, SecondError> {
     format!("released-result/{}", release.result).parse().map_err(refused)
 }
@@ -211,6 +217,43 @@ impl Last {
             self.ids.push(id);
         }
         self
+    }
+}
+
+/// What was signed second, as logs show it; so that a restored supervisor signs no number twice.
+#[derive(Default)]
+pub(crate) struct Signed {
+    products: BTreeMap<ProductId, Last>,
+    results: BTreeMap<Key, Vec<u8>>,
+}
+
+impl Signed {
+    /// Takes in a statement that has this supervisor's signature, if it is a release.
+    pub(crate) fn replay(&mut self, envelope: &Envelope) {
+        let Ok(statement) = Statement::<Release>::decode(envelope.payload()) else { return };
+        let (Ok(content), Ok(once)) = (content_of(&statement), once_key(&statement.predicate)) else { return };
+        let says = &statement.predicate;
+        self.results.entry(once).or_insert_with(|| once_value(says));
+        let (number, ids) = (says.number, vec![envelope.id()]);
+        match self.products.get_mut(&says.product) {
+            Some(last) if last.number > number => {}
+            Some(last) if last.number == number && last.content != content => {}
+            Some(last) if last.number == number => last.ids.extend(ids),
+            _ => drop(self.products.insert(says.product.clone(), Last { number, content, ids })),
+        }
+    }
+
+    /// Of which products.
+    pub(crate) fn products(&self) -> impl Iterator<Item = &ProductId> {
+        self.products.keys()
+    }
+
+    /// The locks that hold it.
+    pub(crate) fn locks(&self) -> anyhow::Result<Vec<(Key, Bytes)>> {
+        let results = self.results.iter().map(|(key, value)| Ok((key.clone(), Bytes::from(value.clone()))));
+        let products = self.products.iter();
+        let products = products.map(|(product, last)| Ok((last_key(product)?, serde_json::to_vec(last)?.into())));
+        results.chain(products).collect()
     }
 }
 

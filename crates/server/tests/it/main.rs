@@ -19,6 +19,7 @@ mod faults;
 mod foreign;
 mod fsck;
 mod limits;
+mod mirror;
 mod operation;
 mod peers;
 mod policies;

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 use crate::process::{Done, Server, run_with};
-use crate::{proxy, raw};
+use crate::{mirror, proxy, raw};
 
 const STORES: &[u8] = include_bytes!("../previous/73d3e6f.tar.zst");
 const WITNESSES: [&str; 4] = ["w1", "w2", "w3", "w4"];
@@ -35,6 +35,7 @@ impl Previous {
             })
             .collect();
         let hosts = servers.iter().map(|(name, server)| (format!("{name}.example"), server.address()));
+        let hosts = hosts.chain([("mirror.example".to_owned(), mirror::start(folder.path()))]);
         let proxy = proxy::start(hosts.collect());
         servers.values_mut().for_each(|server| server.set_proxy(&proxy));
         Self { folder, servers, proxy }
