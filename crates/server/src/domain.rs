@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use api::{BaseUrl, Client};
 use assembly::{Depot, Transport};
 use attest::{Lane, OrganisationId, StreamName};
-use stdx::{Clock, SystemClock, UnixTime};
+use bytes::Bytes;
+use stdx::{Clock, Digest, SystemClock, UnixTime};
 use storage::{Catalog, LockStore};
 use tlog::{Origin, SignerKey};
 use verify::{Moment, TrustedPolicy};
@@ -17,7 +18,8 @@ use verify::{Moment, TrustedPolicy};
 use crate::command::check_config::load_policy;
 use crate::config::{Config, DataFolder};
 use crate::failure::Failure;
-use crate::stores::State;
+use crate::kept::{Kept, KeptFolder};
+use crate::stores::{self, State};
 use crate::stream::{LogWriter, StreamWriter};
 
 /// An append waits for the witnesses; a request that wants a build only queues it.
@@ -38,6 +40,7 @@ pub struct Domain {
     pub client: Client,
     locks: Arc<dyn LockStore>,
     catalog: Arc<dyn Catalog>,
+    kept: Option<Kept>,
 }
 
 /// What a domain has of the machine that it runs on.
@@ -51,6 +54,8 @@ pub struct Machine {
     pub locks: Arc<dyn LockStore>,
     /// Records that can be rebuilt, and the queue of jobs.
     pub catalog: Arc<dyn Catalog>,
+    /// What the domain's other machines have as well, if there are any.
+    pub kept: Option<Kept>,
 }
 
 impl Domain {
@@ -65,6 +70,7 @@ impl Domain {
             client: Client::new(REQUEST_TIMEOUT),
             locks: state.locks(),
             catalog: state.catalog(),
+            kept: stores::kept(config, &state).await?,
         };
         Self::on(config, machine)
     }
@@ -83,9 +89,10 @@ impl Domain {
                     .into());
             }
         };
-        let Machine { clock, client, locks, catalog } = machine;
+        let Machine { clock, client, locks, catalog, kept } = machine;
         let policy = Arc::new(load_policy(policy)?);
-        Ok(Self { organisation: organisation.clone(), policy, data: config.data(), clock, client, locks, catalog })
+        let (organisation, data) = (organisation.clone(), config.data());
+        Ok(Self { organisation, policy, data, clock, client, locks, catalog, kept })
     }
 
     /// Records that can be rebuilt, and the queue of jobs.
@@ -98,6 +105,67 @@ impl Domain {
     #[must_use]
     pub fn locks(&self) -> &dyn LockStore {
         &*self.locks
+    }
+
+    /// What all machines of the domain have, if there are several.
+    #[must_use]
+    pub const fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
+    }
+
+    /// Stores an object in the depot, and for the domain's other machines.
+    ///
+    /// # Errors
+    /// When one of both fails.
+    pub async fn keep(&self, depot: &Depot, bytes: Bytes) -> anyhow::Result<Digest> {
+        let stored = tokio::task::block_in_place(|| depot.content().put(&bytes))?;
+        if let Some(kept) = &self.kept {
+            kept.put(bytes).await?;
+        }
+        Ok(stored.digest)
+    }
+
+    /// Whether the depot has the object, or got it just now from what another machine has kept.
+    ///
+    /// # Errors
+    /// When a store fails.
+    pub async fn bring(&self, depot: &Depot, object: &Digest) -> anyhow::Result<bool> {
+        if depot.content().contains(object) {
+            return Ok(true);
+        }
+        let Some(kept) = &self.kept else { return Ok(false) };
+        let Some(bytes) = kept.find(object).await? else { return Ok(false) };
+        tokio::task::block_in_place(|| depot.content().put(&bytes))?;
+        Ok(true)
+    }
+
+    /// The channel's tree.
+    ///
+    /// # Errors
+    /// Never: its name is a good one.
+    pub fn channel(&self) -> anyhow::Result<KeptFolder> {
+        channel_folder(&self.data, self.kept.clone())
+    }
+
+    /// Copies to this machine what the domain's others have put into a build's folder.
+    ///
+    /// # Errors
+    /// When it can't be read or written.
+    pub fn pull(&self, folder: &BuildFolder) -> anyhow::Result<()> {
+        self.kept_folder(folder)?.pull()
+    }
+
+    /// Gives the domain's other machines what was written into a build's folder.
+    ///
+    /// # Errors
+    /// When it can't be read or kept.
+    pub fn save(&self, folder: &BuildFolder) -> anyhow::Result<()> {
+        self.kept_folder(folder)?.save()
+    }
+
+    fn kept_folder(&self, folder: &BuildFolder) -> anyhow::Result<KeptFolder> {
+        let name = folder.path().strip_prefix(self.data.path())?.to_string_lossy();
+        KeptFolder::new(&name, folder.path().to_owned(), self.kept.clone())
     }
 
     /// Now, with evidence as old as the policy lets endpoints accept it.
@@ -178,6 +246,14 @@ impl Domain {
         let rules = self.policy.policy().lane(lane);
         rules.ok_or_else(|| Failure::refused(format!("the policy has no lane `{lane}`")).into())
     }
+}
+
+/// The channel's tree of the organisation whose data this is.
+///
+/// # Errors
+/// Never: its name is a good one.
+pub fn channel_folder(data: &DataFolder, kept: Option<Kept>) -> anyhow::Result<KeptFolder> {
+    KeptFolder::new("channel", data.channel(), kept)
 }
 
 /// A file below the folder of one version's build.

@@ -23,6 +23,7 @@ pub mod domain;
 pub mod duty;
 pub mod failure;
 pub mod http;
+pub mod kept;
 pub mod key_file;
 pub mod lease;
 pub mod line;

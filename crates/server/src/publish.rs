@@ -1,7 +1,6 @@
 //! The vendor's channel: made once, fed by releases, kept fresh.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,10 +15,11 @@ use tuf::{Ed25519Signer, Metadata, PublicKey, Root, Signer, Signers, TopLevelSig
 use verify::Evidence;
 
 use crate::config::{ChannelKeys, Config, VendorConfig};
-use crate::domain::Domain;
+use crate::domain::{Domain, channel_folder};
 use crate::duty::OnDuty;
 use crate::failure::Failure;
 use crate::http::Stop;
+use crate::kept::Kept;
 use crate::key_file;
 use crate::line::{Publication, read_bundle};
 
@@ -56,11 +56,12 @@ impl ChannelDesk {
     }
 }
 
-/// Makes the channel of a vendor, and gives the SHA-256 of its root for the policy.
+/// Makes the channel of a vendor, with whatever is `kept` for all its machines, and gives the SHA-256
+/// of its root for the policy.
 ///
 /// # Errors
 /// When there is one already, or a key is missing.
-pub fn create(config: &Config, clock: &dyn Clock) -> anyhow::Result<Digest> {
+pub fn create(config: &Config, clock: &dyn Clock, kept: Option<Kept>) -> anyhow::Result<Digest> {
     let vendor = vendor(config)?;
     let desk = ChannelDesk::load(&vendor.channel)?;
     let one = |keys| Signers { keys, threshold: NonZeroU32::MIN };
@@ -77,7 +78,8 @@ pub fn create(config: &Config, clock: &dyn Clock) -> anyhow::Result<Digest> {
     let root = Metadata::sign(&root, &[&desk.root as &dyn Signer])?;
     let digest = Digest::of(root.bytes());
     let delegates = Delegates { products: one(&targets), rules: one(&targets) };
-    desk.with(clock, |signing| Ok(Channel::create(&config.data().channel(), root, delegates, signing)?))?;
+    channel_folder(&config.data(), kept)?
+        .change(|folder| desk.with(clock, |signing| Ok(Channel::create(folder, root, delegates, signing)?)))?;
     Ok(digest)
 }
 
@@ -87,7 +89,6 @@ pub fn create(config: &Config, clock: &dyn Clock) -> anyhow::Result<Digest> {
 /// When the channel or a file is missing.
 pub fn publish(config: &Config, domain: &Domain, publication: &Publication) -> anyhow::Result<()> {
     let desk = ChannelDesk::load(&vendor(config)?.channel)?;
-    let (mut channel, _alone) = open(domain)?;
     let artifacts: BTreeMap<Digest, PathBuf> = publication
         .approved
         .artifacts()
@@ -97,7 +98,7 @@ pub fn publish(config: &Config, domain: &Domain, publication: &Publication) -> a
         .collect();
     let publication =
         channel::Publication { approved: &publication.approved, bundle: &publication.bundle, artifacts: &artifacts };
-    desk.with(&*domain.clock, |signing| Ok(channel.publish(&publication, signing)?))?;
+    change(domain, |channel| desk.with(&*domain.clock, |signing| Ok(channel.publish(&publication, signing)?)))?;
     Ok(())
 }
 
@@ -108,9 +109,10 @@ pub fn publish(config: &Config, domain: &Domain, publication: &Publication) -> a
 pub fn freshen(config: &Config, domain: &Domain) -> anyhow::Result<()> {
     let vendor = vendor(config)?;
     let desk = ChannelDesk::load(&vendor.channel)?;
-    let (mut channel, _alone) = open(domain)?;
-    desk.with(&*domain.clock, |signing| Ok(channel.refresh(signing)?))?;
-    publish_policies(config, domain, &channel)?;
+    change(domain, |channel| {
+        desk.with(&*domain.clock, |signing| Ok(channel.refresh(signing)?))?;
+        publish_policies(config, domain, channel)
+    })?;
     let Some(supervisor) = &vendor.supervisor else { return Ok(()) };
     for lane in &domain.policy.policy().lanes {
         let url = supervisor.join(&format!("{}/{}", path::STATUS, lane.lane));
@@ -118,7 +120,7 @@ pub fn freshen(config: &Config, domain: &Domain) -> anyhow::Result<()> {
         let bundle = Bundle::parse(&bytes).with_context(|| url.clone())?;
         let evidence = Evidence::open(&domain.policy, &bundle)?;
         let status = domain.policy.current_status(&evidence, lane.lane, None, &domain.moment())?;
-        channel.publish_status(&status, &bundle)?;
+        change(domain, |channel| Ok(channel.publish_status(&status, &bundle)?))?;
     }
     Ok(())
 }
@@ -164,16 +166,15 @@ fn publish_policies(config: &Config, domain: &Domain, channel: &Channel) -> anyh
     Ok(())
 }
 
-/// The channel as it is now, with nobody else publishing for as long as the file is open: the
-/// server's refresh and a command would otherwise give two files one version. What a publisher
-/// that died left half-written goes.
-fn open(domain: &Domain) -> anyhow::Result<(Channel, File)> {
-    let path = domain.data.path().join("channel.lock");
-    let alone = File::create(&path).and_then(|file| file.lock().map(|()| file));
-    let alone = alone.with_context(|| format!("can't lock `{}`", path.display()))?;
-    let channel = Channel::open(&domain.data.channel())?;
-    channel.sweep()?;
-    Ok((channel, alone))
+/// Changes the channel as it is now, with nobody else publishing meanwhile: the server's refresh and
+/// a command would otherwise give two files one version. What a publisher that died left half-written
+/// goes.
+fn change<T>(domain: &Domain, work: impl FnOnce(&mut Channel) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    domain.channel()?.change(|folder| {
+        let mut channel = Channel::open(folder)?;
+        channel.sweep()?;
+        work(&mut channel)
+    })
 }
 
 fn vendor(config: &Config) -> anyhow::Result<&VendorConfig> {

@@ -57,15 +57,19 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
         Config::Vendor(vendor) => {
             let Sequenced { mut service, duty, .. } = log(&vendor.log, config, stop).await?;
             let domain = Domain::open(config).await?;
+            let channel = Arc::new(domain.channel()?);
+            let copied = Arc::clone(&channel);
+            // A machine that is new has all of it before it serves any.
+            tokio::task::spawn_blocking(move || copied.pull()).await?.context("the channel can't be copied")?;
             service.tasks.spawn(publish::keep_fresh(Arc::new(config.clone()), domain, duty, stop.tasks.clone()));
-            service.router = service.router.merge(http::tree::router(config.data().channel()));
+            service.router = service.router.merge(http::tree::router(channel));
             Ok(service)
         }
         Config::Supervisor(supervisor) => {
             let Sequenced { mut service, duty, forwarding } = log(&supervisor.log, config, stop).await?;
             let supervisor = Supervisor::open(config).await?;
             service.probes.add(StatusProbe(Arc::clone(&supervisor)));
-            service.tasks.spawn(Arc::clone(&supervisor).work(duty.clone(), stop.tasks.clone()));
+            service.tasks.spawn(Arc::clone(&supervisor).work(stop.tasks.clone()));
             service.tasks.spawn(Arc::clone(&supervisor).keep_fresh(duty.clone(), stop.tasks.clone()));
             let desk = http::supervisor::router(supervisor);
             service.router = service.router.merge(match forwarding {

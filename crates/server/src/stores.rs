@@ -7,6 +7,7 @@ use remote::{PostgresSettings, PostgresStore, S3Objects, S3Settings};
 use storage::{Catalog, FileObjects, Key, LockStore, Name, ObjectStore, SqliteStore};
 
 use crate::config::{Config, ObjectsSection, StateSection};
+use crate::kept::Kept;
 use crate::key_file;
 
 /// Whether objects are only read.
@@ -89,6 +90,16 @@ impl State {
     }
 }
 
+/// What all machines of a domain have, if it has several.
+///
+/// # Errors
+/// When it is not there, or not as it must be.
+pub async fn kept(config: &Config, state: &State) -> anyhow::Result<Option<Kept>> {
+    let Some(shared) = config.shared() else { return Ok(None) };
+    let objects = S3Objects::open(&s3(&shared.objects, "kept")?).await?;
+    Ok(Some(Kept::new(Arc::new(objects), state.locks())))
+}
+
 /// The objects of the log.
 ///
 /// # Errors
@@ -133,7 +144,9 @@ pub async fn create_state(config: &Config) -> anyhow::Result<State> {
 pub async fn create_shared(objects: &ObjectsSection, state: &StateSection) -> anyhow::Result<()> {
     // The schema is made wholly or not at all, and says that somebody was here before.
     PostgresStore::create(&postgres(state)?).await?.close().await;
-    S3Objects::create(&s3(objects, "log")?).await?;
+    for part in ["log", "kept"] {
+        S3Objects::create(&s3(objects, part)?).await?;
+    }
     Ok(())
 }
 

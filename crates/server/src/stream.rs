@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use stdx::{Clock, Digest, UnixTime};
 use storage::{Key, LockStore, Swap, Versioned};
 use tlog::{LogProof, MAX_LOG_PROOF_BYTES, Origin, SignerKey, VerifierKey};
+use verify::StreamChecker;
 
 /// An entry's place and proof: the proof escaped into JSON (2 for 1 at most) and an index.
 const APPENDED_BYTES_MAX: BodyLimit = BodyLimit(2 * MAX_LOG_PROOF_BYTES as u64 + 1024);
@@ -173,21 +174,77 @@ impl StreamWriter {
                 self.finish(state, held).await?;
                 continue;
             }
-            let position = Position {
-                log: self.log.origin.clone(),
-                stream: self.stream.clone(),
-                epoch: state.epoch,
-                sequence: state.next,
-                previous: state.previous,
-                time: self.clock.now(),
-            };
+            let position = self.place(&state);
             let position_time = position.time;
-            let envelope =
-                make(position).map_err(|source| StreamError::Statement { stream: self.stream.clone(), source })?;
+            let envelope = self.made(make(position))?;
             let text = String::from_utf8(envelope.to_bytes()).map_err(|error| self.state(error.to_string()))?;
             let pending = State { pending: Some(text), last: Some(position_time), ..state };
             if let Some(held) = self.swap(held.as_ref(), &pending).await? {
                 return self.finish(pending, Some(held)).await;
+            }
+        }
+    }
+
+    /// Writes one statement for `once`, however often and by however many at once this is called:
+    /// all get the same entry, the one that was first. What `make` signs may not get logged.
+    ///
+    /// A statement is noted under `once` before it takes its place. Whoever finds one there writes
+    /// that one; only if its place has gone to another is it certain that it never gets logged, and
+    /// replaced.
+    ///
+    /// # Errors
+    /// As [`StreamWriter::write`].
+    pub async fn write_once(
+        &self,
+        once: &Key,
+        mut make: impl FnMut(Position) -> anyhow::Result<Envelope> + Send,
+    ) -> Result<BundleEntry, StreamError> {
+        loop {
+            let noted = self.locks.get(once).await.map_err(|error| self.store(error))?;
+            if let Some(noted) = &noted {
+                let envelope = Envelope::parse(&noted.bytes)
+                    .map_err(|source| StreamError::Envelope { stream: self.stream.clone(), source })?;
+                if let Some(entry) = self.write_noted(&envelope).await? {
+                    return Ok(entry);
+                }
+            }
+            let (state, held) = self.load().await?;
+            if state.pending.is_some() {
+                self.finish(state, held).await?;
+                continue;
+            }
+            let envelope = self.made(make(self.place(&state)))?;
+            let expected = noted.as_ref().map(|noted| &noted.version);
+            // Whoever loses finds what has won.
+            let noted = self.locks.compare_and_swap(once, expected, envelope.to_bytes().into()).await;
+            let (Swap::Won(_) | Swap::Lost) = noted.map_err(|error| self.store(error))?;
+        }
+    }
+
+    /// Logs this very envelope, unless its place in the stream has gone to another.
+    async fn write_noted(&self, envelope: &Envelope) -> Result<Option<BundleEntry>, StreamError> {
+        let (_, place) = StreamChecker::read(&envelope.to_bytes()).map_err(|detail| self.state(detail.to_owned()))?;
+        loop {
+            let (state, held) = self.load().await?;
+            if state.pending.is_some() {
+                self.finish(state, held).await?;
+                continue;
+            }
+            if place.sequence < state.next {
+                // The log gives an entry that it has its old place, and takes no other for it.
+                return match self.log.append(envelope).await {
+                    Err(StreamError::Log { source, .. }) if source.class() == ErrorClass::Rejected => Ok(None),
+                    appended => appended.map(Some),
+                };
+            }
+            let is_next = (state.epoch, state.next, state.previous) == (place.epoch, place.sequence, place.previous);
+            if !is_next || !self.is_in_force(envelope) {
+                return Ok(None);
+            }
+            let text = String::from_utf8(envelope.to_bytes()).map_err(|error| self.state(error.to_string()))?;
+            let pending = State { pending: Some(text), last: Some(place.time), ..state };
+            if let Some(held) = self.swap(held.as_ref(), &pending).await? {
+                return self.finish(pending, Some(held)).await.map(Some);
             }
         }
     }
@@ -211,6 +268,22 @@ impl StreamWriter {
         })
         .await
         .map(drop)
+    }
+
+    /// The next place.
+    fn place(&self, state: &State) -> Position {
+        Position {
+            log: self.log.origin.clone(),
+            stream: self.stream.clone(),
+            epoch: state.epoch,
+            sequence: state.next,
+            previous: state.previous,
+            time: self.clock.now(),
+        }
+    }
+
+    fn made(&self, made: anyhow::Result<Envelope>) -> Result<Envelope, StreamError> {
+        made.map_err(|source| StreamError::Statement { stream: self.stream.clone(), source })
     }
 
     /// Appends what is pending and notes that it is logged.

@@ -323,4 +323,8 @@ impl Catalog for Stores {
     async fn finish(&self, lease: &Lease) -> Result<(), Error> {
         Err(Error::LeaseLost { id: lease.job.id.clone() })
     }
+
+    async fn unfinished(&self, _: &Name) -> Result<u64, Error> {
+        Ok(0)
+    }
 }

@@ -185,6 +185,7 @@ impl World {
             client: Self::client(node),
             locks: Arc::new(stores.clone()) as Arc<dyn LockStore>,
             catalog: Arc::new(stores.clone()) as Arc<dyn Catalog>,
+            kept: None,
         };
         Domain::on(&self.config(node)?, machine)
     }
@@ -212,7 +213,7 @@ impl World {
             self.write_config(node, None);
         }
         let vendor = self.config(Node::Vendor).unwrap();
-        let root = publish::create(&vendor, self.clock(Node::Vendor)).unwrap();
+        let root = publish::create(&vendor, self.clock(Node::Vendor), None).unwrap();
         let policy = self.first_policy(root);
         let position = Position {
             log: self.origin(Node::Vendor),

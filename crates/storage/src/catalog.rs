@@ -114,4 +114,7 @@ pub trait Catalog: Send + Sync {
     /// # Errors
     /// [`Error::LeaseLost`] when another holder has taken the job since, or finished it.
     async fn finish(&self, lease: &Lease) -> Result<(), Error>;
+
+    /// How many jobs of a queue are not finished, held or not.
+    async fn unfinished(&self, queue: &Name) -> Result<u64, Error>;
 }

@@ -119,6 +119,15 @@ impl Catalog for PostgresStore {
             .map_err(self.failed("finish a job"))?;
         held(lease, done.rows_affected())
     }
+
+    async fn unfinished(&self, queue: &Name) -> Result<u64, Error> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE queue = $1")
+            .bind(queue.as_str())
+            .fetch_one(&self.pool)
+            .await
+            .map_err(self.failed("count jobs"))?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
 }
 
 fn held(lease: &Lease, rows: u64) -> Result<(), Error> {

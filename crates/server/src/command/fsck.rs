@@ -17,7 +17,9 @@ use witness::Witness;
 
 use crate::command::{Output, block_on, check_config};
 use crate::config::{Config, LogSection};
+use crate::domain::channel_folder;
 use crate::failure::Failure;
+use crate::kept::Kept;
 use crate::stores::{self, Access, State};
 use crate::{key_file, serve};
 
@@ -82,7 +84,14 @@ async fn check(config: &Config) -> anyhow::Result<Report> {
     }
     if let Some(section) = config.log() {
         log(section, config, &state, &mut report).await?;
-        content(&data.content(), &mut report)?;
+        // A machine that was added may have had no use for a depot yet.
+        if config.shared().is_none() || data.content().exists() {
+            content(&data.content(), &mut report)?;
+        }
+        if let Some(kept) = stores::kept(config, &state).await? {
+            kept_objects(&kept, &mut report).await?;
+            channel_folder(&data, Some(kept))?.pull()?;
+        }
     }
     evidence::keys(&config.keys(), &mut report)?;
     if config.policy().is_some() {
@@ -112,6 +121,24 @@ async fn log(section: &LogSection, config: &Config, state: &State, report: &mut 
         report.damage(format_args!("log/{}", damage.key), damage.problem);
     }
     Ok(())
+}
+
+/// Every object that all machines have, has the digest it is filed under.
+async fn kept_objects(kept: &Kept, report: &mut Report) -> anyhow::Result<()> {
+    let mut after = None;
+    loop {
+        let page = kept.list(after).await?;
+        for object in &page {
+            report.objects += 1;
+            if let Err(error) = kept.check(object).await? {
+                report.damage(object, error);
+            }
+        }
+        match page.into_iter().next_back() {
+            Some(last) => after = Some(last),
+            None => return Ok(()),
+        }
+    }
 }
 
 /// Every object of the depot has the digest it is filed under.

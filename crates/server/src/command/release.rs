@@ -12,8 +12,10 @@ use stdx::SystemClock;
 
 use crate::command::{Output, block_on};
 use crate::config::Config;
-use crate::domain::Domain;
+use crate::domain::{Domain, channel_folder};
+use crate::kept::Kept;
 use crate::line::{ApprovalOf, Line, Publication, approve, read_bundle, write};
+use crate::stores::{self, State};
 use crate::{key_file, publish};
 
 /// What a release goes through.
@@ -143,7 +145,11 @@ impl fmt::Display for ReleasedReport {
 pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
     match command {
         Command::CreateChannel(common) => {
-            let digest = publish::create(&Config::load(&common.config)?, &SystemClock::new())?;
+            let config = Config::load(&common.config)?;
+            let digest = block_on(async {
+                let kept = kept(&config).await?;
+                tokio::task::block_in_place(|| publish::create(&config, &SystemClock::new(), kept))
+            })?;
             output.print(&digest)
         }
         Command::Approve(arguments) => block_on(self::approve_one(arguments, output)),
@@ -164,7 +170,7 @@ pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
             let domain = Domain::open(&config).await?;
             tokio::task::block_in_place(|| publish::freshen(&config, &domain))
         }),
-        Command::Export(arguments) => export(arguments, output),
+        Command::Export(arguments) => block_on(async { export(arguments, output).await }),
         Command::Show { file } => show(file, output),
     }
 }
@@ -217,8 +223,19 @@ impl fmt::Display for Exported {
     }
 }
 
-fn export(arguments: &ExportArguments, output: Output) -> anyhow::Result<()> {
-    let channel = Channel::open(&Config::load(&arguments.common.config)?.data().channel())?;
+/// Without the policy, which a channel comes before.
+async fn kept(config: &Config) -> anyhow::Result<Option<Kept>> {
+    match config.shared() {
+        None => Ok(None),
+        Some(_) => stores::kept(config, &State::open(config).await?).await,
+    }
+}
+
+async fn export(arguments: &ExportArguments, output: Output) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.common.config)?;
+    let folder = channel_folder(&config.data(), kept(&config).await?)?;
+    folder.pull()?;
+    let channel = Channel::open(folder.path())?;
     let request = ExportRequest { products: &arguments.products, ring: arguments.ring };
     let mut bytes = Vec::new();
     let members = write_export(&channel, &request, &mut bytes)?;

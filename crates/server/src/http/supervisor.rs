@@ -74,9 +74,7 @@ async fn object(
     };
     let body = axum::body::to_bytes(request.into_body(), OBJECT_BYTES_MAX).await;
     let body = body.map_err(|error| HttpError::new(Code::TooLong, format!("object {object}: {error}")))?;
-    let stored = tokio::task::spawn_blocking(move || supervisor.put(object, &body)).await;
-    let stored = stored.map_err(|error| HttpError::new(Code::Storage, error.to_string()))?;
-    stored.map_err(|error| put_refused(&error))?;
+    supervisor.put(object, body).await.map_err(|error| put_refused(&error))?;
     Ok(Json(()).into_response())
 }
 

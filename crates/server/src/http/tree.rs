@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 use std::sync::Arc;
 
 use attest::BUNDLE_BYTES_MAX;
@@ -15,6 +15,7 @@ use storage::Key;
 
 use crate::http::error::{Code, HttpError};
 use crate::http::stream::{self, FileHeaders};
+use crate::kept::KeptFolder;
 
 /// Where the tree is served.
 pub const CHANNEL: &str = "/channel";
@@ -22,21 +23,32 @@ pub const CHANNEL: &str = "/channel";
 /// What every endpoint asks for at every look, and mostly has already.
 const STATUS: &str = "status/";
 
-/// Serves the files below `root`, and nothing outside, whatever links point there.
-pub fn router(root: PathBuf) -> Router {
-    Router::new().route(&format!("{CHANNEL}/{{*path}}"), get(file)).with_state(Arc::new(root))
+/// Whether a reader starts with it: it names what is new, or is itself.
+fn is_read_first(key: &Key) -> bool {
+    let key = key.as_str();
+    let (starts, ends) = (["metadata/timestamp.json", STATUS, "policy/"], ".root.json");
+    starts.iter().any(|start| key.starts_with(start)) || key.ends_with(ends)
+}
+
+/// Serves the files of `folder`, and nothing outside, whatever links point there.
+pub fn router(folder: Arc<KeptFolder>) -> Router {
+    Router::new().route(&format!("{CHANNEL}/{{*path}}"), get(file)).with_state(folder)
 }
 
 async fn file(
-    State(root): State<Arc<PathBuf>>,
+    State(folder): State<Arc<KeptFolder>>,
     Path(path): Path<String>,
     asked: HeaderMap,
 ) -> Result<Response, HttpError> {
     // A key has no empty part, none that starts with a dot, and no odd characters.
     let key: Key = path.parse().map_err(|_| HttpError::not_found(&path))?;
     let storage = |error: &dyn std::fmt::Display| HttpError::new(Code::Storage, format!("`{key}`: {error}"));
+    if is_read_first(&key) {
+        renew(&folder).await;
+    }
     let wanted = key.clone();
-    let opened = tokio::task::spawn_blocking(move || open(&root, &wanted)).await.map_err(|error| storage(&error))?;
+    let opened =
+        tokio::task::spawn_blocking(move || open(folder.path(), &wanted)).await.map_err(|error| storage(&error))?;
     let file = opened.map_err(|error| storage(&error))?.ok_or_else(|| HttpError::not_found(&path))?;
     let content_type = if key.as_str().ends_with(".json") { "application/json" } else { stream::OCTETS };
     let headers = FileHeaders { content_type, cache_control: stream::NO_CACHE };
@@ -45,6 +57,22 @@ async fn file(
         return Ok(stream::tagged(read.map_err(|error| storage(&error))?, headers, &asked));
     }
     stream::respond(file, headers).map_err(|error| storage(&error))
+}
+
+/// Whoever asks two machines of the domain must not be shown something older by the second.
+async fn renew(folder: &Arc<KeptFolder>) {
+    let renewed = match folder.is_newest().await {
+        Ok(true) => return,
+        Ok(false) => {
+            let folder = Arc::clone(folder);
+            tokio::task::spawn_blocking(move || folder.pull()).await.unwrap_or_else(|error| Err(error.into()))
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = renewed {
+        // What is here was true when it was copied, and says itself how long it holds.
+        tracing::warn!("the channel is served as it was copied last: {error:#}");
+    }
 }
 
 fn open(root: &FilePath, key: &Key) -> io::Result<Option<File>> {

@@ -144,6 +144,7 @@ impl Line {
             Ok(Fetched::fetch(&depot, &product, &resolved, checkout, options.asking, progress)?)
         })?;
         let folder = BuildFolder::new(&self.domain.data, recipe.product.as_str(), recipe.version.as_str());
+        self.domain.pull(&folder)?;
         durable::create_folder(folder.path()).with_context(|| format!("can't make `{}`", folder.path().display()))?;
         let source = self.log_source(&id, &product, &fetched.source, &folder).await?;
         Ok(Prepared { product, depot, fetched, source, started: self.domain.clock.now(), folder })
@@ -155,6 +156,7 @@ impl Line {
         let Prepared { product, depot, fetched, source, started, folder } = prepared;
         write(&folder.file("record.json"), &record.to_bytes())?;
         write(&folder.file("sbom.cdx.json"), &depot.content().get(&record.agreed.sbom, SBOM_BYTES_MAX)?)?;
+        self.domain.save(&folder)?;
         Ok(Built { product, record, fetched, source, started, folder })
     }
 }

@@ -69,12 +69,14 @@ impl Line {
                     let result = self.log_result(built, &ticket).await?;
                     self.show_outputs(built)?;
                     write(&built.folder.file("result.bundle"), &Bundle::new(vec![result.clone()])?.to_bytes())?;
+                    self.domain.save(&built.folder)?;
                     return Ok(RebuildOutcome::Matched { result, vsa });
                 }
                 RebuildState::Mismatched { mismatch, diagnosis } => {
                     let mismatch = Bundle::parse(mismatch.as_bytes()).context("the supervisor's mismatch")?;
                     write(&built.folder.file("mismatch.bundle"), &mismatch.to_bytes())?;
                     write(&built.folder.file("diagnosis.txt"), diagnosis.as_bytes())?;
+                    self.domain.save(&built.folder)?;
                     return Ok(RebuildOutcome::Mismatched { mismatch, diagnosis });
                 }
                 RebuildState::Failed { reason } => {

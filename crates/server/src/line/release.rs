@@ -95,8 +95,9 @@ impl Line {
     /// # Errors
     /// When there is no such result here, or the approval is of another.
     pub fn keep_approval(&self, product: &ProductId, version: &str, approval: &Bundle) -> anyhow::Result<()> {
-        let folder = self.folder(product, version).file("approvals");
-        stdx::durable::create_folder(&folder)?;
+        let folder = self.folder(product, version);
+        let approvals = folder.file("approvals");
+        stdx::durable::create_folder(&approvals)?;
         for approval in Evidence::open(&self.domain.policy, approval)?.all::<Approval>(Role::Approver)? {
             let says = &approval.statement().predicate;
             if says.product != *product || says.version != version {
@@ -104,7 +105,8 @@ impl Line {
             }
         }
         let name = approval.entries().first().map(|entry| entry.envelope.id().to_string()).unwrap_or_default();
-        write(&folder.join(format!("{name}.bundle")), &approval.to_bytes())
+        write(&approvals.join(format!("{name}.bundle")), &approval.to_bytes())?;
+        self.domain.save(&folder)
     }
 
     /// Drafts the release, checks that it may be signed, signs, has the supervisor sign, logs it,
@@ -114,6 +116,7 @@ impl Line {
     /// Whatever is missing, by name.
     pub async fn release(&self, product: &ProductId, version: &str, ring: Ring) -> anyhow::Result<Publication> {
         let folder = self.folder(product, version);
+        self.domain.pull(&folder)?;
         let evidence = self.evidence(&folder)?;
         let last = self.last(product).await?;
         if let Some((released, this)) = self.released(&folder, &evidence)? {
@@ -141,6 +144,7 @@ impl Line {
         // In this order: who finds the bundle finishes this release, and drafts no other. Who finds
         // neither drafts the same number again, which the supervisor signs again.
         write(&folder.file(RELEASE_BUNDLE), &Bundle::new(entries.clone())?.to_bytes())?;
+        self.domain.save(&folder)?;
         self.remember(product, Last { number, id }).await?;
         self.finish(product, version, &entries, ring).await
     }
@@ -161,6 +165,7 @@ impl Line {
     /// When there is no such release, or the supervisor does not agree.
     pub async fn promote(&self, product: &ProductId, version: &str, ring: Ring) -> anyhow::Result<Publication> {
         let folder = self.folder(product, version);
+        self.domain.pull(&folder)?;
         let bundle = read_bundle(&folder.file(RELEASE_BUNDLE))?.ok_or_else(|| {
             Failure::refused(format!("`{product}` {version} has not been released")).hint("release it first")
         })?;
@@ -195,6 +200,7 @@ impl Line {
         let approved = self.domain.policy.approve(&Evidence::open(&self.domain.policy, &bundle)?, &request)?;
         let folder = self.folder(product, version);
         write(&folder.file(RELEASE_BUNDLE), &bundle.to_bytes())?;
+        self.domain.save(&folder)?;
         let outputs = folder.file("outputs");
         let artifacts =
             approved.artifacts().iter().map(|artifact| (artifact.name.clone(), outputs.join(&artifact.name))).collect();

@@ -35,6 +35,7 @@ impl Line {
         let product = Product::open(&options.product)?;
         let recipe = &product.recipe;
         let folder = BuildFolder::new(&self.domain.data, recipe.product.as_str(), recipe.version.as_str());
+        self.domain.pull(&folder)?;
         if options.environment.is_some() || !folder.file("record.json").exists() {
             return Ok(None);
         }

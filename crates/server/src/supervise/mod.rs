@@ -3,11 +3,11 @@
 mod rebuild;
 mod second;
 mod status;
+mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sandbox::Cancel;
 use tlog::SignerKey;
 use tokio::sync::Notify;
 
@@ -31,8 +31,6 @@ pub struct Supervisor {
     status: SignerKey,
     cache: Option<PathBuf>,
     work: Notify,
-    /// Ends the build that runs, once this process is told to stop.
-    cancel: Cancel,
 }
 
 impl Supervisor {
@@ -63,7 +61,6 @@ impl Supervisor {
             cache: section.cache.clone(),
             config: (**section).clone(),
             work: Notify::new(),
-            cancel: Cancel::default(),
         }))
     }
 

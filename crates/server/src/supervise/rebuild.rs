@@ -1,38 +1,32 @@
 //! Rebuilding what a vendor claims.
 //!
-//! A request becomes a job; one worker takes them in order. The claim counts for nothing but its
+//! A request becomes a job (`worker.rs`). The claim counts for nothing but its
 //! digests: recipe and lock are read again, every input is resolved in upstream's own index, the
 //! build runs under other conditions, and bytes decide.
-
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use api::{RebuildRequest, RebuildState};
 use assembly::compare::{self, Builds, Limits, Output, Outputs, Verdict};
 use assembly::{
-    Asking, BuildRecord, Builder, Conditions, Depot, Environment, EnvironmentSpec, Event, Fetched, Object, Origin,
-    Product, Progress, Resolved, SourceSpec,
+    Asking, BuildRecord, Builder, Conditions, Depot, Environment, EnvironmentSpec, Event, Fetched, Origin, Product,
+    Progress, Resolved, SourceSpec,
 };
 use attest::{
-    Bundle, Cause, Envelope, Mismatch, Position, Provenance, Sha256Map, Source, Statement, StatementId, Vsa, VsaInput,
-    VsaPolicy, VsaResult, VsaVerifier,
+    Bundle, BundleEntry, Cause, Envelope, Mismatch, Position, Provenance, Sha256Map, Source, Statement, StatementId,
+    Vsa, VsaInput, VsaPolicy, VsaResult, VsaVerifier,
 };
 use bytes::Bytes;
 use policy::Role;
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, durable};
-use storage::{Folder, JobKey, Listing, RecordKey, Term};
+use storage::{Key, RecordKey};
 
 use super::Supervisor;
 use super::status::Rebuilt;
-use crate::duty::OnDuty;
-use crate::http::Stop;
+use super::worker::Turn;
 use crate::line::submit::{external_parameters, subjects};
 use crate::line::{bundle_text, sandbox};
-use crate::metrics::metrics;
 
-/// A build's own limit of time comes on top; a worker that died is followed by another after this.
-const LEASE: std::time::Duration = std::time::Duration::from_secs(3 * 60 * 60);
 /// A version string of SLSA that has `SLSA_BUILD_REPRODUCED`.
 const SLSA_VERSION: &str = "1.1";
 
@@ -110,7 +104,7 @@ impl Supervisor {
         {
             return Ok(job.state);
         }
-        let wanted = self.wanted(&claim)?;
+        let wanted = self.wanted(&claim).await?;
         let state = if wanted.is_empty() { RebuildState::Queued } else { RebuildState::Wanting { objects: wanted } };
         let queued = state == RebuildState::Queued;
         self.save(&ticket, &Job { request, source: claim.source, state: state.clone(), record: None }).await?;
@@ -118,16 +112,6 @@ impl Supervisor {
             self.enqueue(&ticket).await?;
         }
         Ok(state)
-    }
-
-    /// A lease of a process before this one may still stand, so each run gets a job of its own.
-    async fn enqueue(&self, ticket: &Digest) -> anyhow::Result<()> {
-        let id = format!("{ticket}.{}", self.domain.clock.now().seconds());
-        let key = JobKey { queue: "rebuild".parse()?, id: id.parse()? };
-        self.domain.catalog().enqueue(&key, Bytes::new()).await?;
-        metrics().queue.inc();
-        self.work.notify_one();
-        Ok(())
     }
 
     /// How a rebuild stands.
@@ -159,122 +143,31 @@ impl Supervisor {
     ///
     /// # Errors
     /// [`PutError`].
-    pub fn put(&self, object: Digest, bytes: &[u8]) -> Result<(), PutError> {
-        let found = Digest::of(bytes);
+    pub async fn put(&self, object: Digest, bytes: Bytes) -> Result<(), PutError> {
+        let found = Digest::of(&bytes);
         if found != object {
             return Err(PutError::Other { object, detail: format!("the bytes have SHA-256 {found}") });
         }
-        let store = |error: String| PutError::Store { object, detail: error };
-        let depot = self.domain.depot(None).map_err(|error| store(format!("{error:#}")))?;
-        depot.content().put(bytes).map(drop).map_err(|error| store(error.to_string()))
+        let store = |error: anyhow::Error| PutError::Store { object, detail: format!("{error:#}") };
+        let depot = self.domain.depot(None).map_err(store)?;
+        self.domain.keep(&depot, bytes).await.map(drop).map_err(store)
     }
 
-    /// Works on rebuilds, while this process is on duty, until told to stop.
-    ///
-    /// # Errors
-    /// When the catalog fails.
-    pub async fn work(self: Arc<Self>, mut duty: OnDuty, mut stop: Stop) -> anyhow::Result<()> {
-        let (cancel, stopped) = (self.cancel.clone(), crate::http::stopped(stop.clone()));
-        // Of a build nothing is kept until it is over, so it ends now and is done again.
-        tokio::spawn(async move {
-            stopped.await;
-            cancel.cancel();
-        });
-        let mut working = false;
-        while !*stop.borrow() {
-            if !duty.borrow_and_update().is_here() {
-                working = false;
-                tokio::select! {
-                    Ok(()) = duty.changed() => continue,
-                    _ = stop.changed() => break,
-                }
-            }
-            if !std::mem::replace(&mut working, true) {
-                self.resume().await?;
-            }
-            let now = self.domain.clock.now();
-            let term = Term { holder: "rebuilder".parse()?, now, until: now.after(LEASE) };
-            match self.domain.catalog().claim(&"rebuild".parse()?, &term).await? {
-                Some(job) => {
-                    let id = job.lease.job.id.as_str();
-                    let ticket: Digest = id.split('.').next().unwrap_or_default().parse()?;
-                    self.run(&ticket, &stop).await?;
-                    self.domain.catalog().finish(&job.lease).await?;
-                }
-                None => tokio::select! {
-                    () = self.work.notified() => {}
-                    Ok(()) = duty.changed() => {}
-                    _ = stop.changed() => break,
-                },
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts unfinished rebuilds of a process before this one back into the queue.
-    ///
-    /// # Errors
-    /// When the catalog fails.
-    async fn resume(&self) -> anyhow::Result<()> {
-        let mut after = None;
-        loop {
-            let listing = Listing { folder: Folder::Root, after, limit: Listing::PAGE };
-            let page = self.domain.catalog().list(&"rebuild".parse()?, &listing).await?;
-            for record in &page {
-                let job: Job = serde_json::from_slice(&record.bytes)?;
-                if matches!(job.state, RebuildState::Queued | RebuildState::Running { .. }) {
-                    let ticket: Digest = record.key.as_str().parse()?;
-                    self.save(&ticket, &Job { state: RebuildState::Queued, ..job }).await?;
-                    self.enqueue(&ticket).await?;
-                }
-            }
-            match page.last() {
-                Some(last) if page.len() == Listing::PAGE => after = Some(last.key.clone()),
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    async fn run(&self, ticket: &Digest, stop: &Stop) -> anyhow::Result<()> {
-        let Some(mut job) = self.job(ticket).await? else { return Ok(()) };
-        if !matches!(job.state, RebuildState::Queued) {
-            return Ok(());
-        }
-        job.state = RebuildState::Running { step: "resolving, fetching and building".to_owned() };
-        self.save(ticket, &job).await?;
-        let outcome = self.rebuild(&mut job, ticket, stop).await;
-        metrics().queue.dec();
-        job.state = match outcome {
-            Ok(state) => state,
-            Err(error) if *stop.borrow() => {
-                tracing::info!(rebuild.ticket = %ticket, "rebuild put back into the queue: {error:#}");
-                metrics().build("interrupted");
-                self.save(ticket, &Job { state: RebuildState::Queued, record: None, ..job }).await?;
-                return self.enqueue(ticket).await;
-            }
-            Err(error) => {
-                tracing::warn!(rebuild.ticket = %ticket, "rebuild failed: {error:#}");
-                RebuildState::Failed { reason: format!("{error:#}") }
-            }
-        };
-        metrics().build(match job.state {
-            RebuildState::Matched { .. } => "matched",
-            RebuildState::Mismatched { .. } => "mismatched",
-            _ => "failed",
-        });
-        self.save(ticket, &job).await
-    }
-
-    async fn rebuild(&self, job: &mut Job, ticket: &Digest, stop: &Stop) -> anyhow::Result<RebuildState> {
+    /// Rebuilds, compares, and logs what came out.
+    pub(super) async fn rebuild(&self, job: &mut Job, ticket: &Digest, turn: &Turn) -> anyhow::Result<RebuildState> {
         let claim = self.check(&job.request)?;
         let depot = self.domain.depot(self.cache.as_deref())?;
-        let built = tokio::task::block_in_place(|| self.build(&depot, &claim, ticket))?;
+        // What the vendor sent may lie with another process that it was sent to.
+        let wanted = self.wanted(&claim).await?;
+        anyhow::ensure!(wanted.is_empty(), "object {} is missing", wanted.first().unwrap_or(ticket));
+        let built = tokio::task::block_in_place(|| self.build(&depot, &claim, ticket, turn))?;
         tracing::info!(rebuild.ticket = %ticket, "built; comparing");
+        self.holds(turn).await?;
         let own = match built {
             Ok(own) => own,
             // A service manager may have ended the build's own processes: not the product's fault,
             // and a mismatch is for good.
-            Err(reason) if *stop.borrow() => anyhow::bail!("ended with this process: {reason}"),
+            Err(reason) if turn.is_over() => anyhow::bail!("ended with this process: {reason}"),
             Err(reason) => {
                 let summary = "the rebuild failed; see the diagnosis".to_owned();
                 return self.mismatch(job, &claim, &[], vec![Cause::BuildFailed], summary, &reason).await;
@@ -282,16 +175,21 @@ impl Supervisor {
         };
         job.record = Some(String::from_utf8(own.to_bytes())?);
         if own.agreed == claim.record.agreed {
-            let vsa = self.vsa(job, &own).await?;
-            self.say_rebuilt(&claim.rebuilt(None)?).await?;
-            return Ok(RebuildState::Matched { vsa: bundle_text(&vsa)? });
+            let logged = self.vsa(job, &own).await?;
+            return self.logged(&claim, logged).await;
         }
         let (causes, summary, diagnosis) = diagnose(&depot, &claim.record, &own, &*self.domain.clock)?;
         self.mismatch(job, &claim, &subjects(&own), causes, summary, &diagnosis).await
     }
 
     /// Builds the claimed product again. The inner error is the build's: it is the product's fault.
-    fn build(&self, depot: &Depot, claim: &Claim, ticket: &Digest) -> anyhow::Result<Result<BuildRecord, String>> {
+    fn build(
+        &self,
+        depot: &Depot,
+        claim: &Claim,
+        ticket: &Digest,
+        turn: &Turn,
+    ) -> anyhow::Result<Result<BuildRecord, String>> {
         let Claim { record: claimed, product, .. } = claim;
         let progress = Traced;
         // Upstream is asked by this organisation itself, always: that is the point of it.
@@ -303,7 +201,7 @@ impl Supervisor {
             _ => Fetched::fetch(depot, product, &resolved, None, self.asking(), &progress)?,
         };
         let environment = Environment::prepare(depot, &product.recipe.environment, &fetched, &progress)?;
-        let builder = Builder { depot, sandbox: sandbox()?, cancel: self.cancel.clone() };
+        let builder = Builder { depot, sandbox: sandbox()?, cancel: turn.cancel.clone() };
         let conditions = Conditions::different(ticket);
         match builder.build(product, &fetched, &environment, &conditions, &progress) {
             Ok(record) => Ok(Ok(record)),
@@ -363,14 +261,14 @@ impl Supervisor {
         Ok(Product::open(&folder)?)
     }
 
-    /// What is missing here: the claimed outputs, and a git source's files.
-    fn wanted(&self, claim: &Claim) -> anyhow::Result<Vec<Digest>> {
+    /// What no machine of the domain has: of the claimed outputs, and of a git source's files.
+    async fn wanted(&self, claim: &Claim) -> anyhow::Result<Vec<Digest>> {
         let Claim { record, product, .. } = claim;
         let depot = self.domain.depot(None)?;
         let mut wanted: Vec<Digest> = record.agreed.outputs.iter().map(|output| output.digest).collect();
         if matches!(product.recipe.source, SourceSpec::Git { .. }) {
             wanted.push(record.agreed.source);
-            if depot.content().contains(&record.agreed.source) {
+            if self.domain.bring(&depot, &record.agreed.source).await? {
                 let source = assembly::Source::load(&record.agreed.source, depot.content())?;
                 wanted.extend(source.tree.iter().filter_map(|(_, node)| match node {
                     assembly::Node::File { digest, .. } => Some(*digest),
@@ -380,11 +278,16 @@ impl Supervisor {
         }
         wanted.sort();
         wanted.dedup();
-        wanted.retain(|object| !depot.content().contains(object));
-        Ok(wanted)
+        let mut missing = Vec::new();
+        for object in wanted {
+            if !self.domain.bring(&depot, &object).await? {
+                missing.push(object);
+            }
+        }
+        Ok(missing)
     }
 
-    async fn vsa(&self, job: &Job, own: &BuildRecord) -> anyhow::Result<Bundle> {
+    async fn vsa(&self, job: &Job, own: &BuildRecord) -> anyhow::Result<BundleEntry> {
         let provenance = Digest::of(job.request.provenance.as_bytes());
         let make = |position: Position| -> anyhow::Result<Envelope> {
             let agreed = &own.agreed;
@@ -408,7 +311,7 @@ impl Supervisor {
             Ok(Envelope::sign(Statement { subject: subjects(own), predicate }.encode()?, &[&self.builder])?)
         };
         let stream = self.domain.stream(&format!("rebuild/{}", self.domain.organisation))?;
-        Ok(Bundle::new(vec![stream.write(make).await?])?)
+        Ok(stream.write_once(&once(job)?, make).await?)
     }
 
     async fn mismatch(
@@ -421,11 +324,12 @@ impl Supervisor {
         diagnosis: &str,
     ) -> anyhow::Result<RebuildState> {
         let depot = self.domain.depot(None)?;
-        let stored: Object = depot.content().put(diagnosis.as_bytes())?;
+        let diagnosis = Bytes::copy_from_slice(diagnosis.as_bytes());
+        let stored = self.domain.keep(&depot, diagnosis.clone()).await?;
         let agreed = &claim.record.agreed;
         let stream = self.domain.stream(&format!("rebuild/{}", self.domain.organisation))?;
-        let entry = stream
-            .write(|position| {
+        let logged = stream
+            .write_once(&once(job)?, |position| {
                 let predicate = Mismatch {
                     position,
                     product: agreed.product.as_str().parse()?,
@@ -434,16 +338,30 @@ impl Supervisor {
                     recipe: agreed.recipe,
                     rebuilt: rebuilt.to_vec(),
                     causes: causes.clone(),
-                    diagnosis: stored.digest,
+                    diagnosis: stored,
                     summary: summary.chars().take(SUMMARY_CHARS_MAX).collect(),
                 };
                 let statement = Statement { subject: subjects(&claim.record), predicate };
                 Ok(Envelope::sign(statement.encode()?, &[&self.builder])?)
             })
             .await?;
-        self.say_rebuilt(&claim.rebuilt(Some(entry.envelope.id()))?).await?;
-        let mismatch = bundle_text(&Bundle::new(vec![entry])?)?;
-        Ok(RebuildState::Mismatched { mismatch, diagnosis: diagnosis.to_owned() })
+        if logged.envelope.claimed_type() != Some(attest::predicate_type::<Mismatch>()) {
+            anyhow::bail!("another process of this supervisor got the claimed bytes, and this one did not: {summary}");
+        }
+        self.logged(claim, logged).await
+    }
+
+    /// What the one statement says that is logged for a rebuild, whichever process has made it.
+    async fn logged(&self, claim: &Claim, entry: BundleEntry) -> anyhow::Result<RebuildState> {
+        let id = entry.envelope.id();
+        let mismatch = Statement::<Mismatch>::decode(entry.envelope.payload()).ok();
+        let text = bundle_text(&Bundle::new(vec![entry])?)?;
+        self.say_rebuilt(&claim.rebuilt(mismatch.is_some().then_some(id))?).await?;
+        let Some(mismatch) = mismatch else { return Ok(RebuildState::Matched { vsa: text }) };
+        let (depot, diagnosis) = (self.domain.depot(None)?, mismatch.predicate.diagnosis);
+        self.domain.bring(&depot, &diagnosis).await?;
+        let diagnosis = String::from_utf8(depot.content().get(&diagnosis, OBJECT_BYTES_MAX)?)?;
+        Ok(RebuildState::Mismatched { mismatch: text, diagnosis })
     }
 
     pub(super) async fn job(&self, ticket: &Digest) -> anyhow::Result<Option<Job>> {
@@ -451,7 +369,7 @@ impl Supervisor {
         Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
     }
 
-    async fn save(&self, ticket: &Digest, job: &Job) -> anyhow::Result<()> {
+    pub(super) async fn save(&self, ticket: &Digest, job: &Job) -> anyhow::Result<()> {
         Ok(self.domain.catalog().put(&job_key(ticket)?, Bytes::from(serde_json::to_vec(job)?)).await?)
     }
 }
@@ -460,6 +378,11 @@ impl Supervisor {
 const SUMMARY_CHARS_MAX: usize = 300;
 /// The largest artifact or source file that is taken from a vendor.
 const OBJECT_BYTES_MAX: u64 = 2 << 30;
+
+/// Under which the one statement about a rebuild is noted.
+fn once(job: &Job) -> anyhow::Result<Key> {
+    Ok(format!("rebuilt/{}", Digest::of(job.request.record.as_bytes())).parse()?)
+}
 
 fn job_key(ticket: &Digest) -> anyhow::Result<RecordKey> {
     Ok(RecordKey { table: "rebuild".parse()?, key: ticket.to_string().parse()? })

@@ -359,6 +359,9 @@ impl Probe for StatusProbe {
         let domain = &self.0.domain;
         let lanes = domain.policy.policy().lanes.iter().filter(|lane| lane.status == domain.organisation);
         let mut reasons = Vec::new();
+        if let Err(error) = self.0.count().await {
+            reasons.push(Reason::new("rebuilds", format!("{error:#}")));
+        }
         for lane in lanes.map(|lane| lane.lane) {
             let part = || format!("status/{lane}");
             let status = self

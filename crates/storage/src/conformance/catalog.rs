@@ -71,6 +71,7 @@ async fn jobs(store: &dyn Catalog) -> Result<(), Violation> {
     require("an unfinished job is not added again", (again == Enqueued::Existed).into())?;
 
     let mine = claimed(store.claim(&queue, &term("w1", 0..10)?).await?)?;
+    require("held jobs are not finished", (store.unfinished(&queue).await? == 2).into())?;
     require("the oldest job comes first", (mine.lease.job == first && mine.bytes == b"1"[..]).into())?;
     let other = claimed(store.claim(&queue, &term("w2", 0..20)?).await?)?;
     require("a held job is not given out", (other.lease.job == second).into())?;
@@ -86,6 +87,7 @@ async fn jobs(store: &dyn Catalog) -> Result<(), Violation> {
     require("who lost a lease can't renew", matches!(late, Err(Error::LeaseLost { .. })).into())?;
     store.finish(&taken.lease).await?;
     store.finish(&other.lease).await?;
+    require("finished jobs don't count", (store.unfinished(&queue).await? == 0).into())?;
     require("finished jobs are gone", store.claim(&queue, &term("w1", 90..99)?).await?.is_none().into())?;
 
     require("an id is free again", (store.enqueue(&first, Bytes::new()).await? == Enqueued::New).into())?;
