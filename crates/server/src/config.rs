@@ -1,5 +1,7 @@
 //! Configuration: one TOML file, one struct for each role.
 
+mod data;
+mod roles;
 mod shared;
 
 use std::fmt;
@@ -7,11 +9,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use api::BaseUrl;
-use attest::{OrganisationId, StatementId};
+use attest::OrganisationId;
 use serde::{Deserialize, Serialize};
-use tlog::VerifierKey;
 
+pub use data::DataFolder;
+pub use roles::{
+    ChannelKeys, HttpSection, LogSection, PolicySection, SupervisorConfig, SupervisorKeys, VendorConfig, VendorKeys,
+    WitnessConfig,
+};
 pub use shared::{ObjectsSection, SharedSection, StateSection};
 
 /// A configuration is a page of text.
@@ -66,6 +71,19 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
+/// What the roles have in common that keep a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeper<'a> {
+    /// What the policy calls the organisation.
+    pub organisation: &'a OrganisationId,
+    /// The policy in force.
+    pub policy: &'a PolicySection,
+    /// Its log.
+    pub log: &'a LogSection,
+    /// Stores beyond one machine, if there are any.
+    pub shared: Option<&'a SharedSection>,
+}
+
 /// The configuration of a role. Paths are absolute, or relative to the working directory.
 #[derive(Clone, Debug)]
 pub enum Config {
@@ -75,215 +93,6 @@ pub enum Config {
     Supervisor(Box<SupervisorConfig>),
     /// A witness.
     Witness(Box<WitnessConfig>),
-}
-
-/// The vendor: builds, releases, keeps a log, publishes the channel.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VendorConfig {
-    /// Always `vendor`.
-    pub role: Role,
-    /// What the policy calls this organisation.
-    pub organisation: OrganisationId,
-    /// Where this listens: `IP:PORT`, or `stdin` for a socket that was handed over.
-    pub listen: Listen,
-    /// Where the numbers are served, for the operator alone: `IP:PORT`. Nowhere if it is missing.
-    pub metrics: Option<SocketAddr>,
-    /// The folder of all data that is no key: `log/`, `state.sqlite`, `depot/`, `channel/`.
-    pub data: PathBuf,
-    /// The policy in force.
-    pub policy: PolicySection,
-    /// This organisation's log.
-    pub log: LogSection,
-    /// The keys that this process signs statements with.
-    pub keys: VendorKeys,
-    /// The keys for the channel's TUF metadata.
-    pub channel: ChannelKeys,
-    /// Stores beyond one machine, if there are any.
-    pub shared: Option<SharedSection>,
-    /// Where the supervisor answers.
-    pub supervisor: Option<BaseUrl>,
-    /// At least one entry, if only a heartbeat, in each stream in so many seconds.
-    #[serde(default = "default_heartbeat_s")]
-    pub heartbeat_s: u64,
-    /// Bounds of the HTTP server.
-    #[serde(default)]
-    pub http: HttpSection,
-}
-
-/// The supervisor: rebuilds, signs second, keeps a log and the status.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SupervisorConfig {
-    /// Always `supervisor`.
-    pub role: Role,
-    /// What the policy calls this organisation.
-    pub organisation: OrganisationId,
-    /// Where this listens: `IP:PORT`, or `stdin` for a socket that was handed over.
-    pub listen: Listen,
-    /// Where the numbers are served, for the operator alone: `IP:PORT`. Nowhere if it is missing.
-    pub metrics: Option<SocketAddr>,
-    /// The folder of all data that is no key: `log/`, `state.sqlite`, `depot/`.
-    pub data: PathBuf,
-    /// The policy in force.
-    pub policy: PolicySection,
-    /// This organisation's log.
-    pub log: LogSection,
-    /// The keys that this process signs statements with.
-    pub keys: SupervisorKeys,
-    /// Stores beyond one machine, if there are any.
-    pub shared: Option<SharedSection>,
-    /// A folder of downloads that others fill too; what comes from it is checked by digest.
-    pub cache: Option<PathBuf>,
-    /// Whether upstream's indexes can't be asked: then what this supervisor itself found in them
-    /// before, for the same lock, counts.
-    #[serde(default)]
-    pub offline: bool,
-    /// At least one entry, if only a heartbeat, in each stream in so many seconds.
-    #[serde(default = "default_heartbeat_s")]
-    pub heartbeat_s: u64,
-    /// A status is good for so many seconds; a new one comes after half of that.
-    #[serde(default = "default_status_s")]
-    pub status_s: u64,
-    /// Bounds of the HTTP server.
-    #[serde(default)]
-    pub http: HttpSection,
-}
-
-/// A witness: cosigns logs that only grow.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WitnessConfig {
-    /// Always `witness`.
-    pub role: Role,
-    /// Where this listens: `IP:PORT`, or `stdin` for a socket that was handed over.
-    pub listen: Listen,
-    /// Where the numbers are served, for the operator alone: `IP:PORT`. Nowhere if it is missing.
-    pub metrics: Option<SocketAddr>,
-    /// The folder of this witness's state: `state.sqlite`.
-    pub data: PathBuf,
-    /// The file of the witness's key.
-    pub key: PathBuf,
-    /// The keys (`vkey` lines) of the logs that are witnessed; a key's name is the log's origin.
-    pub logs: Vec<VerifierKey>,
-    /// Bounds of the HTTP server.
-    #[serde(default)]
-    pub http: HttpSection,
-}
-
-/// The policy in force.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PolicySection {
-    /// The folder with `1.envelope`, `2.bundle`, `3.bundle` …
-    pub folder: PathBuf,
-    /// The id of the genesis policy, learnt from another channel than the folder.
-    pub genesis: Option<StatementId>,
-}
-
-/// A log.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LogSection {
-    /// The file of the log's key; the key's name is the log's origin.
-    pub key: PathBuf,
-    /// Entries that wait to be published, at most.
-    #[serde(default = "default_pool_entries")]
-    pub pool_entries: usize,
-    /// Entries in one batch, at most.
-    #[serde(default = "default_batch_entries")]
-    pub batch_entries: usize,
-    /// An idle log has its checkpoint cosigned again after so many seconds.
-    #[serde(default = "default_refresh_s")]
-    pub refresh_s: u64,
-    /// An append waits so many seconds for the witnesses before it is told to come back.
-    #[serde(default = "default_append_wait_s")]
-    pub append_wait_s: u64,
-}
-
-/// Files of the vendor's keys that the process uses. Approver and policy keys belong to people.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VendorKeys {
-    /// Signs `result` and provenance.
-    pub builder: PathBuf,
-    /// Signs `release` and `promotion`.
-    pub release: PathBuf,
-    /// Signs `source` and `heartbeat`.
-    pub recorder: PathBuf,
-}
-
-/// Files of the supervisor's keys that the process uses. Approver and policy keys belong to people.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SupervisorKeys {
-    /// Signs `result`, `mismatch` and VSA.
-    pub builder: PathBuf,
-    /// Signs `release` and `promotion`.
-    pub release: PathBuf,
-    /// Signs `heartbeat`.
-    pub recorder: PathBuf,
-    /// Signs `status`, `stop` and `revocation`.
-    pub status: PathBuf,
-}
-
-/// Files of the keys for the channel's TUF metadata.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChannelKeys {
-    /// Signs root metadata; needed rarely.
-    pub root: PathBuf,
-    /// Signs targets metadata.
-    pub targets: PathBuf,
-    /// Signs snapshots.
-    pub snapshot: PathBuf,
-    /// Signs timestamps.
-    pub timestamp: PathBuf,
-}
-
-/// Bounds of an HTTP server.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HttpSection {
-    /// Requests that are worked on at once; more are told to come back (503).
-    pub requests_max: usize,
-    /// A request ends after so many seconds.
-    pub timeout_s: u64,
-    /// After a signal to stop, requests have so many seconds to end.
-    pub grace_s: u64,
-}
-
-impl Default for HttpSection {
-    /// An append waits for a round of witnesses, 5 s each at worst, twice; downloads are longest.
-    fn default() -> Self {
-        Self { requests_max: 1024, timeout_s: 60, grace_s: 10 }
-    }
-}
-
-/// An hour: a day of silence, after which endpoints refuse, takes many missed beats.
-const fn default_heartbeat_s() -> u64 {
-    3600
-}
-
-const fn default_status_s() -> u64 {
-    24 * 3600
-}
-
-const fn default_pool_entries() -> usize {
-    65_536
-}
-
-const fn default_batch_entries() -> usize {
-    16_384
-}
-
-const fn default_refresh_s() -> u64 {
-    3600
-}
-
-/// Four rounds of witnesses at their worst (5 s each), within a request's 60 s.
-const fn default_append_wait_s() -> u64 {
-    20
 }
 
 /// Why a configuration can't be used.
@@ -486,95 +295,53 @@ impl Config {
     /// Where everything that is no key lies.
     #[must_use]
     pub fn data(&self) -> DataFolder {
-        DataFolder(match self {
+        DataFolder::new(match self {
             Self::Vendor(it) => it.data.clone(),
             Self::Supervisor(it) => it.data.clone(),
             Self::Witness(it) => it.data.clone(),
         })
     }
 
+    /// The organisation that keeps a log, if the role does.
+    #[must_use]
+    pub fn keeper(&self) -> Option<Keeper<'_>> {
+        let (organisation, policy, log, shared) = match self {
+            Self::Vendor(it) => (&it.organisation, &it.policy, &it.log, it.shared.as_ref()),
+            Self::Supervisor(it) => (&it.organisation, &it.policy, &it.log, it.shared.as_ref()),
+            Self::Witness(_) => return None,
+        };
+        Some(Keeper { organisation, policy, log, shared })
+    }
+
     /// The policy, if the role has one.
     #[must_use]
     pub fn policy(&self) -> Option<&PolicySection> {
-        match self {
-            Self::Vendor(it) => Some(&it.policy),
-            Self::Supervisor(it) => Some(&it.policy),
-            Self::Witness(_) => None,
-        }
+        self.keeper().map(|it| it.policy)
     }
 
     /// Stores beyond one machine, if there are any.
     #[must_use]
     pub fn shared(&self) -> Option<&SharedSection> {
-        match self {
-            Self::Vendor(it) => it.shared.as_ref(),
-            Self::Supervisor(it) => it.shared.as_ref(),
-            Self::Witness(_) => None,
-        }
+        self.keeper().and_then(|it| it.shared)
     }
 
     /// The log, if the role keeps one.
     #[must_use]
     pub fn log(&self) -> Option<&LogSection> {
-        match self {
-            Self::Vendor(it) => Some(&it.log),
-            Self::Supervisor(it) => Some(&it.log),
-            Self::Witness(_) => None,
+        self.keeper().map(|it| it.log)
+    }
+
+    /// The same role and keys with all its data, and the policy, below another folder of this machine.
+    #[must_use]
+    pub(crate) fn moved_to(&self, folder: &Path) -> Self {
+        let mut moved = self.clone();
+        let (data, policy) = (folder.join("data"), folder.join("policy"));
+        match &mut moved {
+            Self::Vendor(it) => (it.data, it.policy.folder, it.shared) = (data, policy, None),
+            Self::Supervisor(it) => (it.data, it.policy.folder, it.shared) = (data, policy, None),
+            Self::Witness(it) => it.data = data,
         }
-    }
-}
-
-/// Where a role's data lies, whatever the role.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DataFolder(PathBuf);
-
-impl DataFolder {
-    /// The data below `path`.
-    #[must_use]
-    pub const fn new(path: PathBuf) -> Self {
-        Self(path)
-    }
-
-    /// The folder itself.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// The log's objects: a `storage::FileObjects`.
-    #[must_use]
-    pub fn log(&self) -> PathBuf {
-        self.0.join("log")
-    }
-
-    /// Locks and the catalog: a `storage::SqliteStore`.
-    #[must_use]
-    pub fn state(&self) -> PathBuf {
-        self.0.join("state.sqlite")
-    }
-
-    /// Sources, inputs, environments and artifacts: an `assembly::Depot`.
-    #[must_use]
-    pub fn depot(&self) -> PathBuf {
-        self.0.join("depot")
-    }
-
-    /// The objects of the depot, by digest: an `assembly::ContentStore`.
-    #[must_use]
-    pub fn content(&self) -> PathBuf {
-        self.depot().join("content")
-    }
-
-    /// The channel's static tree.
-    #[must_use]
-    pub fn channel(&self) -> PathBuf {
-        self.0.join("channel")
-    }
-
-    /// What was built: a folder for each product, and in it one for each version.
-    #[must_use]
-    pub fn builds(&self) -> PathBuf {
-        self.0.join("builds")
+        moved
     }
 }
 

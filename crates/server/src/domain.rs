@@ -80,18 +80,12 @@ impl Domain {
     /// # Errors
     /// When the policy is not trusted.
     pub fn on(config: &Config, machine: Machine) -> anyhow::Result<Self> {
-        let (organisation, policy) = match config {
-            Config::Vendor(vendor) => (&vendor.organisation, &vendor.policy),
-            Config::Supervisor(supervisor) => (&supervisor.organisation, &supervisor.policy),
-            Config::Witness(_) => {
-                return Err(Failure::usage("a witness has no part in this")
-                    .hint("name a vendor's or supervisor's configuration")
-                    .into());
-            }
-        };
+        let keeper = config.keeper().ok_or_else(|| {
+            Failure::usage("a witness has no part in this").hint("name a vendor's or supervisor's configuration")
+        })?;
         let Machine { clock, client, locks, catalog, kept } = machine;
-        let policy = Arc::new(load_policy(policy)?);
-        let (organisation, data) = (organisation.clone(), config.data());
+        let policy = Arc::new(load_policy(keeper.policy)?);
+        let (organisation, data) = (keeper.organisation.clone(), config.data());
         Ok(Self { organisation, policy, data, clock, client, locks, catalog, kept })
     }
 

@@ -232,11 +232,8 @@ pub(crate) fn log_parts_of(
 }
 
 fn check_owner(config: &Config, policy: &TrustedPolicy, key: &tlog::VerifierKey) -> anyhow::Result<()> {
-    let organisation = match config {
-        Config::Vendor(it) => &it.organisation,
-        Config::Supervisor(it) => &it.organisation,
-        Config::Witness(_) => return Err(Failure::usage("a witness keeps no log").into()),
-    };
+    let keeper = config.keeper().ok_or_else(|| Failure::usage("a witness keeps no log"))?;
+    let organisation = keeper.organisation;
     let owned = |log: &policy::LogPolicyEntry| log.origin.is(key.name()) && log.organisation == *organisation;
     if policy.policy().logs.iter().any(owned) {
         return Ok(());

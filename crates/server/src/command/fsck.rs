@@ -33,16 +33,16 @@ pub struct Arguments {
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
-struct Report {
+pub(crate) struct Report {
     /// Objects that were read.
-    objects: u64,
-    damages: Vec<Damage>,
+    pub(crate) objects: u64,
+    pub(crate) damages: Vec<Damage>,
 }
 
 #[derive(Debug, Serialize)]
-struct Damage {
-    object: String,
-    problem: String,
+pub(crate) struct Damage {
+    pub(crate) object: String,
+    pub(crate) problem: String,
 }
 
 impl fmt::Display for Report {
@@ -74,7 +74,11 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
         .into())
 }
 
-async fn check(config: &Config) -> anyhow::Result<Report> {
+/// Reads everything.
+///
+/// # Errors
+/// When nothing could be checked. Damage is no error here, but in the report.
+pub(crate) async fn check(config: &Config) -> anyhow::Result<Report> {
     let mut report = Report::default();
     let data = config.data();
     let state = State::open(config).await?;

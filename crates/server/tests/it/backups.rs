@@ -9,7 +9,6 @@ use stdx::durable;
 use tlog::{EntryBundleId, EntryIndex, LogProof, TreeSize};
 
 use crate::previous::Previous;
-use crate::process::run_with;
 use crate::proxy;
 use crate::raw::{self, Response};
 
@@ -27,6 +26,7 @@ fn copy(from: &Path, to: &Path) {
 /// anybody can restore.
 fn lose(previous: &mut Previous, name: &str) {
     assert_eq!(previous.server(name).stop().code, 0);
+    previous.server(name).hang_up();
     let lost = previous.path().join(format!("{name}.lost"));
     durable::rename(&previous.path().join(name), &lost).unwrap();
     let place = previous.path().join(name);
@@ -39,6 +39,20 @@ fn lose(previous: &mut Previous, name: &str) {
 fn size(previous: &Previous, name: &str) -> String {
     let checkpoint = crate::raw::get(previous.servers[name].address(), "/checkpoint").text();
     checkpoint.lines().nth(1).unwrap().to_owned()
+}
+
+/// Everything but the lock is there again, and the live log goes on from it.
+fn drills(previous: &Previous) {
+    let temporary = tempfile::tempdir().unwrap();
+    for name in ["vendor", "supervisor"] {
+        let (config, from) = (format!("{name}/clerestory.toml"), format!("{name}.backup"));
+        let drill = ["--json", "backup", "drill", "--config", &config, "--from", &from];
+        let done = previous.run_with(&drill, &[("TMPDIR", temporary.path().to_str().unwrap())]).ok().json();
+        let (log, behind) = (done["restored"]["log"].as_u64().unwrap(), done["behind"].as_u64().unwrap());
+        assert!(log > 0 && log + behind <= size(previous, name).parse().unwrap(), "{done}");
+        assert!(done["objects"].as_u64().unwrap() > 10 && done["age_s"].is_u64(), "{done}");
+        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "it is removed");
+    }
 }
 
 #[test]
@@ -58,6 +72,7 @@ fn a_backup_restores_everything_but_the_right_to_sign() {
             assert!(!previous.path().join(&out).join(secret).exists(), "{secret}");
         }
     }
+    drills(&previous);
     // The log goes on, so that the backup is an old one.
     let lifted = ["status", "lift", "--config", "supervisor/clerestory.toml", "--product", "sample"];
     let before = size(&previous, "supervisor");
@@ -70,6 +85,8 @@ fn a_backup_restores_everything_but_the_right_to_sign() {
     durable::write(&bundle, &[&good[..], b"x"].concat()).unwrap();
     let damaged = previous.run(&["backup", "check", "--config", &config("vendor"), "--from", "vendor.backup"]);
     assert!(damaged.code == 1 && damaged.stderr.contains("other content"), "{damaged:?}");
+    let drilled = previous.run(&["backup", "drill", "--config", &config("vendor"), "--from", "vendor.backup"]);
+    assert!(drilled.code == 1 && drilled.stderr.contains("other content"), "{drilled:?}");
     durable::write(&bundle, &good).unwrap();
     // Nothing is restored over what is there.
     let over = previous.run(&["backup", "restore", "--config", &config("vendor"), "--from", "vendor.backup"]);
@@ -79,8 +96,13 @@ fn a_backup_restores_everything_but_the_right_to_sign() {
     lose(&mut previous, "supervisor");
     let alone = [("ALL_PROXY", &*proxy::start(BTreeMap::new()))];
     let restore = ["backup", "restore", "--config", "supervisor/clerestory.toml", "--from", "supervisor.backup"];
-    let done = run_with(previous.path(), &restore, &alone);
+    let done = previous.run_with(&restore, &alone);
     assert!(done.code == 75 && done.stderr.contains("the log `vendor.example/log` can't be read"), "{done:?}");
+    // An old mirror is not enough: what was signed last counts.
+    let mirror = ["--from-mirror", "http://mirror.example/vendor.backup/log/objects"];
+    let hosts = previous.hosts().into_iter().filter(|(name, _)| name != "vendor.example").collect();
+    let done = previous.run_with(&[&restore[..], &mirror].concat(), &[("ALL_PROXY", &*proxy::start(hosts))]);
+    assert!(done.code == 75 && done.stderr.contains("entries, which no copy of the log has"), "{done:?}");
     assert!(!previous.path().join("supervisor/log").exists(), "nothing was restored");
     for name in ["supervisor", "vendor"] {
         if name == "vendor" {
@@ -276,7 +298,7 @@ fn a_restored_supervisor_signs_no_number_twice() {
     lose(&mut previous, "supervisor");
     let restore = ["backup", "restore", "--config", "supervisor/clerestory.toml", "--from", "supervisor.backup"];
     let done = previous.run(&[&restore[..], &["--from-mirror", MIRRORS[1]]].concat()).ok();
-    assert!(done.stdout.contains("what was signed second of sample"), "{done:?}");
+    assert!(done.stdout.contains("what was signed second of sample") && !done.stdout.contains("without"), "{done:?}");
     previous.server("supervisor").start();
 
     let lift = ["status", "lift", "--config", "supervisor/clerestory.toml", "--product", "sample"];

@@ -2,6 +2,7 @@
 //! updates. See `tests/previous/README.md`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -19,6 +20,7 @@ pub(crate) struct Previous {
     folder: TempDir,
     pub(crate) servers: BTreeMap<String, Server>,
     proxy: String,
+    hosts: BTreeMap<String, SocketAddr>,
 }
 
 impl Previous {
@@ -35,10 +37,11 @@ impl Previous {
             })
             .collect();
         let hosts = servers.iter().map(|(name, server)| (format!("{name}.example"), server.address()));
-        let hosts = hosts.chain([("mirror.example".to_owned(), mirror::start(folder.path()))]);
-        let proxy = proxy::start(hosts.collect());
+        let hosts: BTreeMap<_, _> =
+            hosts.chain([("mirror.example".to_owned(), mirror::start(folder.path()))]).collect();
+        let proxy = proxy::start(hosts.clone());
         servers.values_mut().for_each(|server| server.set_proxy(&proxy));
-        Self { folder, servers, proxy }
+        Self { folder, servers, proxy, hosts }
     }
 
     /// All processes serve.
@@ -54,12 +57,22 @@ impl Previous {
         self.servers.get_mut(name).unwrap()
     }
 
+    /// Where the names of the policy lead, and a mirror of everything here.
+    pub(crate) fn hosts(&self) -> BTreeMap<String, SocketAddr> {
+        self.hosts.clone()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Done {
-        run_with(self.path(), arguments, &[("ALL_PROXY", &self.proxy)])
+        self.run_with(arguments, &[])
+    }
+
+    /// The same with further variables in its environment, or others.
+    pub(crate) fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
+        run_with(self.path(), arguments, &[&[("ALL_PROXY", &*self.proxy)], environment].concat())
     }
 
     /// The endpoint's program, run in its folder.

@@ -102,6 +102,13 @@ impl Server {
         &self.listener
     }
 
+    /// Hangs up on whoever waits to be served: with a machine goes what was on its way to it.
+    pub(crate) fn hang_up(&self) {
+        self.listener.set_nonblocking(true).unwrap();
+        while self.listener.accept().is_ok() {}
+        self.listener.set_nonblocking(false).unwrap();
+    }
+
     /// Its process, which from now on is the caller's to end.
     pub(crate) fn take(&mut self) -> Child {
         self.child.take().unwrap()

@@ -36,7 +36,8 @@ fn systemd(arguments: &[&str]) -> (bool, String) {
 fn systemd_accepts_the_units_and_finds_them_hardened() {
     let copies = tempfile::tempdir().unwrap();
     let mut units: Vec<String> = ROLES.iter().map(|role| format!("clerestory-{role}.service")).collect();
-    units.extend(["clerestory-agent.service", "clerestory-agent.timer"].map(str::to_owned));
+    let others = ["agent.service", "agent.timer", "backup@.service", "backup@.timer"];
+    units.extend(others.map(|name| format!("clerestory-{name}")));
     for name in &units {
         // The programs are not installed here; some program must be.
         let text =
@@ -45,6 +46,7 @@ fn systemd_accepts_the_units_and_finds_them_hardened() {
     }
     for name in &units {
         let (accepted, said) = systemd(&["verify", "--man=no", copies.path().join(name).to_str().unwrap()]);
+        // A template is verified by an instance of it.
         assert!(accepted && !said.contains(name.as_str()), "{name}: {said}");
         if name.ends_with(".service") {
             // In tenths of systemd's exposure, 0 best and 100 worst; builds need namespaces.

@@ -9,16 +9,17 @@ use anyhow::Context as _;
 use api::{BaseUrl, Client};
 use async_trait::async_trait;
 use bytes::Bytes;
-use log::{Reader, SourceError, TileSource};
+use log::{Reader, SourceError, TileSource, WITNESS_TIMEOUT, Witness};
+use policy::Quorum;
 use storage::{Key, ObjectStore};
 use tlog::{
     EntryBundleId, EntryIndex, Frontier, Origin, SignedCheckpoint, TreeHead, TreeSize, VerifierKey, leaf_hash,
-    tiles_for_growth,
+    tiles_for_growth, verify_cosignature,
 };
 use verify::TrustedPolicy;
 
 use crate::failure::Failure;
-use crate::peer::HttpTiles;
+use crate::peer::{HttpTiles, witnesses_of};
 
 /// While a log is copied it may grow, which collects partial tiles; each round copies only what is new.
 const ROUNDS_MAX: usize = 10;
@@ -67,6 +68,10 @@ fn checkpoint_key() -> anyhow::Result<Key> {
     Ok("checkpoint".parse()?)
 }
 
+fn too_fast() -> anyhow::Error {
+    Failure::unavailable("the log grows faster than it can be copied").hint("try again later").into()
+}
+
 /// A tile comes from the first copy that has it.
 #[async_trait]
 impl TileSource for Copies {
@@ -98,11 +103,6 @@ impl Copies {
         Ok(Self { key, policy: Arc::clone(policy), sources })
     }
 
-    /// The policy that says what a good log is.
-    pub(super) const fn policy(&self) -> &Arc<TrustedPolicy> {
-        &self.policy
-    }
-
     /// The largest tree that a copy shows under a quorum; with the signatures of the log and of
     /// its witnesses, and no others.
     pub(super) async fn newest(&self) -> anyhow::Result<SignedCheckpoint> {
@@ -132,20 +132,71 @@ impl Copies {
         Ok(checkpoint.only_verified(&keys)?)
     }
 
-    /// Everything under the newest checkpoint, which is read first and written last.
-    pub(super) async fn copy_to(&self, target: &dyn ObjectStore) -> anyhow::Result<TreeHead> {
+    /// The largest tree, if so many witnesses know no larger one that an honest one of every quorum
+    /// is among them: a mirror that is behind, or that somebody holds back, shows too little.
+    pub(super) async fn surely_newest(&self) -> anyhow::Result<SignedCheckpoint> {
+        let witnesses = witnesses_of(self.policy.witnessing())?;
+        let faulty = self.policy.policy().witnessing.faulty;
+        let needed = Quorum::of(self.policy.witnessing(), faulty)?.intersecting() + faulty;
+        let mut larger = None;
         for _ in 0..ROUNDS_MAX {
-            let published = self.newest().await?;
-            let head = *published.checkpoint().head();
-            if self.copy_tree(head.size, target).await? {
-                target.replace(&checkpoint_key()?, published.to_string().into()).await?;
-                return Ok(head);
+            let newest = self.newest().await?;
+            let known = futures::future::join_all(witnesses.iter().map(|witness| self.known_to(&**witness))).await;
+            let known: Vec<TreeSize> = known.into_iter().flatten().collect();
+            if known.len() < needed {
+                let told = format!("{} witnesses answered, {needed} are needed", known.len());
+                return Err(Failure::unavailable(told).hint("try again when they are back").into());
+            }
+            larger = known.into_iter().max().filter(|size| *size > newest.checkpoint().size());
+            if larger.is_none() {
+                return Ok(newest);
             }
         }
-        Err(Failure::unavailable("the log grows faster than it can be copied").hint("try again later").into())
+        let size = larger.unwrap_or(TreeSize::ZERO);
+        Err(Failure::unavailable(format!("a witness knows {size} entries, which no copy of the log has"))
+            .hint("try again, or name a newer mirror")
+            .into())
+    }
+
+    /// What the witness has cosigned of this log; `None` if it doesn't say.
+    async fn known_to(&self, witness: &dyn Witness) -> Option<TreeSize> {
+        let origin: Origin = self.key.name().clone().into();
+        let answer = tokio::time::timeout(WITNESS_TIMEOUT, witness.checkpoint(&origin)).await.ok()?.ok()?;
+        let Some(found) = answer else { return Some(TreeSize::ZERO) };
+        let by_both = found.verify_log(&self.key).is_ok()
+            && found.signatures().iter().any(|it| verify_cosignature(found.checkpoint(), it, witness.key()).is_ok());
+        by_both.then(|| found.checkpoint().size())
+    }
+
+    /// Everything under the newest checkpoint, which is read first and written last.
+    pub(super) async fn copy_newest_to(&self, target: &dyn ObjectStore) -> anyhow::Result<TreeHead> {
+        for _ in 0..ROUNDS_MAX {
+            let published = self.newest().await?;
+            if self.copy_to(target, &published).await? {
+                return Ok(*published.checkpoint().head());
+            }
+        }
+        Err(too_fast())
+    }
+
+    /// Everything under this checkpoint, or an error.
+    pub(super) async fn copy_all_to(
+        &self,
+        target: &dyn ObjectStore,
+        published: &SignedCheckpoint,
+    ) -> anyhow::Result<()> {
+        if self.copy_to(target, published).await? { Ok(()) } else { Err(too_fast()) }
     }
 
     /// Whether everything was there.
+    async fn copy_to(&self, target: &dyn ObjectStore, published: &SignedCheckpoint) -> anyhow::Result<bool> {
+        let whole = self.copy_tree(published.checkpoint().size(), target).await?;
+        if whole {
+            target.replace(&checkpoint_key()?, published.to_string().into()).await?;
+        }
+        Ok(whole)
+    }
+
     async fn copy_tree(&self, size: TreeSize, target: &dyn ObjectStore) -> anyhow::Result<bool> {
         let tiles = tiles_for_growth(TreeSize::ZERO..size).map(|tile| tile.path());
         let firsts = (0..size.get().div_ceil(256)).map(|bundle| EntryIndex::new(bundle * 256));

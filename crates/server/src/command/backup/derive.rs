@@ -8,7 +8,7 @@ use attest::{Envelope, OrganisationId, Position, StatementId, StreamName};
 use bytes::Bytes;
 use policy::Role as KeyRole;
 use storage::{Key, LockStore, RecordKey, Swap};
-use tlog::{Origin, VerifierKey};
+use tlog::{Origin, TreeHead, VerifierKey};
 use verify::{LogRules, TrustedPolicy};
 
 use super::copies::Copies;
@@ -59,8 +59,7 @@ impl Derived {
     }
 
     /// Reads a whole log.
-    pub(super) async fn read(&mut self, log: &Arc<Copies>, rules: &LogRules) -> anyhow::Result<()> {
-        let head = *log.newest().await?.checkpoint().head();
+    pub(super) async fn read(&mut self, log: &Arc<Copies>, rules: &LogRules, head: TreeHead) -> anyhow::Result<()> {
         log.visit(head, &mut |entry| {
             if let Ok(judged) = rules.judge(entry) {
                 self.take(&judged.position, &judged.envelope);

@@ -4,6 +4,7 @@
 
 mod copies;
 mod derive;
+mod drill;
 mod files;
 mod restore;
 
@@ -14,7 +15,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use api::BaseUrl;
-use attest::OrganisationId;
 use clap::{Args, Subcommand};
 use log::ObjectSource;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ use self::copies::Copies;
 use self::files::{copy_folder, digest, files_below};
 use self::restore::Restored;
 use crate::command::{Output, block_on, check_config, read_limited};
-use crate::config::{Config, LogSection, PolicySection};
+use crate::config::{Config, Keeper};
 use crate::failure::Failure;
 use crate::stores::{self, Access};
 use crate::{key_file, serve};
@@ -45,6 +45,8 @@ pub enum Command {
     Check(Check),
     /// Restore a copy into an empty place, without the right to sign unless all witnesses agree
     Restore(Restore),
+    /// Restore a copy into a temporary folder, check it there, compare it with the live log, remove it
+    Drill(Drill),
 }
 
 /// Copy a role's data
@@ -84,6 +86,17 @@ pub struct Restore {
     pub mirrors: Vec<BaseUrl>,
 }
 
+/// Try a copy
+#[derive(Debug, Args)]
+pub struct Drill {
+    /// The configuration of the live role
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The copy
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -117,29 +130,22 @@ impl fmt::Display for Report {
     }
 }
 
-/// An organisation that keeps a log.
-#[derive(Clone)]
-struct Keeper<'a> {
+/// Whose backup it is.
+struct Owner<'a> {
     config: &'a Config,
-    organisation: &'a OrganisationId,
-    policy: &'a PolicySection,
-    log: &'a LogSection,
+    keeper: Keeper<'a>,
     origin: Origin,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> Owner<'a> {
     fn of(config: &'a Config) -> anyhow::Result<Self> {
-        let (organisation, policy, log) = match config {
-            Config::Vendor(it) => (&it.organisation, &it.policy, &it.log),
-            Config::Supervisor(it) => (&it.organisation, &it.policy, &it.log),
-            Config::Witness(_) => {
-                return Err(Failure::refused("a witness is not backed up and not restored")
-                    .hint("a witness that forgets counts as faulty: give it a new key and name, and the policy a new version")
-                    .into());
-            }
-        };
-        let origin = key_file::load(&log.key)?.verifier().name().clone().into();
-        Ok(Self { config, organisation, policy, log, origin })
+        let keeper = config.keeper().ok_or_else(|| {
+            Failure::refused("a witness is not backed up and not restored").hint(
+                "a witness that forgets counts as faulty: give it a new key and name, and the policy a new version",
+            )
+        })?;
+        let origin = key_file::load(&keeper.log.key)?.verifier().name().clone().into();
+        Ok(Self { config, keeper, origin })
     }
 }
 
@@ -150,20 +156,22 @@ pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
         Command::Make(it) => &it.config,
         Command::Check(it) => &it.config,
         Command::Restore(it) => &it.config,
+        Command::Drill(it) => &it.config,
     };
     let config = check_config::load(path)?;
-    let keeper = Keeper::of(&config)?;
+    let owner = Owner::of(&config)?;
     let report = match command {
-        Command::Make(it) => block_on(make(&keeper, &it.out))?,
+        Command::Make(it) => block_on(make(&owner, &it.out))?,
         Command::Check(it) => {
-            let manifest = read_manifest(&keeper, &it.from)?;
-            block_on(check(&keeper, &it.from, &manifest))?;
+            let manifest = read_manifest(&owner, &it.from)?;
+            block_on(check(&owner, &it.from, &manifest))?;
             Report::of("whole", &manifest)
         }
         Command::Restore(it) => {
-            let manifest = &read_manifest(&keeper, &it.from)?;
-            block_on(Restored { keeper, from: &it.from, manifest, mirrors: &it.mirrors }.restore())?
+            let manifest = &read_manifest(&owner, &it.from)?;
+            block_on(Restored { owner, from: &it.from, manifest, mirrors: &it.mirrors }.restore())?
         }
+        Command::Drill(it) => return output.print(&block_on(drill::drill(&owner, &it.from))?),
     };
     output.print(&report)
 }
@@ -175,25 +183,25 @@ impl Report {
     }
 }
 
-async fn make(keeper: &Keeper<'_>, out: &Path) -> anyhow::Result<Report> {
+async fn make(owner: &Owner<'_>, out: &Path) -> anyhow::Result<Report> {
     if out.exists() {
         return Err(Failure::refused(format!("`{}` is there already", out.display()))
             .hint("each backup has a folder of its own")
             .into());
     }
     durable::create_folder(out).with_context(|| format!("can't create `{}`", out.display()))?;
-    let (config, data) = (keeper.config, keeper.config.data());
+    let (config, data) = (owner.config, owner.config.data());
     let source = ObjectSource(stores::log_objects(config, Access::Read).await?);
-    let copies = Copies::of(&keeper.origin, &Arc::new(serve::policy(config)?), vec![Arc::new(source)])?;
+    let copies = Copies::of(&owner.origin, &Arc::new(serve::policy(config)?), vec![Arc::new(source)])?;
     let target = FileObjects::create(&out.join("log")).await?;
-    let log = copies.copy_to(&target).await?.size.get();
+    let log = copies.copy_newest_to(&target).await?.size.get();
     drop(target);
     let folders = [data.path().join("builds"), data.path().join("rebuilds"), data.content(), data.channel()];
     for folder in &folders {
         let name = folder.strip_prefix(data.path()).unwrap_or(folder);
         copy_folder(folder, &out.join(name))?;
     }
-    copy_folder(&keeper.policy.folder, &out.join("policy"))?;
+    copy_folder(&owner.keeper.policy.folder, &out.join("policy"))?;
     let mut files = BTreeMap::new();
     for path in files_below(out)? {
         let name = path.strip_prefix(out).unwrap_or(&path);
@@ -203,13 +211,13 @@ async fn make(keeper: &Keeper<'_>, out: &Path) -> anyhow::Result<Report> {
         }
     }
     let manifest = Manifest { format: FORMAT, role: config.role(), log, files };
-    check(keeper, out, &manifest).await?;
+    check(owner, out, &manifest).await?;
     durable::write(&out.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
     Ok(Report::of("copied and checked", &manifest))
 }
 
 /// Every file has its digest, nothing else is there, and the log is what its quorum cosigned.
-async fn check(keeper: &Keeper<'_>, from: &Path, manifest: &Manifest) -> anyhow::Result<()> {
+async fn check(owner: &Owner<'_>, from: &Path, manifest: &Manifest) -> anyhow::Result<()> {
     for (name, expected) in &manifest.files {
         let path = from.join(name);
         if digest(&path)? != *expected {
@@ -217,7 +225,7 @@ async fn check(keeper: &Keeper<'_>, from: &Path, manifest: &Manifest) -> anyhow:
         }
     }
     let objects = ObjectSource(Arc::new(FileObjects::open_read_only(&from.join("log")).await?));
-    let copies = Copies::of(&keeper.origin, &Arc::new(serve::policy(keeper.config)?), vec![Arc::new(objects)])?;
+    let copies = Copies::of(&owner.origin, &Arc::new(serve::policy(owner.config)?), vec![Arc::new(objects)])?;
     let head = *copies.newest().await?.checkpoint().head();
     if head.size.get() != manifest.log {
         return Err(damaged(&from.join("log"), "has another size than the backup says"));
@@ -229,8 +237,8 @@ fn damaged(path: &Path, problem: &str) -> anyhow::Error {
     Failure::refused(format!("`{}` {problem}", path.display())).hint("use another backup, or a mirror").into()
 }
 
-fn read_manifest(keeper: &Keeper<'_>, from: &Path) -> anyhow::Result<Manifest> {
-    let role = keeper.config.role();
+fn read_manifest(owner: &Owner<'_>, from: &Path) -> anyhow::Result<Manifest> {
+    let role = owner.config.role();
     let path = from.join(MANIFEST);
     let manifest: Manifest = serde_json::from_slice(&read_limited(&path, MANIFEST_BYTES_MAX)?)
         .with_context(|| format!("`{}` is no backup's", path.display()))?;

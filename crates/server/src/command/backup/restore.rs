@@ -8,20 +8,20 @@ use api::BaseUrl;
 use log::{Class, Log, ObjectSource, TileSource};
 use stdx::durable;
 use storage::FileObjects;
-use tlog::{Origin, TreeHead};
+use tlog::{Origin, SignedCheckpoint, TreeHead};
 use verify::{LogRules, TrustedPolicy};
 
 use super::copies::{Copies, Mirror, over_http};
 use super::derive::Derived;
 use super::files::copy_file;
-use super::{Keeper, Manifest, Report, check};
+use super::{Manifest, Owner, Report, check};
 use crate::failure::Failure;
 use crate::serve::{self, LogStores};
 use crate::stores::{self, Access, State};
 
 /// What is restored, and with whose help.
 pub(super) struct Restored<'a> {
-    pub(super) keeper: Keeper<'a>,
+    pub(super) owner: Owner<'a>,
     pub(super) from: &'a Path,
     pub(super) manifest: &'a Manifest,
     pub(super) mirrors: &'a [BaseUrl],
@@ -29,11 +29,11 @@ pub(super) struct Restored<'a> {
 
 impl Restored<'_> {
     pub(super) async fn restore(&self) -> anyhow::Result<Report> {
-        let Self { keeper, from, manifest, .. } = self;
-        let config = keeper.config;
+        let Self { owner, from, manifest, .. } = self;
+        let config = owner.config;
         self.refuse_used()?;
         self.copy_policy()?;
-        check(keeper, from, manifest).await?;
+        check(owner, from, manifest).await?;
         let versions = serve::policies(config)?;
         let policy = Arc::new(versions.last().cloned().ok_or_else(no_policy)?);
         let mut mirrors = Vec::new();
@@ -41,12 +41,14 @@ impl Restored<'_> {
             mirrors.push(Mirror::ask(url, &policy).await?);
         }
         // Before anything is made: what others have may not be to be had now.
-        let log = self.copies(&policy, &mirrors).await?;
-        let mut derived = Derived::of(keeper.organisation, &versions);
-        self.read(&log, &mut derived, &mirrors).await?;
+        let (log, published) = self.copies(&policy, &mirrors).await?;
+        let head = *published.checkpoint().head();
+        let mut derived = Derived::of(owner.keeper.organisation, &versions);
+        derived.read(&log, &LogRules::new(&policy, owner.origin.clone()), head).await?;
+        self.read_others(&policy, &mut derived, &mirrors).await?;
         self.copy_data()?;
         let objects = stores::create_log_objects(config).await?;
-        let head = log.copy_to(&*objects).await?;
+        log.copy_all_to(&*objects, &published).await?;
         drop(objects);
         // The state comes last, and in it the lock.
         let state = stores::create_state(config).await?;
@@ -64,7 +66,7 @@ impl Restored<'_> {
     }
 
     fn refuse_used(&self) -> anyhow::Result<()> {
-        let data = self.keeper.config.data();
+        let data = self.owner.config.data();
         for used in [data.log(), data.state(), data.depot(), data.channel()] {
             if used.exists() {
                 return Err(Failure::refused(format!("`{}` is there already", used.display()))
@@ -76,7 +78,7 @@ impl Restored<'_> {
     }
 
     fn copy_policy(&self) -> anyhow::Result<()> {
-        let folder = &self.keeper.policy.folder;
+        let folder = &self.owner.keeper.policy.folder;
         let files = self.manifest.files.keys().filter_map(|name| Some((name, name.strip_prefix("policy/")?)));
         for (name, file) in files {
             let target = folder.join(file);
@@ -88,7 +90,7 @@ impl Restored<'_> {
     }
 
     fn copy_data(&self) -> anyhow::Result<()> {
-        let data = self.keeper.config.data();
+        let data = self.owner.config.data();
         for name in self.manifest.files.keys() {
             if !name.starts_with("policy/") && !name.starts_with("log/") {
                 copy_file(&self.from.join(name), &data.path().join(name))?;
@@ -99,35 +101,48 @@ impl Restored<'_> {
     }
 
     /// The copy in the backup, and those of the mirrors: of one history, or somebody lies.
-    async fn copies(&self, policy: &Arc<TrustedPolicy>, mirrors: &[Mirror]) -> anyhow::Result<Arc<Copies>> {
-        let origin = &self.keeper.origin;
+    async fn copies(
+        &self,
+        policy: &Arc<TrustedPolicy>,
+        mirrors: &[Mirror],
+    ) -> anyhow::Result<(Arc<Copies>, SignedCheckpoint)> {
+        let origin = &self.owner.origin;
         let backup = FileObjects::open_read_only(&self.from.join("log")).await?;
         let backup: Arc<dyn TileSource> = Arc::new(ObjectSource(Arc::new(backup)));
         let own = Copies::of(origin, policy, vec![Arc::clone(&backup)])?;
         let old = *own.newest().await?.checkpoint().head();
         let all = Arc::new(Copies::of(origin, policy, [backup].into_iter().chain(of(mirrors, origin)).collect())?);
-        let head = *all.newest().await?.checkpoint().head();
+        let published = all.newest().await?;
+        let head = *published.checkpoint().head();
         let before = if old == head { old } else { all.reader(head).consistency(old.size).await?.0 };
         if before == old {
-            return Ok(all);
+            return Ok((all, published));
         }
         Err(Failure::refused("a mirror and the backup show two trees of one log, each with a quorum")
             .hint("keep both, restore nothing, and run `clerestory audit`")
             .into())
     }
 
-    /// Reads this log, and every other that has something to say.
-    async fn read(&self, log: &Arc<Copies>, derived: &mut Derived, mirrors: &[Mirror]) -> anyhow::Result<()> {
-        let policy = log.policy();
-        derived.read(log, &LogRules::new(policy, self.keeper.origin.clone())).await?;
+    /// Reads every other log that has something to say, to its very end: what was signed last counts.
+    async fn read_others(
+        &self,
+        policy: &Arc<TrustedPolicy>,
+        derived: &mut Derived,
+        mirrors: &[Mirror],
+    ) -> anyhow::Result<()> {
         for other in policy.witnessing().logs() {
             let origin = Origin::from(other.key.name().clone());
-            if origin == self.keeper.origin || !derived.reads(self.keeper.config.role(), policy, &origin) {
+            if origin == self.owner.origin || !derived.reads(self.owner.config.role(), policy, &origin) {
                 continue;
             }
             let published = other.url.as_deref().and_then(|url| url.parse().ok()).map(|url| over_http(&url));
             let copies = Copies::of(&origin, policy, of(mirrors, &origin).chain(published).collect())?;
-            derived.read(&Arc::new(copies), &LogRules::new(policy, origin.clone())).await.map_err(|error| {
+            let (copies, rules) = (Arc::new(copies), LogRules::new(policy, origin.clone()));
+            let read = async {
+                let head = *copies.surely_newest().await?.checkpoint().head();
+                derived.read(&copies, &rules, head).await
+            };
+            read.await.map_err(|error| {
                 let failure = Failure::unavailable(format!("the log `{origin}` can't be read: {error:#}"));
                 failure.hint("what this organisation signed stands there, too; try again, or name a mirror of it")
             })?;
@@ -143,7 +158,7 @@ impl Restored<'_> {
         state: &State,
     ) -> anyhow::Result<(Vec<String>, Option<String>)> {
         let mut rebuilt = derived.write(state).await?;
-        for other in policy.policy().logs.iter().filter(|log| log.origin != self.keeper.origin) {
+        for other in policy.policy().logs.iter().filter(|log| log.origin != self.owner.origin) {
             rebuilt.extend(derived.reopen(&other.origin, state).await?);
         }
         if self.mirrors.is_empty() {
@@ -151,7 +166,7 @@ impl Restored<'_> {
         }
         match self.resume(policy, state).await {
             Ok(_) => {
-                rebuilt.extend(derived.reopen(&self.keeper.origin, state).await?);
+                rebuilt.extend(derived.reopen(&self.owner.origin, state).await?);
                 Ok((rebuilt, None))
             }
             Err(error) => match error.downcast_ref::<log::Error>() {
@@ -164,7 +179,7 @@ impl Restored<'_> {
     }
 
     async fn resume(&self, policy: &Arc<TrustedPolicy>, state: &State) -> anyhow::Result<TreeHead> {
-        let Keeper { config, log, .. } = self.keeper;
+        let (config, log) = (self.owner.config, self.owner.keeper.log);
         let objects = stores::log_objects(config, Access::Write).await?;
         let parts = serve::log_parts_of(log, config, policy, LogStores { objects, locks: state.locks() })?;
         Ok(Log::resume(&parts).await?)
