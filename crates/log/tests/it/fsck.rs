@@ -1,17 +1,33 @@
 //! Every bit of every kind of object counts.
 
 use log::fsck;
+use tlog::{Checkpoint, Hash, SignedCheckpoint, TreeHead, TreeSize};
 
 use crate::kit::{Bench, append, submit};
 
 /// A log with full and partial tiles on three levels, several published sizes, and a batch that
 /// is signed but not applied.
 async fn large() -> Bench {
+    large_from(0).await
+}
+
+/// The same, with entries from this number on.
+async fn large_from(first: u64) -> Bench {
     let (bench, log, mut sequencer) = Bench::opened().await;
     for range in [0..1, 1..255, 255..256, 256..600, 600..602] {
-        append(&bench, &log, &mut sequencer, range).await;
+        append(&bench, &log, &mut sequencer, first + range.start..first + range.end).await;
     }
     bench
+}
+
+fn put(bench: &Bench, key: &str, bytes: &bytes::Bytes) {
+    bench.memory.0.lock().unwrap().insert(key.to_owned(), bytes.clone());
+}
+
+/// What is named.
+async fn damaged(bench: &Bench) -> Vec<String> {
+    let report = fsck(&bench.fsck_parts()).await.unwrap();
+    report.damages.iter().map(|damage| damage.key.to_string()).collect()
 }
 
 #[tokio::test]
@@ -38,11 +54,17 @@ async fn every_flipped_bit_is_found_by_its_object() {
 #[tokio::test]
 async fn only_the_damaged_object_is_blamed() {
     let bench = large().await;
-    for key in ["tile/0/000", "tile/entries/000", "tile/entries/002.p/90", "history/600"] {
+    for key in [
+        "tile/0/000",
+        "tile/0/001",
+        "tile/0/002.p/90",
+        "tile/entries/000",
+        "tile/entries/001",
+        "tile/entries/002.p/90",
+        "history/600",
+    ] {
         bench.flip(key, 777);
-        let report = fsck(&bench.fsck_parts()).await.unwrap();
-        let blamed: Vec<_> = report.damages.iter().map(|damage| damage.key.as_str()).collect();
-        assert_eq!(blamed, [key]);
+        assert_eq!(damaged(&bench).await, [key]);
         bench.flip(key, 777);
     }
 }
@@ -122,6 +144,7 @@ async fn a_batch_on_its_way_is_no_damage_unless_it_is_damaged() {
     drop((log, sequencer, tickets));
     bench.faults.clear();
     bench.check(250).await;
+    let before = bench.backup();
     let staged = bench.keys().into_iter().find(|key| key.starts_with("staged/")).unwrap();
     for bit in (0..bench.object(&staged).unwrap().len() * 8).step_by(997) {
         bench.flip(&staged, bit);
@@ -129,7 +152,100 @@ async fn a_batch_on_its_way_is_no_damage_unless_it_is_damaged() {
         assert!(report.damages.iter().any(|damage| damage.key.as_str() == staged), "{bit}: {report:?}");
         bench.flip(&staged, bit);
     }
-    let (_log, mut sequencer) = bench.open().await.unwrap();
+    let (log, mut sequencer) = bench.open().await.unwrap();
     sequencer.step().await.unwrap();
     bench.check(260).await;
+    // What is on its way counts as written only for as long as the lock says so.
+    append(&bench, &log, &mut sequencer, 260..261).await;
+    put(&bench, &staged, &before.0[&staged]);
+    bench.check(261).await;
+    bench.memory.0.lock().unwrap().remove("tile/0/000");
+    assert_eq!(damaged(&bench).await, ["tile/0/000"]);
+}
+
+/// Objects that are as somebody wrote them, and not where they belong.
+#[tokio::test]
+async fn good_objects_in_wrong_places_are_found() {
+    let bench = large().await;
+    let (other, keys) = (large_from(1000).await, bench.keys());
+    for (at, key) in keys.iter().enumerate() {
+        let good = bench.object(key).unwrap();
+        let next = &keys[(at + 1) % keys.len()];
+        let (neighbour, foreign) = (bench.object(next).unwrap(), other.object(key).unwrap());
+        // Twice, and of another log with the same sizes.
+        for wrong in [&neighbour, &foreign] {
+            assert!(*wrong != good, "{key}");
+            put(&bench, key, wrong);
+            assert!(damaged(&bench).await.contains(key), "{key}");
+        }
+        // In each other's place.
+        put(&bench, next, &good);
+        put(&bench, key, &neighbour);
+        let found = damaged(&bench).await;
+        assert!(found.contains(key) && found.contains(next), "{key} and {next}: {found:?}");
+        put(&bench, next, &neighbour);
+        // The same in other words: a line more, another end of lines, something behind it.
+        let crlf = good.iter().flat_map(|byte| if *byte == b'\n' { vec![b'\r', b'\n'] } else { vec![*byte] });
+        for wrong in [[&good[..], b"\n"].concat(), crlf.collect(), [&good[..], &[0; 32]].concat()] {
+            if wrong != good {
+                put(&bench, key, &wrong.into());
+                assert!(damaged(&bench).await.contains(key), "{key}");
+            }
+        }
+        put(&bench, key, &good);
+    }
+    bench.check(602).await;
+}
+
+/// A checkpoint that the log's key did sign, and that its history can't have.
+#[tokio::test]
+async fn a_signed_lie_is_found() {
+    let bench = large().await;
+    let sign = |size: u64, root: Hash| {
+        let head = TreeHead { size: TreeSize::new(size), root };
+        let checkpoint = Checkpoint::new(crate::kit::ORIGIN.parse().unwrap(), head).unwrap();
+        bytes::Bytes::from(SignedCheckpoint::sign(checkpoint, &bench.signer).unwrap().to_string())
+    };
+    let another = Hash::from_bytes([7; 32]);
+    let lies = [
+        // Another tree of that size.
+        ("history/256", sign(256, another)),
+        // The right tree, of another size than the name says.
+        ("history/256", bench.object("history/600").unwrap()),
+        // With more signatures than the log made by itself.
+        ("history/602", bench.object("checkpoint").unwrap()),
+        // Newer than anything that was signed.
+        ("history/603", sign(603, another)),
+    ];
+    for (key, lie) in lies {
+        let good = bench.object(key);
+        put(&bench, key, &lie);
+        assert_eq!(damaged(&bench).await, [key], "{lie:?}");
+        match good {
+            Some(good) => put(&bench, key, &good),
+            None => drop(bench.memory.0.lock().unwrap().remove(key)),
+        }
+    }
+    bench.check(602).await;
+}
+
+/// An older copy of the lock contradicts what was signed after it. An older checkpoint is what a
+/// crash before publication leaves, so it is nothing that fsck can know: the next start publishes
+/// what the lock says, and whoever saw more meanwhile says that the log has shrunk.
+#[tokio::test]
+async fn what_was_rolled_back_is_found_or_goes_on() {
+    let (bench, log, mut sequencer) = Bench::opened().await;
+    append(&bench, &log, &mut sequencer, 0..300).await;
+    let old = bench.backup();
+    append(&bench, &log, &mut sequencer, 300..310).await;
+    drop((log, sequencer));
+    let new = bench.backup();
+    *bench.locks.0.lock().unwrap() = old.1;
+    assert!(damaged(&bench).await.contains(&"history/310".to_owned()));
+    bench.restore(&new);
+    put(&bench, "checkpoint", &old.0["checkpoint"]);
+    assert_eq!(damaged(&bench).await, Vec::<String>::new());
+    let (_log, mut sequencer) = bench.open().await.unwrap();
+    sequencer.step().await.unwrap();
+    bench.check(310).await;
 }
