@@ -68,6 +68,7 @@ const TORTURES: &[Torture] = &[
             Step::Tests { package: "agent", filter: "liars::" },
         ],
     },
+    Torture { name: "products", steps: &[Step::Tests { package: "assembly", filter: "products::" }] },
     Torture { name: "simulation", steps: &[Step::Tests { package: "simulation", filter: "every_promise" }] },
     Torture { name: "fuzz", steps: &[Step::Fuzz, Step::Tests { package: "server", filter: "damaged::" }] },
 ];
