@@ -3,7 +3,8 @@
 //! # In scope
 //! Checking signatures by role and organisation, inclusion under a quorum of witnesses, evidence
 //! time, freshness, revocation, and everything that a release needs before it is signed or
-//! installed. How trust in a policy begins and how it is handed on. Whether streams are complete.
+//! installed. How trust in a policy begins and how it is handed on. Whether streams are complete, and a status says
+//! what was logged.
 //!
 //! # Out of scope
 //! Fetching anything, remembering anything, and reading the clock: callers bring bytes, what they
@@ -16,6 +17,7 @@
 //! - The local clock can make evidence too old, never fresh: time is at least the evidence's own.
 
 mod approve;
+mod desk;
 mod evidence;
 mod history;
 mod moment;

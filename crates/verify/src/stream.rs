@@ -1,7 +1,8 @@
 //! Whether the streams in a log are complete.
 //!
 //! Fed with every entry of one log in order, it reports what is missing, doubled, out of chain,
-//! in the wrong log, or too late. It never stops at the first: an auditor wants them all.
+//! in the wrong log, or too late, and which status does not say what was logged. It never stops at
+//! the first: an auditor wants them all.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use stdx::UnixTime;
 use tlog::{EntryIndex, Origin};
 
+use crate::desk::Desks;
 use crate::rules::{self, LogRules, Offence};
 use crate::trust::TrustedPolicy;
 
@@ -62,6 +64,10 @@ pub enum ViolationKind {
     Unchained,
     /// Nothing for longer than the stream's interval.
     Silent,
+    /// A status withholds a revocation, floor or stop that was logged before the status before it.
+    StatusLacks,
+    /// A status names a revocation, floor or stop that is not logged, or a stop that was lifted.
+    StatusUnfounded,
 }
 
 /// Reads a log's entries in order and keeps each stream's end.
@@ -71,6 +77,7 @@ pub struct StreamChecker<'a> {
     rules: LogRules,
     log: Origin,
     ends: BTreeMap<StreamName, (Position, StatementId)>,
+    desks: Desks<'a>,
     violations: Vec<Violation>,
 }
 
@@ -79,7 +86,8 @@ impl<'a> StreamChecker<'a> {
     #[must_use]
     pub fn new(policy: &'a TrustedPolicy, log: Origin) -> Self {
         let rules = LogRules::new(policy, log.clone());
-        Self { policy, rules, log, ends: BTreeMap::new(), violations: Vec::new() }
+        let desks = Desks::new(policy.policy(), log.clone());
+        Self { policy, rules, log, ends: BTreeMap::new(), desks, violations: Vec::new() }
     }
 
     /// Reads an entry and its statement's position. No signature is checked.
@@ -134,6 +142,7 @@ impl<'a> StreamChecker<'a> {
         if let Err(offence) = judged.by_writer() {
             self.offend(index, offence);
         }
+        self.desks.entry(index, &judged.position, judged.envelope.payload());
         let id = judged.envelope.id();
         self.advance(index, judged.position, id, judged.interval_s);
     }
@@ -155,6 +164,7 @@ impl<'a> StreamChecker<'a> {
                 None => self.report(None, Some(stream), ViolationKind::Silent, "has no entry at all"),
             }
         }
+        self.violations.extend(self.desks.finish(now));
         self.violations
     }
 

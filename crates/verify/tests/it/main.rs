@@ -9,6 +9,7 @@
 )]
 
 mod approve;
+mod desk;
 mod mutation;
 mod stream;
 mod trust;
