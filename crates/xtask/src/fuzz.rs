@@ -78,7 +78,7 @@ impl Fuzzer {
     fn build(workspace: &Workspace) -> anyhow::Result<Self> {
         eprintln!("building the fuzz targets (minutes the first time)");
         let folder = workspace.root().join("fuzz");
-        let target = target_folder(workspace).join("fuzz");
+        let target = workspace.target_folder().join("fuzz");
         let mut rustc = Command::new("rustc");
         rustc.arg("-vV");
         let about = read(rustc)?;
@@ -153,10 +153,6 @@ fn statistics(target: &str, said: &str) -> Option<Ran> {
 }
 
 /// Where cargo builds for this checkout.
-fn target_folder(workspace: &Workspace) -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.root().join("target"), |it| workspace.root().join(it))
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Ran, statistics};

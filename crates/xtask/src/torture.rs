@@ -4,6 +4,7 @@
 //! What they print as `figure: NAME: VALUE` goes into the section of `docs/torture.md` that has the
 //! torture's name; text above the section's result is for people to write, and stays.
 
+mod mutation;
 mod record;
 mod suite;
 
@@ -46,6 +47,8 @@ enum Step {
     Suite,
     /// The fuzz targets.
     Fuzz,
+    /// cargo-mutants on `fsck`.
+    Mutation,
 }
 
 /// All of them, in the order in which they run.
@@ -70,6 +73,7 @@ const TORTURES: &[Torture] = &[
     },
     Torture { name: "products", steps: &[Step::Tests { package: "assembly", filter: "products::" }] },
     Torture { name: "simulation", steps: &[Step::Tests { package: "simulation", filter: "every_promise" }] },
+    Torture { name: "mutation", steps: &[Step::Mutation] },
     Torture { name: "fuzz", steps: &[Step::Fuzz, Step::Tests { package: "server", filter: "damaged::" }] },
 ];
 
@@ -121,6 +125,7 @@ impl Step {
                 }
                 Ok(())
             }
+            Self::Mutation => mutation::run(workspace, figures),
             Self::Suite => suite::run(workspace, arguments.suite.as_deref(), figures),
             Self::Tests { package, filter } => {
                 let mut command = workspace.cargo(["test", "--package", package, "--test", "it", "--", filter]);

@@ -28,6 +28,11 @@ impl Workspace {
         &self.root
     }
 
+    /// Where cargo puts what it builds.
+    pub(crate) fn target_folder(&self) -> PathBuf {
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), |it| self.root.join(it))
+    }
+
     /// `cargo` with `arguments`, not yet started. Its stdout goes to our stderr: it is progress, not data.
     pub(crate) fn cargo<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>) -> Command {
         let mut command = Command::new(cargo_program());
