@@ -18,7 +18,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStoreExt as _, PutMode, PutOptions, PutResult, RetryConfig, UpdateVersion};
-use storage::{Error, Key, Listing, MAX_OBJECT_BYTES, ObjectStore, Put};
+use storage::{Error, Key, Listing, MAX_OBJECT_BYTES, Move, ObjectStore, Put};
 
 use crate::error::failed;
 use crate::s3::seen::Seen;
@@ -215,6 +215,17 @@ impl ObjectStore for S3Objects {
             .map(|(key, bytes)| async move { self.put_new(&key, bytes).await })
             .buffer_unordered(BATCH_AT_ONCE)
             .try_for_each(|_| async { Ok(()) })
+            .await
+    }
+
+    /// There is no renaming: each is written again, and then deleted where it was.
+    async fn move_all(&self, moves: Vec<Move>) -> Result<(), Error> {
+        let (from, objects): (Vec<Key>, Vec<_>) = moves.into_iter().map(|it| (it.from, (it.to, it.bytes))).unzip();
+        self.put_all(objects).await?;
+        stream::iter(from)
+            .map(|key| async move { self.delete(&key).await })
+            .buffer_unordered(BATCH_AT_ONCE)
+            .try_for_each(|()| async { Ok(()) })
             .await
     }
 

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use stdx::durable;
 
-use crate::{Error, Key, Listing, MAX_OBJECT_BYTES, ObjectStore, Put};
+use crate::{Error, Key, Listing, MAX_OBJECT_BYTES, Move, ObjectStore, Put};
 
 const MARKER: &str = "store";
 const MARKER_TEXT: &[u8] = b"clerestory objects 1\n";
@@ -177,6 +177,17 @@ impl ObjectStore for FileObjects {
             joined(task.await)?;
         }
         blocking(move || write::sync_folders(&paths)).await
+    }
+
+    /// By renaming: what an object holds was synced when it was put.
+    async fn move_all(&self, moves: Vec<Move>) -> Result<(), Error> {
+        let folders = self.writable()?;
+        blocking(move || {
+            moves.iter().try_for_each(|it| write::move_one(&folders, it))?;
+            let places: Vec<PathBuf> = moves.iter().map(|it| folders.path(&it.to)).collect();
+            write::sync_folders(&places)
+        })
+        .await
     }
 
     async fn replace(&self, key: &Key, bytes: Bytes) -> Result<(), Error> {

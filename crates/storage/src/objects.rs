@@ -17,6 +17,17 @@ pub enum Put {
     Same,
 }
 
+/// An object that lies ready under one key, and is to be seen under another.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// Where it was put.
+    pub from: Key,
+    /// Its place.
+    pub to: Key,
+    /// What it holds: a store that can't rename writes it again.
+    pub bytes: Bytes,
+}
+
 /// Objects by key.
 ///
 /// - *Durability*: a write that returned `Ok` is on disk. One that returned `Err`, or whose
@@ -37,6 +48,17 @@ pub trait ObjectStore: Send + Sync {
     /// Writes many such objects, in any order and much faster than one by one. All are on disk
     /// when it returns `Ok`; after an error, any of them may be.
     async fn put_all(&self, objects: Vec<(Key, Bytes)>) -> Result<(), Error>;
+
+    /// Gives objects that were `put` their places, many at once. All are in place, as if `put`
+    /// there, when it returns `Ok`; after an error each is where it was, in its place, or both.
+    async fn move_all(&self, moves: Vec<Move>) -> Result<(), Error> {
+        let (from, objects): (Vec<Key>, Vec<_>) = moves.into_iter().map(|it| (it.from, (it.to, it.bytes))).unzip();
+        self.put_all(objects).await?;
+        for key in &from {
+            self.delete(key).await?;
+        }
+        Ok(())
+    }
 
     /// Writes or overwrites one of the few objects that change. Readers see the old content or
     /// the new. A key is used either with `put` or with `replace`, never with both.

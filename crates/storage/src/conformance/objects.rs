@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::{RACERS, Violation, key, require};
-use crate::{Error, Folder, Listing, ObjectStore, Put};
+use crate::{Error, Folder, Listing, Move, ObjectStore, Put};
 
 /// Checks an empty object store.
 ///
@@ -16,6 +16,7 @@ pub async fn objects(store: Arc<dyn ObjectStore>) -> Result<(), Violation> {
     immutable(&*store).await?;
     replaced(&*store).await?;
     batches(&*store).await?;
+    moved(&*store).await?;
     listed(&*store).await?;
     deleted(&*store).await?;
     raced(store).await
@@ -61,6 +62,40 @@ async fn batches(store: &dyn ObjectStore) -> Result<(), Violation> {
     }
     let other = store.put_all(batch).await;
     require("a batch with other content is a conflict", matches!(other, Err(Error::Conflict { .. })).into())
+}
+
+async fn moved(store: &dyn ObjectStore) -> Result<(), Violation> {
+    let mut moves = Vec::new();
+    for number in 0..20_u8 {
+        let (from, to) = (key(&format!("ready/{number:03}"))?, key(&format!("moved/x{:03}/{number:03}", number / 10))?);
+        moves.push(Move { from, to, bytes: Bytes::from(vec![number; 300]) });
+    }
+    let (first, rest) = moves.split_at(7);
+    store.put_all(moves.iter().map(|it| (it.from.clone(), it.bytes.clone())).collect()).await?;
+    store.move_all(Vec::new()).await?;
+    store.move_all(first.to_vec()).await?;
+    // All again, as after a crash in between; one of them as if it had been written in both places.
+    for it in rest.iter().take(1) {
+        store.put(&it.to, it.bytes.clone()).await?;
+    }
+    for _ in 0..2 {
+        store.move_all(moves.clone()).await?;
+    }
+    for it in &moves {
+        require("what was moved is in its place", (store.get(&it.to).await?.as_ref() == Some(&it.bytes)).into())?;
+        require("and no longer where it was", store.get(&it.from).await?.is_none().into())?;
+    }
+    let left = store.list(&Listing::of(Folder::Below(key("ready")?))).await?;
+    require("nothing is left behind", left.is_empty().into())?;
+    let other: Vec<Move> =
+        moves.into_iter().take(1).map(|it| Move { bytes: Bytes::from_static(b"other"), ..it }).collect();
+    for it in &other {
+        store.put(&it.from, it.bytes.clone()).await?;
+    }
+    let conflict = store.move_all(other).await;
+    require("moving over other content is a conflict", matches!(conflict, Err(Error::Conflict { .. })).into())?;
+    store.delete(&key("ready/000")?).await?;
+    Ok(())
 }
 
 async fn listed(store: &dyn ObjectStore) -> Result<(), Violation> {

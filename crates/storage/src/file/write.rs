@@ -15,7 +15,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use stdx::durable;
 
 use super::{Folders, failed, is_missing, read};
-use crate::{Error, Key, Put};
+use crate::{Error, Key, Move, Put};
 
 /// A folder is lost to a concurrent delete rarely, and hardly ever twice.
 const FOLDER_ATTEMPTS: usize = 10;
@@ -45,9 +45,30 @@ pub(super) fn delete(folders: &Folders, key: &Key) -> Result<(), Error> {
         Err(error) if is_missing(&error) => return Ok(()),
         Err(error) => return Err(failed("delete", &path)(error)),
     }
+    forget_folder_of(folders, &path);
+    Ok(())
+}
+
+fn forget_folder_of(folders: &Folders, path: &Path) {
     if let Some(folder) = path.parent().filter(|folder| *folder != folders.objects) {
         // Not empty is the usual case; a writer that loses its folder here makes it again.
         let _ = std::fs::remove_dir(folder);
+    }
+}
+
+/// Renames an object into its place; the folders are not yet synced. A crash leaves it under one
+/// of both keys.
+pub(super) fn move_one(folders: &Folders, it: &Move) -> Result<(), Error> {
+    let (from, to) = (folders.path(&it.from), folders.path(&it.to));
+    let rename = || renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE).map_err(io::Error::from);
+    match into_place(&to, rename) {
+        Ok(()) => forget_folder_of(folders, &from),
+        // Something is in its place already: the same, or it is a conflict.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists || is_missing(&error) => {
+            place_one(folders, &it.to, &it.bytes)?;
+            delete(folders, &it.from)?;
+        }
+        Err(error) => return Err(failed("create", &to)(error)),
     }
     Ok(())
 }
