@@ -60,7 +60,7 @@ impl Log {
             return there("has objects already, but no lock");
         }
         let checkpoint = sign(parts, &origin, TreeHead::EMPTY);
-        let locked = Locked { old: TreeSize::ZERO, checkpoint, version: None };
+        let locked = Locked { old: TreeHead::EMPTY, batch: Bytes::new(), checkpoint, version: None };
         match parts.locks.compare_and_swap(&layout::lock(&origin), None, locked.to_bytes()).await? {
             Swap::Won(_) => Ok(()),
             Swap::Lost => there("exists already"),

@@ -12,9 +12,11 @@ use bytes::Bytes;
 use storage::{Key, LockStore, ObjectStore};
 use tlog::{Hash, LogPolicy, Origin, SignedCheckpoint, TreeHead, TreeSize, VerifierKey};
 
+use crate::growth::Objects;
 use crate::locked::Locked;
 use crate::source::ObjectSource;
-use crate::{ConfigError, Reader, layout};
+use crate::staged::unfinished;
+use crate::{ConfigError, Error, Reader, TileSource, layout};
 
 /// What is checked, and against what.
 pub struct FsckParts {
@@ -70,9 +72,13 @@ pub enum FsckError {
 pub async fn fsck(parts: &FsckParts) -> Result<FsckReport, FsckError> {
     let not_a_log = || ConfigError::NotALog(parts.key.name().clone());
     let origin: Origin = parts.key.name().as_str().parse().map_err(|_| not_a_log())?;
-    let mut check = Check { parts, damages: Vec::new(), expected: BTreeMap::new(), staged: BTreeMap::new() };
+    let mut check = Check { parts, damages: Vec::new(), expected: BTreeMap::new(), unfinished: None };
     let locked = check.lock(&origin).await?;
     let published = check.published().await?;
+    let is_published = |locked: &Locked| published.as_ref().is_some_and(|it| *it.checkpoint().head() == locked.head());
+    if let Some(locked) = locked.as_ref().filter(|locked| !is_published(locked)) {
+        check.unfinished = check.batch(locked).await;
+    }
     let listed = check.keys(locked.as_ref()).await?;
     // A damaged lock is reported; the rest is then checked under the newest good checkpoint.
     let newest = check
@@ -83,6 +89,11 @@ pub async fn fsck(parts: &FsckParts) -> Result<FsckReport, FsckError> {
     check.beyond(&listed, head.size);
     check.partials_are_there(&listed, published.as_ref(), head.size);
     check.tree(head, &origin).await?;
+    // What is published must be in the tree without help; the lock's copy of it counts by itself.
+    let copy = locked.as_ref().filter(|locked| is_published(locked) && !locked.batch.is_empty());
+    if let Some(locked) = copy.filter(|_| check.damages.is_empty()) {
+        check.batch(locked).await;
+    }
     let Check { mut damages, .. } = check;
     damages.sort_by(|one, other| one.key.cmp(&other.key));
     damages.dedup();
@@ -94,8 +105,8 @@ struct Check<'a> {
     damages: Vec<Damage>,
     /// Which roots signed checkpoints have, and where those stand.
     expected: BTreeMap<TreeSize, Vec<(Key, Hash)>>,
-    /// What the locked batch is about to write; it counts as written.
-    staged: BTreeMap<Key, Bytes>,
+    /// What the locked batch is about to write, if it is not published: it counts as written.
+    unfinished: Option<BTreeMap<Key, Bytes>>,
 }
 
 /// The keys of the store, by kind.
@@ -116,7 +127,7 @@ impl Check<'_> {
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, storage::Error> {
         let stored = self.parts.objects.get(key).await?;
-        Ok(stored.or_else(|| self.staged.get(key).cloned()))
+        Ok(stored.or_else(|| self.unfinished.as_ref()?.get(key).cloned()))
     }
 
     fn reader(&self, head: TreeHead) -> Reader {
@@ -130,7 +141,7 @@ impl Check<'_> {
             return Ok(None);
         };
         match Locked::parse(&stored, &self.parts.key) {
-            Ok(locked) if locked.old > locked.head().size => {
+            Ok(locked) if locked.old.size > locked.head().size => {
                 self.damage(key, "has a tree that shrinks");
                 Ok(None)
             }
@@ -168,6 +179,21 @@ impl Check<'_> {
         }
         self.expect(key, *published.checkpoint().head());
         Ok(Some(published))
+    }
+
+    /// What the locked batch puts into the tree, computed from its entries.
+    async fn batch(&mut self, locked: &Locked) -> Option<BTreeMap<Key, Bytes>> {
+        let source: Arc<dyn TileSource> = Arc::new(ObjectSource(Arc::clone(&self.parts.objects)));
+        let (key, problem) = match unfinished(&source, locked).await {
+            Ok(Objects { tiles, bundles }) => {
+                let bundles = bundles.into_iter().map(|(id, bytes)| (layout::bundle(id), bytes));
+                return Some(tiles.into_iter().chain(bundles).collect());
+            }
+            Err(Error::Corrupt { key, problem }) => (key, problem),
+            Err(error) => (layout::lock(locked.origin()), format!("has a batch that can't be read: {error}")),
+        };
+        self.damage(key, problem);
+        None
     }
 
     fn known_keys(&self) -> Vec<VerifierKey> {

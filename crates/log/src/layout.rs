@@ -4,10 +4,10 @@
 //! checkpoint                     the published checkpoint, cosigned by a quorum (replaced)
 //! tile/…                         tiles and entry bundles, as C2SP tlog-tiles names them
 //! history/x000/…/SIZE            the checkpoints that the log signed since its last full tile
-//! staged/OLD-NEW-ROOT            a batch on its way into the tree
+//! staged/OLD-NEW-ROOT/INDEX      a bundle of a large batch on its way into the tree
 //! ```
 //!
-//! The lock store holds `log/ORIGIN-HASH`: the last signed checkpoint and its batch.
+//! The lock store holds `log/ORIGIN-HASH`: the last signed checkpoint, and its batch if that is small.
 
 use stdx::Digest;
 use storage::{Folder, Key};
@@ -55,12 +55,17 @@ pub(crate) fn history_size(found: &Key) -> Option<TreeSize> {
     (history(size) == *found).then_some(size)
 }
 
+/// The folder of a batch's staged bundles. No two batches share it.
 pub(crate) fn staged(old: TreeSize, new: &TreeHead) -> Key {
     let root = Digest::from_bytes(*new.root.as_bytes());
     key(&format!("staged/{old}-{}-{root}", new.size))
 }
 
-pub(crate) fn staged_folder() -> Folder {
+pub(crate) fn staged_bundle(folder: &Key, id: EntryBundleId) -> Key {
+    key(&format!("{folder}/{}", id.index()))
+}
+
+pub(crate) fn all_staged() -> Folder {
     Folder::Below(key("staged"))
 }
 

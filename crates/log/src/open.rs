@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use storage::{Key, Listing, ObjectStore, Swap};
 use tlog::{
@@ -13,12 +12,13 @@ use tokio::sync::watch;
 
 use crate::dedup::Dedup;
 use crate::engine::{Shared, source};
-use crate::growth::Edge;
+use crate::growth::{Edge, Objects};
 use crate::locked::Locked;
 use crate::pool::Pool;
-use crate::sequencer::{Opened, Pending, Sequencer, apply};
+use crate::sequencer::{Opened, Pending, Sequencer};
+use crate::staged::{apply, sweep, unfinished};
 use crate::witnesses::Witnesses;
-use crate::{Class, Error, Log, LogParts, ReadError, Reader, layout, staged};
+use crate::{Class, Error, Log, LogParts, ReadError, Reader, layout};
 
 /// Between reading the lock and taking it over, another process may sign a batch; that it does so
 /// many times in a row is no accident.
@@ -35,9 +35,10 @@ pub(crate) async fn open(parts: LogParts) -> Result<(Log, Sequencer), Error> {
 
     let mut history = whole_history(&*parts.objects, &locked, &key).await?;
     let published = published(&*parts.objects, &locked, &key).await?;
-    let staged = staged_objects(&*parts.objects, &locked).await?;
-    let unfinished = staged.is_some();
-    apply(&*parts.objects, &locked, staged.unwrap_or_default()).await?;
+    // What is published was applied before.
+    let is_applied = published.as_ref().is_some_and(|it| *it.checkpoint().head() == locked.head());
+    let batch = if is_applied { Objects::default() } else { unfinished(&source(&parts), &locked).await? };
+    apply(&*parts.objects, &locked, batch).await?;
     if history.last() != Some(&locked.head().size) {
         history.push(locked.head().size);
     }
@@ -50,6 +51,8 @@ pub(crate) async fn open(parts: LogParts) -> Result<(Log, Sequencer), Error> {
     }
     let edge = edge(&reader).await?;
     let dedup = dedup(&reader).await?;
+    // Not before the tree is known to be whole.
+    sweep(&*parts.objects, &locked).await?;
 
     let witnesses = Witnesses::new(origin.clone(), quorum, &parts);
     match witnesses.compare(&reader).await {
@@ -57,10 +60,8 @@ pub(crate) async fn open(parts: LogParts) -> Result<(Log, Sequencer), Error> {
         Err(error) => tracing::warn!(%error, "the witnesses are asked again before anything is signed"),
         Ok(()) => {}
     }
-    let accepted = published.as_ref().and_then(|published| parts.policy.verify_checkpoint(published).ok());
-    let accepted =
-        accepted.filter(|_| published.as_ref().is_some_and(|p| p.checkpoint() == locked.checkpoint.checkpoint()));
-    let pending = if accepted.is_some() && !unfinished { None } else { Some(Pending::recovered(&locked)) };
+    let accepted = published.as_ref().filter(|_| is_applied).map(|it| parts.policy.verify_checkpoint(it));
+    let pending = if accepted.is_some_and(|it| it.is_ok()) { None } else { Some(Pending::recovered(&locked)) };
     let shared = Arc::new(Shared {
         pool: Pool::new(parts.limits, dedup),
         published: watch::Sender::new(published.map(Arc::new)),
@@ -147,20 +148,6 @@ pub(crate) async fn published(
         return Err(wrong("has another root than the lock".to_owned()));
     }
     Ok(Some(published))
-}
-
-/// The batch of the locked checkpoint, if it may not be wholly in the tree. What else is staged
-/// was never signed, and goes.
-async fn staged_objects(objects: &dyn ObjectStore, locked: &Locked) -> Result<Option<Vec<(Key, Bytes)>>, Error> {
-    let wanted = locked.staged_key();
-    // One batch is staged while another is published, so what crashes leave is few.
-    for key in objects.list(&Listing::of(layout::staged_folder())).await? {
-        if key != wanted {
-            objects.delete(&key).await?;
-        }
-    }
-    let Some(bytes) = objects.get(&wanted).await? else { return Ok(None) };
-    staged::decode(bytes).map(Some).ok_or_else(|| corrupt(wanted, "is damaged".to_owned()))
 }
 
 /// The right edge, as read from the store and checked against the lock.

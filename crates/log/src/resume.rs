@@ -4,13 +4,15 @@
 //! checkpoint, and only if *every* witness answers and none knows more: then no honest witness has
 //! cosigned anything after it, so that nothing which anybody accepts is forgotten.
 
+use bytes::Bytes;
 use storage::Swap;
 use tlog::{SignedCheckpoint, TreeHead};
 
 use crate::engine::{sign, source};
+use crate::growth::Objects;
 use crate::locked::Locked;
 use crate::open::{corrupt, edge};
-use crate::sequencer::apply;
+use crate::staged::apply;
 use crate::witnesses::Witnesses;
 use crate::{Error, LogParts, Reader, layout};
 
@@ -32,8 +34,8 @@ pub(crate) async fn resume(parts: &LogParts) -> Result<TreeHead, Error> {
     Witnesses::new(origin.clone(), quorum, parts).compare_all(&reader, &published).await?;
 
     // The same signature as before: of this key and these bytes there is only one.
-    let locked = Locked { old: head.size, checkpoint: sign(parts, &origin, head), version: None };
-    apply(&*parts.objects, &locked, Vec::new()).await?;
+    let locked = Locked { old: head, batch: Bytes::new(), checkpoint: sign(parts, &origin, head), version: None };
+    apply(&*parts.objects, &locked, Objects::default()).await?;
     match parts.locks.compare_and_swap(&lock, None, locked.to_bytes()).await? {
         Swap::Won(_) => Ok(head),
         Swap::Lost => Err(Error::LockLost),

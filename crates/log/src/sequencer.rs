@@ -2,26 +2,26 @@
 //! witnesses cosign, publish. Only staging may overlap: what is staged is not signed, so a full
 //! batch is put on disk while the one before it is published.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use storage::{Folder, Key, Listing, ObjectStore, Swap};
+use storage::{Folder, Listing, ObjectStore, Swap};
 use tlog::{EntryIndex, SignedCheckpoint, TILE_WIDTH, TreeSize, tiles_for_growth};
 use tokio::time::sleep;
 
 use crate::engine::{Shared, sign, source};
-use crate::growth::{Edge, Grown, grow, replaced};
+use crate::growth::{Edge, Grown, Objects, grow, replaced};
 use crate::locked::Locked;
 use crate::nodes::Nodes;
 use crate::open::{corrupt, edge, published, same_history};
 use crate::pool::{Batch, Progress, Published};
 use crate::source::InBatch;
+use crate::staged::{apply, encode, encoded_bytes};
 use crate::witnesses::Witnesses;
-use crate::{Class, Error, Reader, layout, staged};
+use crate::{Class, Error, Reader, layout};
 
 /// The first wait after a failure; each further one is twice as long, up to the log's limit.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
@@ -73,6 +73,9 @@ pub struct Sequencer {
     prepared: Option<Prepared>,
     /// Sizes that the history has an object of, ascending.
     history: Vec<TreeSize>,
+    /// The size behind which nothing superfluous is left. A crash may have left something of the
+    /// last batch.
+    collected: TreeSize,
     /// When the next round for fresh cosignatures is due, in this process's monotonic time. What
     /// cosignatures or a wall clock say doesn't move it, so neither can make the log spin.
     refresh_at: Duration,
@@ -82,7 +85,7 @@ pub struct Sequencer {
 /// A signed checkpoint on its way to everybody.
 pub(crate) struct Pending {
     old: TreeSize,
-    objects: Vec<(Key, Bytes)>,
+    objects: Objects,
     done: Done,
     batch: Option<(Batch, Nodes)>,
 }
@@ -91,8 +94,17 @@ pub(crate) struct Pending {
 struct Prepared {
     batch: Batch,
     grown: Grown,
-    /// The staged object, until it is on disk.
-    unstaged: Option<Bytes>,
+    staged: Staged,
+}
+
+/// Where a batch's entries are, before it is signed.
+enum Staged {
+    /// In the lock's next value.
+    WithLock(Bytes),
+    /// Only in memory: they must be put on disk as bundles.
+    Not,
+    /// There.
+    AsBundles,
 }
 
 /// The log as it was found when it was opened.
@@ -114,12 +126,12 @@ enum Done {
 impl Pending {
     /// The locked checkpoint, which was applied when the log was opened.
     pub(crate) fn recovered(locked: &Locked) -> Self {
-        Self { old: locked.old, objects: Vec::new(), done: Done::Applied, batch: None }
+        Self { old: locked.old.size, objects: Objects::default(), done: Done::Applied, batch: None }
     }
 
     /// The locked checkpoint once more, for fresh cosignatures.
     fn refresh(locked: &Locked) -> Self {
-        Self { old: locked.head().size, objects: Vec::new(), done: Done::ReadBack, batch: None }
+        Self { old: locked.head().size, objects: Objects::default(), done: Done::ReadBack, batch: None }
     }
 }
 
@@ -128,6 +140,7 @@ impl Sequencer {
         let Opened { edge, locked, pending, history } = opened;
         // How long ago the last round was, only the wall clock could tell: so there is one now.
         let refresh_at = Duration::ZERO;
+        let collected = locked.old.size;
         Self {
             shared,
             observer: None,
@@ -137,6 +150,7 @@ impl Sequencer {
             pending,
             prepared: None,
             history,
+            collected,
             refresh_at,
             stopped: None,
         }
@@ -251,7 +265,7 @@ impl Sequencer {
         if self.pending.is_none() {
             if self.prepared.is_none() {
                 self.prepared = match self.shared.pool.take() {
-                    Some(batch) => Some(compute(self.edge.clone(), batch).await?),
+                    Some(batch) => Some(self.compute(batch).await?),
                     None if self.until_refresh().is_zero() => return self.refresh().await,
                     None => return Ok(Step::Idle),
                 };
@@ -298,13 +312,17 @@ impl Sequencer {
 
     /// From here on, whatever fails, the batch is signed or it is not: the lock says which.
     async fn swap(&mut self, prepared: Prepared) -> Result<(), Error> {
-        let (old, head) = (self.locked.head().size, prepared.grown.head);
+        let (old, head) = (self.locked.head(), prepared.grown.head);
         // A tree only grows, by what was put in.
-        assert_eq!(head.size.get(), old.get() + prepared.batch.entries.len() as u64, "entries were lost");
-        assert_eq!(old, self.edge.tree.size(), "the batch doesn't start at the edge");
-        assert!(prepared.unstaged.is_none(), "nothing is signed before it is staged");
+        assert_eq!(head.size.get(), old.size.get() + prepared.batch.entries.len() as u64, "entries were lost");
+        assert_eq!(old.size, self.edge.tree.size(), "the batch doesn't start at the edge");
+        assert!(!matches!(prepared.staged, Staged::Not), "nothing is signed before it is staged");
+        let batch = match &prepared.staged {
+            Staged::WithLock(entries) => entries.clone(),
+            Staged::Not | Staged::AsBundles => Bytes::new(),
+        };
         let checkpoint = sign(&self.shared.parts, &self.shared.origin, head);
-        let next = Locked { old, checkpoint, version: None };
+        let next = Locked { old, batch, checkpoint, version: None };
         let key = layout::lock(&self.shared.origin);
         let swap = self.shared.parts.locks.compare_and_swap(&key, self.locked.version.as_ref(), next.to_bytes()).await;
         let outcome = match swap {
@@ -323,9 +341,9 @@ impl Sequencer {
         self.locked = Locked { version: Some(version), ..next };
         self.edge = grown.edge;
         self.history.push(head.size);
-        batch.progress.send_replace(Progress::Sequenced(EntryIndex::new(old.get())));
+        batch.progress.send_replace(Progress::Sequenced(EntryIndex::new(old.size.get())));
         let batch = Some((batch, grown.nodes));
-        self.pending = Some(Pending { old, objects: grown.objects, done: Done::Signed, batch });
+        self.pending = Some(Pending { old: old.size, objects: grown.objects, done: Done::Signed, batch });
         Ok(())
     }
 
@@ -350,7 +368,7 @@ impl Sequencer {
     async fn publish(&mut self) -> Result<Step, Error> {
         let Some(pending) = &self.pending else { return Ok(Step::Idle) };
         // The witnesses' proofs come from the batch itself, which may not be in its place yet.
-        let batch = InBatch::new(&pending.objects, source(&self.shared.parts));
+        let batch = InBatch::new(&pending.objects.tiles, source(&self.shared.parts));
         let proofs = Reader::new(Arc::new(batch), self.locked.head());
         let write = write(&self.shared, &self.locked, pending);
         let cosign = self.witnesses.cosign(&self.locked.checkpoint, &proofs);
@@ -380,6 +398,23 @@ impl Sequencer {
         Ok(Step::Published(size))
     }
 
+    /// Hashes and encodes a batch, a large one on a blocking thread.
+    async fn compute(&self, batch: Batch) -> Result<Prepared, Error> {
+        let edge = self.edge.clone();
+        let bytes = encoded_bytes(&batch.entries);
+        let goes_with_lock = bytes <= self.shared.parts.limits.locked_bytes;
+        let is_small = batch.entries.len() <= IN_PLACE_ENTRIES_MAX && bytes <= IN_PLACE_BYTES_MAX;
+        let work = move || {
+            let grown = grow(edge, batch.entries.iter().zip(&batch.leaves));
+            let staged = if goes_with_lock { Staged::WithLock(encode(&batch.entries)) } else { Staged::Not };
+            Prepared { batch, grown, staged }
+        };
+        if is_small {
+            return Ok(work());
+        }
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)
+    }
+
     /// Stages the next batch, if there is a full one: one that isn't may still grow meanwhile.
     async fn prepare(&self) -> Option<Prepared> {
         if self.prepared.is_some() {
@@ -387,7 +422,7 @@ impl Sequencer {
         }
         let batch = self.shared.pool.take_full()?;
         // Only with the runtime can it be lost, and then the log is closed.
-        let mut prepared = compute(self.edge.clone(), batch).await.ok()?;
+        let mut prepared = self.compute(batch).await.ok()?;
         let objects = &*self.shared.parts.objects;
         if let Err(error) = stage(objects, self.locked.head().size, &mut prepared).await {
             tracing::warn!(%error, "the next batch could not be staged ahead; it is staged when it is due");
@@ -399,19 +434,19 @@ impl Sequencer {
     fn resolve(&mut self, checkpoint: SignedCheckpoint) {
         self.shared.published.send_replace(Some(Arc::new(checkpoint.clone())));
         let Some((batch, nodes)) = self.pending.as_mut().and_then(|pending| pending.batch.take()) else { return };
-        let first = EntryIndex::new(self.locked.old.get());
+        let first = EntryIndex::new(self.locked.old.size.get());
         self.shared.pool.published(&batch, first);
         let published = Published { first, checkpoint, nodes };
         batch.progress.send_replace(Progress::Published(Arc::new(published)));
     }
 
-    /// Deletes what the published checkpoint made superfluous. A failure costs space only: the
-    /// staged object goes last, and while it is there, opening the log comes here again.
+    /// Deletes what the published checkpoint made superfluous. A failure costs space only, and the
+    /// next time comes back to it.
     async fn collect(&mut self) {
-        let Some(pending) = self.pending.take() else { return };
+        self.pending = None;
         let objects = &*self.shared.parts.objects;
-        let size = self.locked.head().size;
-        if pending.old == size && !size.is_zero() {
+        let (old, size) = (self.collected, self.locked.head().size);
+        if old == size {
             return;
         }
         // What lies before the tile at the edge, and is not this checkpoint's.
@@ -420,18 +455,20 @@ impl Sequencer {
         let superseded: Vec<_> = self.history.drain(..superseded).map(layout::history).collect();
         let collected = async {
             // Partial forms of a tile are there only if a tree before this one ended in it.
-            let grown = tiles_for_growth(pending.old..size);
-            let partial_before = grown.filter(|tile| tile.entries().start.get() < pending.old.get());
+            let grown = tiles_for_growth(old..size);
+            let before = self.locked.old.size.get();
+            let partial_before = grown.filter(|tile| tile.entries().start.get() < before);
             for full in replaced(partial_before) {
                 delete_folder(objects, layout::partials(&full)).await?;
             }
             for history in superseded {
                 objects.delete(&history).await?;
             }
-            objects.delete(&self.locked.staged_key()).await
+            Ok::<_, storage::Error>(())
         };
-        if let Err(error) = collected.await {
-            tracing::warn!(%error, "partial tiles could not be collected");
+        match collected.await {
+            Ok(()) => self.collected = size,
+            Err(error) => tracing::warn!(%error, "partial tiles could not be collected"),
         }
     }
 }
@@ -442,21 +479,6 @@ impl Drop for Sequencer {
         if self.stopped.is_none() {
             self.stop(&Arc::new(Error::Closed));
         }
-    }
-}
-
-/// Puts a signed batch into the tree, and its checkpoint into the history. It may be repeated.
-pub(crate) async fn apply(
-    objects: &dyn ObjectStore,
-    locked: &Locked,
-    mut batch: Vec<(Key, Bytes)>,
-) -> Result<(), Error> {
-    batch.push((layout::history(locked.head().size), locked.checkpoint.to_string().into()));
-    match objects.put_all(batch).await {
-        Err(storage::Error::Conflict { key }) => {
-            Err(corrupt(key, "has other content than this log is about to write there".to_owned()))
-        }
-        outcome => Ok(outcome?),
     }
 }
 
@@ -473,28 +495,15 @@ async fn delete_folder(objects: &dyn ObjectStore, folder: Folder) -> Result<(), 
 const IN_PLACE_ENTRIES_MAX: usize = 64;
 const IN_PLACE_BYTES_MAX: usize = 128 << 10;
 
-/// Hashes and encodes a batch, a large one on a blocking thread.
-async fn compute(edge: Edge, batch: Batch) -> Result<Prepared, Error> {
-    let is_small = batch.entries.len() <= IN_PLACE_ENTRIES_MAX
-        && batch.entries.iter().map(Bytes::len).sum::<usize>() <= IN_PLACE_BYTES_MAX;
-    let work = move || {
-        let grown = grow(edge, batch.entries.iter().zip(&batch.leaves));
-        let names: BTreeSet<&Key> = grown.objects.iter().map(|(key, _)| key).collect();
-        debug_assert_eq!(names.len(), grown.objects.len(), "each object is written once");
-        let unstaged = Some(staged::encode(&grown.objects));
-        Prepared { batch, grown, unstaged }
-    };
-    if is_small {
-        return Ok(work());
-    }
-    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)
-}
-
-/// Puts the batch on disk as one object, unless it is there.
+/// Puts the entries of a large batch on disk, as the bundles that they will be, unless they are there.
 async fn stage(objects: &dyn ObjectStore, old: TreeSize, prepared: &mut Prepared) -> Result<(), Error> {
-    let Some(bytes) = prepared.unstaged.clone() else { return Ok(()) };
-    objects.put(&layout::staged(old, &prepared.grown.head), bytes).await?;
-    prepared.unstaged = None;
+    if !matches!(prepared.staged, Staged::Not) {
+        return Ok(());
+    }
+    let folder = layout::staged(old, &prepared.grown.head);
+    let bundles = prepared.grown.objects.bundles.iter();
+    objects.put_all(bundles.map(|(id, bytes)| (layout::staged_bundle(&folder, *id), bytes.clone())).collect()).await?;
+    prepared.staged = Staged::AsBundles;
     Ok(())
 }
 

@@ -37,8 +37,8 @@ pub(crate) struct InBatch {
 }
 
 impl InBatch {
-    pub(crate) fn new(batch: &[(Key, Bytes)], log: Arc<dyn TileSource>) -> Self {
-        Self { batch: batch.iter().cloned().collect(), log }
+    pub(crate) fn new(tiles: &[(Key, Bytes)], log: Arc<dyn TileSource>) -> Self {
+        Self { batch: tiles.iter().cloned().collect(), log }
     }
 }
 

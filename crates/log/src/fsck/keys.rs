@@ -6,8 +6,8 @@ use storage::{Folder, Key, Listing};
 use tlog::{EntryBundleId, SignedCheckpoint, TileId, TreeSize, tiles_for_edge};
 
 use super::{Check, FsckError, Listed};
+use crate::layout;
 use crate::locked::Locked;
-use crate::{layout, staged};
 
 impl Check<'_> {
     /// Lists everything, and reads what is not part of the tree.
@@ -21,9 +21,9 @@ impl Check<'_> {
                 let text = key.as_str();
                 if text.starts_with("history/") {
                     listed.history.extend(self.history(&key, locked).await?);
-                } else if text.starts_with("staged/") {
-                    self.staged(&key, locked).await?;
-                } else if key != layout::checkpoint() && tile(&key).is_none() {
+                } else if key != layout::checkpoint() && tile(&key).is_none() && !text.starts_with("staged/") {
+                    // What is staged and signed was read before; the rest was never signed, and goes at
+                    // the next start.
                     self.damage(key.clone(), "is no object of a log");
                 }
                 listed.all.insert(key);
@@ -32,9 +32,9 @@ impl Check<'_> {
         }
         if let Some(locked) = locked {
             let history = layout::history(locked.head().size);
-            let staged = listed.all.contains(&locked.staged_key());
             // A log that was made but never opened has its first checkpoint in the lock only.
-            if !listed.all.contains(&history) && !staged && listed.all.contains(&layout::checkpoint()) {
+            if !listed.all.contains(&history) && self.unfinished.is_none() && listed.all.contains(&layout::checkpoint())
+            {
                 self.damage(history, "is missing");
             }
         }
@@ -64,17 +64,6 @@ impl Check<'_> {
         Ok(Some(size))
     }
 
-    async fn staged(&mut self, key: &Key, locked: Option<&Locked>) -> Result<(), FsckError> {
-        let Some(bytes) = self.parts.objects.get(key).await? else { return Ok(()) };
-        match staged::decode(bytes) {
-            None => self.damage(key.clone(), "is damaged"),
-            Some(objects) if locked.is_some_and(|locked| locked.staged_key() == *key) => self.staged.extend(objects),
-            // Never signed: what a crash left, and the next start removes.
-            Some(_) => {}
-        }
-        Ok(())
-    }
-
     /// No tile lies outside the tree.
     pub(super) fn beyond(&mut self, listed: &Listed, size: TreeSize) {
         for key in &listed.all {
@@ -96,7 +85,7 @@ impl Check<'_> {
         let partial: BTreeSet<TileId> = sizes.flat_map(tiles_for_edge).filter(|tile| !is_full(*tile)).collect();
         let keys = partial.into_iter().flat_map(|id| [Some(layout::tile(id)), id.bundle().map(layout::bundle)]);
         for key in keys.flatten() {
-            if !listed.all.contains(&key) && !self.staged.contains_key(&key) {
+            if !listed.all.contains(&key) && self.unfinished.as_ref().is_none_or(|batch| !batch.contains_key(&key)) {
                 self.damage(key, "is missing");
             }
         }

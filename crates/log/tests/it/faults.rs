@@ -2,7 +2,7 @@
 //! and in one that dies: what was acknowledged stays, nothing is in the log twice, and the log
 //! always comes back.
 
-use log::{Class, Log, Sequencer, Step};
+use log::{Class, Limits, Log, Sequencer, Step};
 
 use crate::kit::{Bench, Fault, append, entry, size, submit};
 
@@ -30,9 +30,13 @@ async fn reopen(bench: &Bench, old: (Log, Sequencer)) -> (Log, Sequencer) {
     (log, sequencer)
 }
 
-/// Gives the calls that were made, so that each can be failed.
-async fn run(fail: Option<(usize, Fault, bool)>) -> Vec<String> {
-    let (bench, log, mut sequencer) = Bench::opened().await;
+/// Gives the calls that were made, so that each can be failed. A batch of so many bytes goes into
+/// the lock.
+async fn run(locked_bytes: usize, fail: Option<(usize, Fault, bool)>) -> Vec<String> {
+    let mut bench = Bench::new().await;
+    bench.limits = Limits { locked_bytes, ..bench.limits };
+    let (log, mut sequencer) = bench.open().await.unwrap();
+    sequencer.step().await.unwrap();
     append(&bench, &log, &mut sequencer, 0..BEFORE).await;
     bench.faults.clear();
     if let Some((number, fault, crash)) = fail {
@@ -67,15 +71,20 @@ async fn run(fail: Option<(usize, Fault, bool)>) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_failed_in_every_way() {
-    let calls = run(None).await;
-    for call in ["put staged/", "swap log/", "put_all tile/0/000", "put_all history/", "replace checkpoint", "delete"] {
-        assert!(calls.iter().any(|made| made.starts_with(call)), "{call} is among {calls:#?}");
-    }
+    let after_the_swap = ["put_all tile/0/000", "put_all history/", "replace checkpoint", "delete"];
+    let with_lock = [&["swap log/"][..], &after_the_swap].concat();
+    let as_bundles = [&["put_all staged/", "swap log/"][..], &after_the_swap].concat();
     let mut runs = tokio::task::JoinSet::new();
-    for number in 0..calls.len() {
-        for fault in [Fault::NotApplied, Fault::Applied] {
-            for crash in [true, false] {
-                runs.spawn(run(Some((number, fault, crash))));
+    for (locked_bytes, expected) in [(usize::MAX, with_lock), (0, as_bundles)] {
+        let calls = run(locked_bytes, None).await;
+        for call in expected {
+            assert!(calls.iter().any(|made| made.starts_with(call)), "{call} is among {calls:#?}");
+        }
+        for number in 0..calls.len() {
+            for fault in [Fault::NotApplied, Fault::Applied] {
+                for crash in [true, false] {
+                    runs.spawn(run(locked_bytes, Some((number, fault, crash))));
+                }
             }
         }
     }

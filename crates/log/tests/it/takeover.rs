@@ -55,7 +55,8 @@ impl LockStore for Asleep {
 
 #[tokio::test]
 async fn nothing_is_deleted_from_under_a_batch_that_gets_signed() {
-    let (bench, log, mut sequencer) = Bench::opened().await;
+    let (mut bench, log, mut sequencer) = Bench::opened().await;
+    bench.limits.locked_bytes = 0;
     append(&bench, &log, &mut sequencer, 0..10).await;
     drop((log, sequencer));
     let (arrived, awake) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(1)));
@@ -81,4 +82,38 @@ async fn nothing_is_deleted_from_under_a_batch_that_gets_signed() {
     }
     append(&bench, &log, &mut sequencer, 10..30).await;
     bench.check(30).await;
+}
+
+/// The lock's value as the version before wrote it.
+fn as_before(bench: &Bench) {
+    let mut locks = bench.locks.0.lock().unwrap();
+    let (_, bytes) = locks.values_mut().next().unwrap();
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let checkpoint = &text[text.find(crate::kit::ORIGIN).unwrap()..];
+    let end = checkpoint.find("\u{2014} ").unwrap();
+    let end = end + checkpoint[end..].find('\n').unwrap() + 1;
+    *bytes = format!("clerestory-log/1\nold 7\n{}", &checkpoint[..end]).into();
+}
+
+#[tokio::test]
+async fn a_log_of_the_version_before_goes_on() {
+    let (bench, log, sequencer) = Bench::opened().await;
+    as_before(&bench);
+    drop((log, sequencer));
+    let (log, mut sequencer) = bench.open().await.unwrap();
+    append(&bench, &log, &mut sequencer, 0..300).await;
+    as_before(&bench);
+    drop((log, sequencer));
+    let left = "staged/299-300-0000000000000000000000000000000000000000000000000000000000000000".to_owned();
+    bench.memory.0.lock().unwrap().insert(left.clone(), bytes::Bytes::from_static(b"clerestory-staged/1\n"));
+    bench.check(300).await;
+    // A batch that it signed and did not finish is lost to nobody: it can still be finished there.
+    let tile = bench.memory.0.lock().unwrap().remove("tile/0/001.p/44").unwrap();
+    assert!(bench.open().await.is_err());
+    assert!(bench.object(&left).is_some());
+    bench.memory.0.lock().unwrap().insert("tile/0/001.p/44".to_owned(), tile);
+    let (log, mut sequencer) = bench.open().await.unwrap();
+    append(&bench, &log, &mut sequencer, 300..310).await;
+    assert!(bench.object(&left).is_none());
+    bench.check(310).await;
 }
