@@ -328,6 +328,9 @@ impl Sequencer {
         let outcome = match swap {
             Ok(Swap::Won(version)) => Ok(version),
             Ok(Swap::Lost) => Err(Error::LockLost),
+            // Without room nothing was swapped, and it goes on as soon as there is some. If the store
+            // is wrong about that, the next swap from the same version is lost.
+            Err(source) if source.is_full() => Err(source.into()),
             Err(source) => Err(Error::Unknown { doing: "signing a checkpoint", source }),
         };
         let version = match outcome {
