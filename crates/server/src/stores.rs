@@ -112,31 +112,6 @@ pub async fn log_objects(config: &Config, access: Access) -> anyhow::Result<Arc<
     })
 }
 
-/// Makes an empty store for the objects of the log, which must not be there yet.
-///
-/// # Errors
-/// When it is there, or a service refuses.
-pub async fn create_log_objects(config: &Config) -> anyhow::Result<Arc<dyn ObjectStore>> {
-    Ok(match config.shared() {
-        None => Arc::new(FileObjects::create(&config.data().log()).await?),
-        Some(shared) => Arc::new(S3Objects::create(&s3(&shared.objects, "log")?).await?),
-    })
-}
-
-/// Makes an empty state, which must not be there yet.
-///
-/// # Errors
-/// When it is there, or a service refuses.
-pub async fn create_state(config: &Config) -> anyhow::Result<State> {
-    match config.shared() {
-        None => {
-            let path = config.data().state();
-            Ok(State::Sqlite(SqliteStore::create(&path).await?, path))
-        }
-        Some(shared) => Ok(State::Postgres(PostgresStore::create(&postgres(&shared.state)?).await?)),
-    }
-}
-
 /// Makes the shared stores of a log's organisation, each of which must not be there yet.
 ///
 /// # Errors

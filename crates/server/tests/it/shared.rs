@@ -103,6 +103,14 @@ fn services_that_restart_are_found_again() {
 }
 
 #[test]
+fn a_backup_of_shared_stores_is_made_tried_and_not_put_back_into_them() {
+    let vendor = Vendor::running("backup");
+    let load = Load::start(&vendor);
+    load.until(10);
+    vendor.check_backup(&load.stop());
+}
+
+#[test]
 fn what_shared_stores_lack_is_said_before_anything_starts() {
     let vendor = Vendor::made("lacks");
     let config = "vendor/clerestory.toml";

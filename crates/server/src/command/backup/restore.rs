@@ -7,7 +7,7 @@ use std::sync::Arc;
 use api::BaseUrl;
 use log::{Class, Log, ObjectSource, TileSource};
 use stdx::durable;
-use storage::FileObjects;
+use storage::{FileObjects, SqliteStore};
 use tlog::{Origin, SignedCheckpoint, TreeHead};
 use verify::{LogRules, TrustedPolicy};
 
@@ -47,11 +47,10 @@ impl Restored<'_> {
         derived.read(&log, &LogRules::new(&policy, owner.origin.clone()), head).await?;
         self.read_others(&policy, &mut derived, &mirrors).await?;
         self.copy_data()?;
-        let objects = stores::create_log_objects(config).await?;
-        log.copy_all_to(&*objects, &published).await?;
-        drop(objects);
+        log.copy_all_to(&FileObjects::create(&config.data().log()).await?, &published).await?;
         // The state comes last, and in it the lock.
-        let state = stores::create_state(config).await?;
+        let path = config.data().state();
+        let state = State::Sqlite(SqliteStore::create(&path).await?, path);
         let outcome = self.complete(&derived, &policy, &state).await;
         state.close().await;
         let (rebuilt, refused) = outcome?;
@@ -66,6 +65,11 @@ impl Restored<'_> {
     }
 
     fn refuse_used(&self) -> anyhow::Result<()> {
+        if self.owner.keeper.shared.is_some() {
+            return Err(Failure::refused("a backup is restored onto one machine, not into shared stores")
+                .hint("bucket and database have copies of their own (docs/operators.md, \"Beyond one machine\"); or take `[shared]` out of the configuration")
+                .into());
+        }
         let data = self.owner.config.data();
         for used in [data.log(), data.state(), data.depot(), data.channel()] {
             if used.exists() {

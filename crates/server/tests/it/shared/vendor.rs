@@ -97,6 +97,20 @@ impl Vendor {
         text.lines().nth(1).unwrap().parse().unwrap()
     }
 
+    /// The log comes out of the bucket, is whole, and is not put back into shared stores.
+    pub(crate) fn check_backup(&self, receipts: &Receipts) {
+        let run = |command: &str, further: &[&str]| {
+            let arguments = ["--json", "backup", command, "--config", "vendor/clerestory.toml"];
+            self.system.run(&[&arguments[..], further].concat())
+        };
+        let made = run("make", &["--out", "copy"]).ok().json();
+        assert!(made["log"].as_u64().unwrap() >= receipts.places.len() as u64, "{made}");
+        let drilled = run("drill", &["--from", "copy"]).ok().json();
+        assert_eq!(drilled["restored"]["log"], made["log"], "{drilled}");
+        let refused = run("restore", &["--from", "copy"]);
+        assert!(refused.code == 1 && refused.stderr.contains("not into shared stores"), "{refused:?}");
+    }
+
     /// Nothing that was acknowledged is lost or doubled, the store is whole, and an auditor from
     /// outside sees one history.
     pub(crate) fn check(mut self, receipts: &Receipts) {
