@@ -84,6 +84,8 @@ impl<'a> Endpoint<'a> {
         for folder in FOLDERS.map(|name| state.join(name)) {
             disk.create_folder(&folder).map_err(|error| Failure::file(&folder, &error))?;
         }
+        let format = trust::format_path(state);
+        disk.write(&format, trust::FORMAT.as_bytes()).map_err(|error| Failure::file(&format, &error))?;
         let first = trust::policy_path(state, 1);
         disk.write(&first, genesis.envelope).map_err(|error| Failure::file(&first, &error))?;
         Memory { owner: config.owners_policy(), ..Memory::default() }.save(state, disk)?;

@@ -59,6 +59,16 @@ impl Failure {
         }
     }
 
+    /// The state is of a later version of this program.
+    pub(crate) fn newer(state: &Path, found: u32) -> Self {
+        Self {
+            code: "state-newer",
+            message: format!("{}: the state has format {found}, and this version knows only 1", state.display()),
+            hint: "use the version that wrote it, or a later one; nothing was changed",
+            class: ErrorClass::Rejected,
+        }
+    }
+
     /// The same failure, saying where it happened.
     pub(crate) fn within(mut self, place: &str) -> Self {
         self.message = format!("{place}: {}", self.message);

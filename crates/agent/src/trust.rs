@@ -11,6 +11,28 @@ use crate::failure::Failure;
 
 const INIT_HINT: &str = "set this machine up with `clerestory-agent init --policy-hash HASH --policy FILE`";
 
+/// How the state is written; states of before there was this file are of the first format, too.
+pub(crate) const FORMAT: &str = "clerestory-agent state 1\n";
+const FORMAT_BEGINS: &str = "clerestory-agent state ";
+
+pub(crate) fn format_path(state: &Path) -> PathBuf {
+    state.join("format")
+}
+
+/// A later version may keep what this one would overlook: then it must not go on from the rest.
+fn check_format(state: &Path) -> Result<(), Failure> {
+    let path = format_path(state);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| Failure::file(&path, &error))?,
+    };
+    match text.trim_end().strip_prefix(FORMAT_BEGINS).and_then(|number| number.parse::<u32>().ok()) {
+        Some(1) => Ok(()),
+        Some(found) => Err(Failure::newer(state, found)),
+        None => Err(Failure::state(&path, "names no format")),
+    }
+}
+
 /// Names the genesis; written last by `init`, so that its presence means that the rest is there.
 pub(crate) fn genesis_path(state: &Path) -> PathBuf {
     state.join("genesis")
@@ -30,6 +52,7 @@ pub(crate) fn load(state: &Path) -> Result<TrustedPolicy, Failure> {
         }
         other => other.map_err(|error| Failure::file(&path, &error))?,
     };
+    check_format(state)?;
     let genesis: StatementId = text.trim_end().parse().map_err(|error| Failure::state(&path, error))?;
     let first = policy_path(state, 1);
     let bytes = fs::read(&first).map_err(|error| Failure::file(&first, &error))?;

@@ -64,13 +64,20 @@ impl Domain {
     /// # Errors
     /// When the policy is not trusted or a store is missing.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
-        let state = State::open(config).await?;
+        Self::over(config, &State::open(config).await?).await
+    }
+
+    /// What `config` names, over this state, which the caller closes.
+    ///
+    /// # Errors
+    /// When the policy is not trusted or a store is missing.
+    pub async fn over(config: &Config, state: &State) -> anyhow::Result<Self> {
         let machine = Machine {
             clock: Arc::new(SystemClock::new()),
             client: Client::new(REQUEST_TIMEOUT),
             locks: state.locks(),
             catalog: state.catalog(),
-            kept: stores::kept(config, &state).await?,
+            kept: stores::kept(config, state).await?,
         };
         Self::on(config, machine)
     }

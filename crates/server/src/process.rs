@@ -23,6 +23,9 @@ use crate::serve::{Service, Stops, service};
 /// The listener for numbers serves one scraper, or two.
 const NUMBERS: HttpSection = HttpSection { requests_max: 8, timeout_s: 10, grace_s: 1 };
 
+/// A connection that is in use is closed after its statement: a commit, to a slow disk.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
 /// Runs the role of `config` until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -41,7 +44,7 @@ async fn work(config: &Config) -> anyhow::Result<()> {
     let (stop_requests, requests) = watch::channel(false);
     let (stop_tasks, tasks) = watch::channel(false);
     let stops = Stops { requests, tasks };
-    let Service { router, tasks: mut working, probes, listener } = service(config, &stops).await?;
+    let Service { router, tasks: mut working, probes, listener, states } = service(config, &stops).await?;
     let listener = listener.map_or_else(|| http::listener::bind(config.listen()), Ok)?;
     let probes = Arc::new(probes);
     if let Some(address) = config.metrics() {
@@ -64,6 +67,12 @@ async fn work(config: &Config) -> anyhow::Result<()> {
         let served = server.await.context("the HTTP server panicked").and_then(|served| served);
         stop_tasks.send_replace(true);
         let ended = tokio::time::timeout(Duration::from_secs(config.http().grace_s), ended(&mut working)).await;
+        for state in states {
+            // A database that is closed is one file again.
+            if tokio::time::timeout(CLOSE_MAX, state.close()).await.is_err() {
+                tracing::warn!(store = state.name(), "could not be closed in time; the next start finds all of it");
+            }
+        }
         outcome.and(served).and(ended.unwrap_or_else(|_| {
             tracing::warn!("tasks were still working when the time to stop was over");
             Ok(())

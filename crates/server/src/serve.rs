@@ -8,7 +8,7 @@ use api::BaseUrl;
 use axum::{Router, middleware};
 use log::{Faulty, Limits, Log, LogParts};
 use stdx::{SystemClock, SystemEntropy};
-use storage::{LockStore, ObjectStore, SqliteStore};
+use storage::{LockStore, ObjectStore};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -48,6 +48,8 @@ pub struct Service {
     pub probes: Probes,
     /// Where it listens, if it had to know that already.
     pub listener: Option<TcpListener>,
+    /// To be closed when nothing works any more.
+    pub states: Vec<State>,
 }
 
 /// The routers and tasks of the role; a further part of a role is one more `merge` here.
@@ -56,7 +58,9 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
         Config::Witness(section) => witness(section, config).await,
         Config::Vendor(vendor) => {
             let Sequenced { mut service, duty, .. } = log(&vendor.log, config, stop).await?;
-            let domain = Domain::open(config).await?;
+            let state = State::open(config).await?;
+            let domain = Domain::over(config, &state).await?;
+            service.states.push(state);
             let channel = Arc::new(domain.channel()?);
             let copied = Arc::clone(&channel);
             // A machine that is new has all of it before it serves any.
@@ -67,7 +71,9 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
         }
         Config::Supervisor(supervisor) => {
             let Sequenced { mut service, duty, forwarding } = log(&supervisor.log, config, stop).await?;
-            let supervisor = Supervisor::open(config).await?;
+            let state = State::open(config).await?;
+            let supervisor = Supervisor::of(config, Domain::over(config, &state).await?)?;
+            service.states.push(state);
             service.probes.add(StatusProbe(Arc::clone(&supervisor)));
             service.tasks.spawn(Arc::clone(&supervisor).work(stop.tasks.clone()));
             service.tasks.spawn(Arc::clone(&supervisor).keep_fresh(duty.clone(), stop.tasks.clone()));
@@ -82,12 +88,14 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
 }
 
 async fn witness(section: &WitnessConfig, config: &Config) -> anyhow::Result<Service> {
-    let locks: Arc<dyn LockStore> = Arc::new(SqliteStore::open(&config.data().state()).await?);
+    let state = State::open(config).await?;
+    let locks = state.locks();
     let mut probes = Probes::new(config.data().path().to_owned());
     probes.add(StoreProbe(Arc::clone(&locks)));
     let witness = Witness::new(witness_parts(section, locks)?)
         .with_context(|| format!("`{}` or `logs`", section.key.display()))?;
-    Ok(Service { router: http::witness::router(Arc::new(witness)), tasks: JoinSet::new(), probes, listener: None })
+    let router = http::witness::router(Arc::new(witness));
+    Ok(Service { router, tasks: JoinSet::new(), probes, listener: None, states: vec![state] })
 }
 
 /// What the witness of a configuration is made of.
@@ -110,7 +118,9 @@ struct Sequenced {
 /// The log, which this process sequences alone, or in turns with others.
 async fn log(section: &LogSection, config: &Config, stop: &Stops) -> anyhow::Result<Sequenced> {
     let policy = Arc::new(policy(config)?);
-    let parts = log_parts(section, config, &policy).await?;
+    let state = State::open(config).await?;
+    let stores = LogStores { objects: stores::log_objects(config, Access::Write).await?, locks: state.locks() };
+    let parts = log_parts_of(section, config, &policy, stores)?;
     let objects = Arc::clone(&parts.objects);
     let mut probes = Probes::new(config.data().path().to_owned());
     probes.add(StoreProbe(Arc::clone(&parts.locks)));
@@ -154,7 +164,8 @@ async fn log(section: &LogSection, config: &Config, stop: &Stops) -> anyhow::Res
             outcome
         });
     }
-    Ok(Sequenced { service: Service { router, tasks, probes, listener }, duty: on_duty, forwarding })
+    let service = Service { router, tasks, probes, listener, states: vec![state] };
+    Ok(Sequenced { service, duty: on_duty, forwarding })
 }
 
 /// Where the domain's other processes reach this one.

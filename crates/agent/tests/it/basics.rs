@@ -245,3 +245,28 @@ fn policies_succeed_only_by_both_organisations() {
     scene.update();
     assert_eq!((scene.status().policy_version, scene.current().unwrap()), (2, b"second".to_vec()));
 }
+
+#[test]
+fn a_newer_versions_state_is_refused_and_left_alone() {
+    let scene = Scene::installed(b"first");
+    let format = scene.config.state.join("format");
+    assert_eq!(std::fs::read_to_string(&format).unwrap(), "clerestory-agent state 1\n");
+    let ports = || scene.ports(&RealDisk);
+    // One that was made before there was this file is of the first format.
+    std::fs::remove_file(&format).unwrap();
+    Endpoint::open(&scene.config, ports()).map(drop).unwrap();
+    write(&scene.config.state, "format", b"clerestory-agent state 2\n");
+    let files = || -> Vec<_> {
+        let entries = std::fs::read_dir(&scene.config.state).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.is_file()).map(|path| (std::fs::read(&path).unwrap(), path)).collect()
+    };
+    let before = files();
+    for outcome in [Endpoint::open(&scene.config, ports()), Endpoint::read(&scene.config, ports())] {
+        let failure = outcome.map(drop).unwrap_err();
+        assert_eq!(failure.code, "state-newer");
+        assert!(failure.message.contains("has format 2, and this version knows only 1"), "{failure}");
+    }
+    assert_eq!(files(), before);
+    write(&scene.config.state, "format", b"something else\n");
+    assert_eq!(Endpoint::open(&scene.config, ports()).map(drop).unwrap_err().code, "state");
+}

@@ -250,6 +250,16 @@ fn appends_under_load_end_with_a_proof_or_a_word_and_a_second_signal_ends_at_onc
     assert!(published(&system) > proofs, "{proofs}");
     system.run(&["fsck", "--config", "vendor/clerestory.toml"]).ok();
 
+    // What was stopped in order leaves one file of its database.
+    for server in [&mut system.supervisor, &mut system.witnesses[0]] {
+        assert_eq!(server.stop().code, 0);
+    }
+    for name in ["supervisor", "w1"] {
+        let folder = system.file(name);
+        let left = ["state.sqlite-wal", "state.sqlite-shm"].map(|beside| folder.join(beside).exists());
+        assert_eq!(left, [false, false], "{name}");
+    }
+
     // A request that never ends holds the process for its grace; a second signal does not wait.
     system.set("vendor", "grace_s = 10", "grace_s = 600");
     assert_eq!(system.vendor.stop().code, 0);
