@@ -28,6 +28,7 @@ mod process;
 mod proxy;
 mod raw;
 mod releases;
+mod secrets;
 mod serving;
 mod shared;
 mod statement;

@@ -77,8 +77,14 @@ impl Previous {
 
     /// The endpoint's program, run in its folder.
     pub(crate) fn agent(&self, arguments: &[&str]) -> Done {
+        self.agent_with(arguments, &[])
+    }
+
+    /// The same with further variables in its environment.
+    pub(crate) fn agent_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Done {
         let mut command = Command::new(agent());
         command.current_dir(self.path().join("endpoint")).env_clear().env("ALL_PROXY", &self.proxy);
+        command.envs(environment.iter().copied());
         command.args(["--config", "agent.toml", "--json"]).args(arguments).stdin(Stdio::null());
         command.output().unwrap().into()
     }

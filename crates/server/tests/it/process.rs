@@ -75,7 +75,12 @@ impl Server {
 
     /// It reaches all others through this proxy.
     pub(crate) fn set_proxy(&mut self, url: &str) {
-        self.environment.push(("ALL_PROXY", url.to_owned()));
+        self.set_env("ALL_PROXY", url);
+    }
+
+    /// It is started with this variable in its environment.
+    pub(crate) fn set_env(&mut self, name: &'static str, value: &str) {
+        self.environment.push((name, value.to_owned()));
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -2,7 +2,7 @@
 //! which sequences. Whatever happens to it, acknowledged entries stay, each once, in one history.
 
 mod load;
-mod vendor;
+pub(crate) mod vendor;
 
 use std::time::Duration;
 
