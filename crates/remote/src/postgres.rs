@@ -67,9 +67,11 @@ impl PostgresSettings {
 
     fn options(&self) -> Result<PgConnectOptions, Error> {
         let options: PgConnectOptions = self.url.parse().map_err(failed(&self.name(), "be used with this URL"))?;
+        // Unquoted, a name with a capital or a dash would be another one.
+        let schema = format!("\"{}\"", self.schema);
         // The session's own settings win over those of the user and of the database.
         let options = options.application_name("clerestory").options([
-            ("search_path", self.schema.as_str()),
+            ("search_path", &*schema),
             ("synchronous_commit", "on"),
             ("default_transaction_isolation", "read committed"),
             ("statement_timeout", STATEMENT_TIMEOUT),

@@ -352,3 +352,123 @@ fn is_inside(name: &str) -> bool {
 fn at(path: &Path) -> impl FnOnce() -> String + '_ {
     move || format!("`{}`", path.display())
 }
+
+#[cfg(test)]
+mod tests {
+    use storage::{FileObjects, SqliteStore};
+
+    use super::*;
+
+    struct Machines {
+        folder: tempfile::TempDir,
+        kept: Kept,
+    }
+
+    impl Machines {
+        async fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let objects = FileObjects::create(&folder.path().join("objects")).await.unwrap();
+            let locks = SqliteStore::create(&folder.path().join("state")).await.unwrap();
+            Self { folder, kept: Kept::new(Arc::new(objects), Arc::new(locks)) }
+        }
+
+        /// The folder as one process of a machine has it open.
+        fn on(&self, machine: &str) -> KeptFolder {
+            let path = self.folder.path().join(machine).join("1.0");
+            KeptFolder::new("builds/a/1.0", path, Some(self.kept.clone())).unwrap()
+        }
+    }
+
+    fn write(folder: &Path, file: &str, text: &str) {
+        make_parent(&folder.join(file)).unwrap();
+        durable::write(&folder.join(file), text.as_bytes()).unwrap();
+    }
+
+    fn read(folder: &KeptFolder, file: &str) -> Option<String> {
+        fs::read_to_string(folder.path().join(file)).ok()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_change_is_there_for_all_or_for_nobody() {
+        let machines = Machines::new().await;
+        let (one, two) = (machines.on("one"), machines.on("two"));
+        two.pull().unwrap();
+        one.change(|folder| {
+            write(folder, "metadata/1.json", "a");
+            write(folder, LAST, "1");
+            two.pull()?;
+            assert_eq!((read(&one, LAST), read(&two, LAST)), (None, None), "before all of it is there");
+            Ok(())
+        })
+        .unwrap();
+        assert!(one.is_newest().await.unwrap() && !two.is_newest().await.unwrap());
+        two.pull().unwrap();
+        assert_eq!(read(&two, "metadata/1.json").as_deref(), Some("a"));
+
+        // Of two at once, one does; the other has changed nothing, and does after a look.
+        let late = two.change(|folder| {
+            write(folder, LAST, "two's");
+            machines.on("three").change(|folder| {
+                write(folder, LAST, "2");
+                Ok(())
+            })
+        });
+        assert!(format!("{:#}", late.unwrap_err()).contains("another machine has changed"));
+        assert_eq!(read(&two, LAST).as_deref(), Some("1"));
+        let failed: anyhow::Result<()> = one.change(|folder| {
+            write(folder, LAST, "half");
+            anyhow::bail!("it dies here")
+        });
+        assert!(failed.is_err());
+        for folder in [&one, &two] {
+            folder.pull().unwrap();
+            assert_eq!(read(folder, LAST).as_deref(), Some("2"));
+        }
+        two.change(|folder| {
+            assert_eq!(fs::read_to_string(folder.join(LAST))?, "2", "and nothing of what was given up");
+            write(folder, LAST, "3");
+            Ok(())
+        })
+        .unwrap();
+        one.pull().unwrap();
+        assert_eq!(read(&one, LAST).as_deref(), Some("3"));
+        // Links leave no way from a change into what is served.
+        assert_eq!(read(&machines.on("three"), LAST).as_deref(), Some("2"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_machines_write_comes_together() {
+        let machines = Machines::new().await;
+        let (one, two) = (machines.on("one"), machines.on("two"));
+        write(one.path(), "record.json", "one's");
+        one.save().unwrap();
+        write(two.path(), "approvals/a.bundle", "an approval");
+        two.pull().unwrap();
+        two.save().unwrap();
+        one.pull().unwrap();
+        assert_eq!(read(&one, "approvals/a.bundle").as_deref(), Some("an approval"));
+        assert_eq!(read(&two, "record.json").as_deref(), Some("one's"));
+        // What a disk has lost comes back; what a hand has changed does too.
+        fs::remove_file(two.path().join("record.json")).unwrap();
+        write(two.path(), "approvals/a.bundle", "a hand's");
+        machines.on("two").pull().unwrap();
+        assert_eq!(read(&two, "record.json").as_deref(), Some("one's"));
+        assert_eq!(read(&two, "approvals/a.bundle").as_deref(), Some("an approval"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn other_bytes_than_listed_are_not_taken() {
+        let machines = Machines::new().await;
+        let one = machines.on("one");
+        write(one.path(), "record.json", "good");
+        one.save().unwrap();
+        let object = format!("objects/objects/{OBJECTS}{}", Digest::of(b"good"));
+        durable::write(&machines.folder.path().join(object), b"evil").unwrap();
+        let two = machines.on("two");
+        assert!(format!("{:#}", two.pull().unwrap_err()).contains("is damaged"));
+        assert_eq!(read(&two, "record.json"), None);
+        for outside in ["../x", "/x", ""] {
+            assert!(!is_inside(outside), "{outside}");
+        }
+    }
+}

@@ -4,8 +4,10 @@
 //! digests: recipe and lock are read again, every input is resolved in upstream's own index, the
 //! build runs under other conditions, and bytes decide.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
-use api::{RebuildRequest, RebuildState};
+use api::{ErrorClass, RebuildRequest, RebuildState};
 use assembly::compare::{self, Builds, Limits, Output, Outputs, Verdict};
 use assembly::{
     Asking, BuildRecord, Builder, Conditions, Depot, Environment, EnvironmentSpec, Event, Fetched, Origin, Product,
@@ -26,7 +28,11 @@ use super::status::Rebuilt;
 use super::worker::Turn;
 use crate::line::submit::{external_parameters, subjects};
 use crate::line::{bundle_text, sandbox};
+use crate::stream::StreamError;
 
+/// Witnesses that are away are called, and a sequencer that died is replaced, within this.
+const LOG_WAIT: Duration = Duration::from_secs(10 * 60);
+const LOG_AGAIN: Duration = Duration::from_secs(1);
 /// A version string of SLSA that has `SLSA_BUILD_REPRODUCED`.
 const SLSA_VERSION: &str = "1.1";
 
@@ -170,16 +176,18 @@ impl Supervisor {
             Err(reason) if turn.is_over() => anyhow::bail!("ended with this process: {reason}"),
             Err(reason) => {
                 let summary = "the rebuild failed; see the diagnosis".to_owned();
-                return self.mismatch(job, &claim, &[], vec![Cause::BuildFailed], summary, &reason).await;
+                let (rebuilt, causes) = (Vec::new(), vec![Cause::BuildFailed]);
+                let found = Difference { rebuilt, causes, summary, diagnosis: reason };
+                return self.mismatch(job, turn, &claim, found).await;
             }
         };
         job.record = Some(String::from_utf8(own.to_bytes())?);
         if own.agreed == claim.record.agreed {
-            let logged = self.vsa(job, &own).await?;
+            let logged = self.vsa(job, turn, &own).await?;
             return self.logged(&claim, logged).await;
         }
-        let (causes, summary, diagnosis) = diagnose(&depot, &claim.record, &own, &*self.domain.clock)?;
-        self.mismatch(job, &claim, &subjects(&own), causes, summary, &diagnosis).await
+        let found = diagnose(&depot, &claim.record, &own, &*self.domain.clock)?;
+        self.mismatch(job, turn, &claim, found).await
     }
 
     /// Builds the claimed product again. The inner error is the build's: it is the product's fault.
@@ -287,7 +295,7 @@ impl Supervisor {
         Ok(missing)
     }
 
-    async fn vsa(&self, job: &Job, own: &BuildRecord) -> anyhow::Result<BundleEntry> {
+    async fn vsa(&self, job: &Job, turn: &Turn, own: &BuildRecord) -> anyhow::Result<BundleEntry> {
         let provenance = Digest::of(job.request.provenance.as_bytes());
         let make = |position: Position| -> anyhow::Result<Envelope> {
             let agreed = &own.agreed;
@@ -310,41 +318,55 @@ impl Supervisor {
             };
             Ok(Envelope::sign(Statement { subject: subjects(own), predicate }.encode()?, &[&self.builder])?)
         };
-        let stream = self.domain.stream(&format!("rebuild/{}", self.domain.organisation))?;
-        Ok(stream.write_once(&once(job)?, make).await?)
+        self.log_once(job, turn, make).await
     }
 
-    async fn mismatch(
+    /// Logs the one statement about a rebuild. A log that is away is waited for: to begin again would
+    /// cost another build.
+    async fn log_once(
         &self,
         job: &Job,
-        claim: &Claim,
-        rebuilt: &[attest::Subject],
-        causes: Vec<Cause>,
-        summary: String,
-        diagnosis: &str,
-    ) -> anyhow::Result<RebuildState> {
-        let depot = self.domain.depot(None)?;
-        let diagnosis = Bytes::copy_from_slice(diagnosis.as_bytes());
-        let stored = self.domain.keep(&depot, diagnosis.clone()).await?;
-        let agreed = &claim.record.agreed;
+        turn: &Turn,
+        mut make: impl FnMut(Position) -> anyhow::Result<Envelope> + Send,
+    ) -> anyhow::Result<BundleEntry> {
         let stream = self.domain.stream(&format!("rebuild/{}", self.domain.organisation))?;
-        let logged = stream
-            .write_once(&once(job)?, |position| {
-                let predicate = Mismatch {
-                    position,
-                    product: agreed.product.as_str().parse()?,
-                    version: agreed.version.to_string(),
-                    source: job.source,
-                    recipe: agreed.recipe,
-                    rebuilt: rebuilt.to_vec(),
-                    causes: causes.clone(),
-                    diagnosis: stored,
-                    summary: summary.chars().take(SUMMARY_CHARS_MAX).collect(),
-                };
-                let statement = Statement { subject: subjects(&claim.record), predicate };
-                Ok(Envelope::sign(statement.encode()?, &[&self.builder])?)
-            })
-            .await?;
+        let once: Key = format!("rebuilt/{}", Digest::of(job.request.record.as_bytes())).parse()?;
+        let until = self.domain.clock.monotonic().saturating_add(LOG_WAIT);
+        loop {
+            match stream.write_once(&once, &mut make).await {
+                Err(StreamError::Log { source, origin })
+                    if source.class() == ErrorClass::Unavailable
+                        && !turn.is_over()
+                        && self.domain.clock.monotonic() < until =>
+                {
+                    tracing::warn!("log `{origin}` does not take a rebuild's statement yet: {source}");
+                    tokio::time::sleep(LOG_AGAIN).await;
+                }
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    async fn mismatch(&self, job: &Job, turn: &Turn, claim: &Claim, found: Difference) -> anyhow::Result<RebuildState> {
+        let Difference { rebuilt, causes, summary, diagnosis } = found;
+        let diagnosis = self.domain.keep(&self.domain.depot(None)?, diagnosis.into()).await?;
+        let agreed = &claim.record.agreed;
+        let make = |position: Position| -> anyhow::Result<Envelope> {
+            let predicate = Mismatch {
+                position,
+                product: agreed.product.as_str().parse()?,
+                version: agreed.version.to_string(),
+                source: job.source,
+                recipe: agreed.recipe,
+                rebuilt: rebuilt.clone(),
+                causes: causes.clone(),
+                diagnosis,
+                summary: summary.chars().take(SUMMARY_CHARS_MAX).collect(),
+            };
+            let statement = Statement { subject: subjects(&claim.record), predicate };
+            Ok(Envelope::sign(statement.encode()?, &[&self.builder])?)
+        };
+        let logged = self.log_once(job, turn, make).await?;
         if logged.envelope.claimed_type() != Some(attest::predicate_type::<Mismatch>()) {
             anyhow::bail!("another process of this supervisor got the claimed bytes, and this one did not: {summary}");
         }
@@ -379,11 +401,6 @@ const SUMMARY_CHARS_MAX: usize = 300;
 /// The largest artifact or source file that is taken from a vendor.
 const OBJECT_BYTES_MAX: u64 = 2 << 30;
 
-/// Under which the one statement about a rebuild is noted.
-fn once(job: &Job) -> anyhow::Result<Key> {
-    Ok(format!("rebuilt/{}", Digest::of(job.request.record.as_bytes())).parse()?)
-}
-
 fn job_key(ticket: &Digest) -> anyhow::Result<RecordKey> {
     Ok(RecordKey { table: "rebuild".parse()?, key: ticket.to_string().parse()? })
 }
@@ -406,13 +423,23 @@ fn check_willing(recipe: &assembly::Recipe, record: &BuildRecord) -> anyhow::Res
     Ok(())
 }
 
-/// Why two builds differ: causes, a line, and the whole for people.
+/// Why two builds differ.
+struct Difference {
+    /// What came out.
+    rebuilt: Vec<attest::Subject>,
+    causes: Vec<Cause>,
+    /// A line.
+    summary: String,
+    /// The whole, for people.
+    diagnosis: String,
+}
+
 fn diagnose(
     depot: &Depot,
     claimed: &BuildRecord,
     own: &BuildRecord,
     clock: &dyn stdx::Clock,
-) -> anyhow::Result<(Vec<Cause>, String, String)> {
+) -> anyhow::Result<Difference> {
     let outputs = |record: &BuildRecord| -> anyhow::Result<Outputs> {
         let mut outputs = Outputs::default();
         for output in &record.agreed.outputs {
@@ -442,7 +469,7 @@ fn diagnose(
             .map_or_else(|| "the outputs differ".to_owned(), |finding| format!("{}: {}", finding.member, finding.what)),
         Verdict::Identical(_) => "the same outputs, from other inputs than the rebuilder resolved".to_owned(),
     };
-    Ok((causes, summary, text))
+    Ok(Difference { rebuilt: subjects(own), causes, summary, diagnosis: text })
 }
 
 /// Tells the log of the process what long work does.

@@ -83,6 +83,11 @@ impl Server {
         self.environment.push((name, value.to_owned()));
     }
 
+    /// It finds programs of this machine: a rebuilder compiles a library of its own.
+    pub(crate) fn set_path(&mut self) {
+        self.environment.push(("PATH", "/usr/local/bin:/usr/bin:/bin".to_owned()));
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
     }

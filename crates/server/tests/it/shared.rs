@@ -1,7 +1,11 @@
 //! A domain of several machines: three front ends of one vendor on SeaweedFS and PostgreSQL, one of
 //! which sequences. Whatever happens to it, acknowledged entries stay, each once, in one history.
 
+mod balancer;
 mod load;
+mod once;
+mod product;
+mod release;
 pub(crate) mod vendor;
 
 use std::time::Duration;
@@ -116,7 +120,7 @@ fn what_shared_stores_lack_is_said_before_anything_starts() {
     let config = "vendor/clerestory.toml";
     vendor.system.run(&["check-config", "--config", config]).ok();
     // The same stores again.
-    let again = ["init", "vendor", "--dir", "again", "--organisation", "vendor", "--shared", "shared.toml"];
+    let again = ["init", "vendor", "--dir", "again", "--organisation", "vendor", "--shared", "vendor.toml"];
     let done = vendor.system.run(&again);
     assert_eq!(done.code, 1, "{done:?}");
     assert!(done.stderr.contains("is there already; a store is never created over something else"), "{done:?}");

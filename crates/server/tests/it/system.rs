@@ -54,19 +54,20 @@ impl System {
     }
 
     pub(crate) fn made_for(scope: Scope) -> Self {
-        Self::made_in(tempfile::tempdir().unwrap(), scope, &[], |_, _| {})
+        Self::made_in(tempfile::tempdir().unwrap(), scope, [&[], &[]], |_, _| {})
     }
 
     /// Everything is there, under a policy that is otherwise.
     pub(crate) fn made_with(change: impl FnOnce(&Self, &mut Policy)) -> Self {
-        Self::made_in(tempfile::tempdir().unwrap(), Scope::Logs, &[], change)
+        Self::made_in(tempfile::tempdir().unwrap(), Scope::Logs, [&[], &[]], change)
     }
 
-    /// The same in a folder that holds something already, and the vendor made with further arguments.
+    /// The same in a folder that holds something already, and both organisations made with further
+    /// arguments.
     pub(crate) fn made_in(
         folder: TempDir,
         scope: Scope,
-        vendor: &[&str],
+        further: [&[&str]; 2],
         change: impl FnOnce(&Self, &mut Policy),
     ) -> Self {
         let at = |name: &str| Server::bound(folder.path().join(name).join("clerestory.toml"));
@@ -78,8 +79,7 @@ impl System {
             channel_root: None,
             folder,
         };
-        for name in ORGANISATIONS {
-            let further = if name == "vendor" { vendor } else { &[] };
+        for (name, further) in ORGANISATIONS.into_iter().zip(further) {
             system.run(&[&["init", name, "--dir", name, "--organisation", name], further].concat()).ok();
         }
         let logs = ORGANISATIONS.map(|name| system.vkey(name, "log"));
@@ -103,17 +103,17 @@ impl System {
         system
     }
 
-    /// A further front end of the vendor's, with a copy of its keys and policy on a machine of its own.
-    pub(crate) fn front(&self, name: &str) -> Server {
+    /// A further front end of an organisation's, with a copy of its keys and policy on a machine of its own.
+    pub(crate) fn front(&self, organisation: &str, name: &str) -> Server {
         for folder in ["keys", "policy"] {
             std::fs::create_dir_all(self.file(&format!("{name}/{folder}"))).unwrap();
-            for entry in std::fs::read_dir(self.file(&format!("vendor/{folder}"))).unwrap() {
+            for entry in std::fs::read_dir(self.file(&format!("{organisation}/{folder}"))).unwrap() {
                 let from = entry.unwrap().path();
                 std::fs::copy(&from, self.file(&format!("{name}/{folder}")).join(from.file_name().unwrap())).unwrap();
             }
         }
         let config = self.file(&format!("{name}/clerestory.toml"));
-        std::fs::copy(self.file("vendor/clerestory.toml"), &config).unwrap();
+        std::fs::copy(self.file(&format!("{organisation}/clerestory.toml")), &config).unwrap();
         Server::bound(config)
     }
 

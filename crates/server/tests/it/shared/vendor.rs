@@ -1,6 +1,7 @@
 //! A vendor with three front ends.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use policy::StreamPolicy;
@@ -46,20 +47,8 @@ impl Vendor {
     fn made_on(name: &'static str, postgres: Arc<Postgres>, seaweed: Arc<Seaweed>) -> Self {
         seaweed.make_bucket(name);
         let folder = tempfile::tempdir().unwrap();
-        let at = |file: &str| folder.path().join(file);
-        durable::write_private(&at("s3-secret"), format!("{SECRET_ACCESS_KEY}\n").as_bytes()).unwrap();
-        durable::write_private(&at("postgres-password"), format!("{}\n", postgres.password()).as_bytes()).unwrap();
-        let sample = format!(
-            "[shared]\n[shared.objects]\nendpoint = \"{}\"\nregion = \"eu-central-1\"\nbucket = \"{name}\"\n\
-             prefix = \"vendor\"\naccess_key_id = \"{ACCESS_KEY_ID}\"\nsecret_access_key = \"{}\"\n\
-             [shared.state]\nurl = \"{}\"\nschema = \"{name}\"\npassword = \"{}\"\n",
-            seaweed.endpoint(),
-            at("s3-secret").display(),
-            postgres.url(),
-            at("postgres-password").display(),
-        );
-        durable::write(&at("shared.toml"), sample.as_bytes()).unwrap();
-        let system = System::made_in(folder, Scope::Logs, &["--shared", "shared.toml"], |_, policy| {
+        write_section(folder.path(), (&postgres, &seaweed), name, "vendor");
+        let system = System::made_in(folder, Scope::Logs, [&["--shared", "vendor.toml"], &[]], |_, policy| {
             policy.streams.extend(STREAMS.map(|stream| StreamPolicy {
                 log: "vendor.example/log".parse().unwrap(),
                 stream: stream.parse().unwrap(),
@@ -67,27 +56,13 @@ impl Vendor {
                 interval_s: 24 * 3600,
             }));
         });
-        let fronts = (1..=3).map(|n| system.front(&format!("front{n}"))).collect();
+        let fronts = (1..=3).map(|n| system.front("vendor", &format!("front{n}"))).collect();
         Self { system, fronts, postgres, seaweed, schema: name }
     }
 
     /// Which of the front ends holds the lease, as the lock store has it.
     pub(crate) fn holder(&self) -> usize {
-        let settings = PostgresSettings {
-            url: self.postgres.url(),
-            password: Some(self.postgres.password().to_owned()),
-            schema: self.schema.parse().unwrap(),
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let found = runtime.block_on(async {
-            let store = PostgresStore::open(&settings).await.unwrap();
-            let found = store.get(&"lease/domain".parse().unwrap()).await.unwrap().unwrap();
-            store.close().await;
-            found.bytes
-        });
-        let value: serde_json::Value = serde_json::from_slice(&found).unwrap();
-        let urls: Vec<String> = self.fronts.iter().map(Server::url).collect();
-        urls.iter().position(|url| *url == value["address"]).unwrap_or_else(|| panic!("{value} is none of {urls:?}"))
+        holder(&self.postgres, self.schema, &self.fronts).expect("one of them holds it")
     }
 
     /// The size that is published, as a front end that runs says.
@@ -134,4 +109,41 @@ impl Vendor {
         assert_eq!(log["findings"], serde_json::json!([]), "{report}");
         assert!(log["size"].as_u64().unwrap() >= receipts.places.len() as u64);
     }
+}
+
+/// Writes the section of an organisation's stores into `ORGANISATION.toml`, and the secrets beside it.
+pub(crate) fn write_section(folder: &Path, on: (&Postgres, &Seaweed), bucket: &str, organisation: &str) {
+    let ((postgres, seaweed), at) = (on, |file: &str| folder.join(file));
+    durable::write_private(&at("s3-secret"), format!("{SECRET_ACCESS_KEY}\n").as_bytes()).unwrap();
+    durable::write_private(&at("postgres-password"), format!("{}\n", postgres.password()).as_bytes()).unwrap();
+    let schema = if organisation == "vendor" { bucket.to_owned() } else { format!("{bucket}-{organisation}") };
+    let section = format!(
+        "[shared]\n[shared.objects]\nendpoint = \"{}\"\nregion = \"eu-central-1\"\nbucket = \"{bucket}\"\n\
+         prefix = \"{organisation}\"\naccess_key_id = \"{ACCESS_KEY_ID}\"\nsecret_access_key = \"{}\"\n\
+         [shared.state]\nurl = \"{}\"\nschema = \"{schema}\"\npassword = \"{}\"\n",
+        seaweed.endpoint(),
+        at("s3-secret").display(),
+        postgres.url(),
+        at("postgres-password").display(),
+    );
+    durable::write(&at(&format!("{organisation}.toml")), section.as_bytes()).unwrap();
+}
+
+/// Which of the front ends holds the lease, as the lock store has it.
+pub(crate) fn holder(postgres: &Postgres, schema: &str, fronts: &[Server]) -> Option<usize> {
+    let settings = PostgresSettings {
+        url: postgres.url(),
+        password: Some(postgres.password().to_owned()),
+        schema: schema.parse().unwrap(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let found = runtime.block_on(async {
+        let store = PostgresStore::open(&settings).await.unwrap();
+        let found = store.get(&"lease/domain".parse().unwrap()).await.unwrap();
+        store.close().await;
+        found
+    });
+    let value: serde_json::Value = serde_json::from_slice(&found?.bytes).unwrap();
+    let held = value["holder"].is_string();
+    fronts.iter().position(|front| held && front.url() == value["address"])
 }
