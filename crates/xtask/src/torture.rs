@@ -58,6 +58,7 @@ const TORTURES: &[Torture] = &[
         steps: &[
             Step::Tests { package: "server", filter: "faults::" },
             Step::Tests { package: "agent", filter: "strace::" },
+            Step::Tests { package: "agent", filter: "flips::" },
         ],
     },
     Torture {

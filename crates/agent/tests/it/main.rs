@@ -14,6 +14,7 @@ mod basics;
 mod cohort;
 mod command;
 mod crash;
+mod flips;
 mod forks;
 mod import;
 mod liars;

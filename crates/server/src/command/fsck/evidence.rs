@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use assembly::BuildRecord;
-use attest::{BuildResult, Bundle, BundleEntry, Envelope, Lane, Statement};
+use attest::{Approval, BuildResult, Bundle, BundleEntry, Envelope, Lane, Release, Statement};
 use channel::Channel;
 use stdx::Digest;
 use tlog::{NoteError, VerifierKey, leaf_hash};
@@ -99,10 +99,28 @@ pub(super) fn builds(folder: &Path, policy: &TrustedPolicy, report: &mut Report)
             }
         } else if name.ends_with(".bundle") {
             signed(&path, policy, report)?;
+            named(&path, report)?;
         }
         if name == "result.bundle" {
             outputs(&path, report)?;
         }
+    }
+    Ok(())
+}
+
+/// What a bundle of a build is for, its place says; it begins with that statement.
+fn named(path: &Path, report: &mut Report) -> anyhow::Result<()> {
+    let Ok(bundle) = Bundle::parse(&read(path)?) else { return Ok(()) };
+    let payload = bundle.entries().first().map_or(&[][..], |entry| entry.envelope.payload());
+    let is_approval = path.parent().is_some_and(|folder| folder.ends_with("approvals"));
+    let is_that = match path.file_name().and_then(|name| name.to_str()) {
+        Some("result.bundle") => Statement::<BuildResult>::decode(payload).is_ok(),
+        Some("release.bundle") => Statement::<Release>::decode(payload).is_ok(),
+        _ if is_approval => Statement::<Approval>::decode(payload).is_ok(),
+        _ => true,
+    };
+    if !is_that {
+        report.damage(path.display(), "holds another statement than its name says");
     }
     Ok(())
 }
