@@ -2,10 +2,12 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use server::config::HttpSection;
 use server::http;
+use server::kept::KeptFolder;
 use tokio::sync::watch;
 
 /// Serves a folder as `clerestory serve` serves a channel, until it is dropped.
@@ -22,7 +24,8 @@ impl Web {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?.to_string();
         let (stop, stopped) = watch::channel(false);
-        let router = http::tree::router(folder.to_owned());
+        let folder = KeptFolder::new("channel", folder.to_owned(), None)?;
+        let router = http::tree::router(Arc::new(folder));
         runtime.spawn(async move {
             let serving = async {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
