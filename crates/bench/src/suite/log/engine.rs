@@ -79,15 +79,14 @@ async fn steadily(log: Log, numbers: Range<usize>) -> anyhow::Result<Vec<f64>> {
     appends.join_all().await.into_iter().collect()
 }
 
-/// The writes that follow each other: the staged batch, the lock, a witness's state, and the
+/// The writes that follow each other: the lock with the batch in it, a witness's state, and the
 /// published checkpoint. (Tiles are written while witnesses cosign.)
 fn path_of_an_append(bench: &Bench) -> anyhow::Result<f64> {
     let folder = bench.folder();
     let mut state = File::options().create(true).append(true).open(folder.join("state"))?;
     let (seconds, ()) = bench.time(|| {
-        durable::write(&folder.join("staged"), &[7; 4096])?;
-        for _ in 0..2 {
-            state.write_all(&[7; 4096])?;
+        for bytes in [&[7; 16_384][..], &[7; 4096]] {
+            state.write_all(bytes)?;
             state.sync_data()?;
         }
         Ok(durable::write(&folder.join("checkpoint"), &[7; 1024])?)
