@@ -1,10 +1,13 @@
 //! Each product of `products/`, built by two organisations that asked upstream each by itself,
 //! under different conditions: the same bytes, and those that others published.
 
-use assembly::{BuildRecord, Conditions, Kind, Made};
+use std::sync::Mutex;
+
+use assembly::{BuildError, BuildRecord, Builder, Conditions, Event, Kind, Made, Progress};
+use sandbox::{Cancel, Status};
 use testkit::Breadth;
 
-use crate::bench::{Organisation, current, repository};
+use crate::bench::{Organisation, current, repository, sandbox};
 
 /// Builds twice and compares; gives the vendor's record.
 fn rebuilt(name: &str) -> BuildRecord {
@@ -45,6 +48,8 @@ fn rebuilt(name: &str) -> BuildRecord {
 
 #[test]
 fn the_wheel_equals_the_published_one() {
+    // As after a stop of the builder: it is made again from what is there.
+    cancelled("pysigma");
     let record = rebuilt("pysigma");
     assert_eq!(record.agreed.outputs.len(), 1);
 }
@@ -77,4 +82,60 @@ fn the_verifier_itself_is_the_same_for_both() {
     let [ours, theirs] = prepared.map(|prepared| prepared.fetched.items);
     assert!(ours.iter().any(|item| item.kind == Kind::Crate));
     assert_eq!(ours, theirs);
+}
+
+/// Cancels the build at its first word.
+#[derive(Default)]
+struct Impatient {
+    cancel: Cancel,
+    /// Which processes there were then, and when each began.
+    seen: Mutex<Vec<(u32, String)>>,
+}
+
+impl Progress for Impatient {
+    fn event(&self, event: Event) {
+        let mut seen = self.seen.lock().unwrap();
+        if matches!(event, Event::Printed { .. }) && seen.is_empty() {
+            let children = std::fs::read_to_string("/proc/thread-self/children").unwrap();
+            *seen = descendants(&children).into_iter().filter_map(|pid| Some((pid, begun(pid)?))).collect();
+            self.cancel.cancel();
+        }
+    }
+}
+
+/// These processes and all below them.
+fn descendants(children: &str) -> Vec<u32> {
+    let pids: Vec<u32> = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    let below = |pid: &u32| {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+        children.flat_map(|children| descendants(&children)).collect::<Vec<_>>()
+    };
+    let all: Vec<u32> = pids.iter().flat_map(below).collect();
+    pids.into_iter().chain(all).collect()
+}
+
+/// When a process began, by which it is told from a later one of its number.
+fn begun(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.split_whitespace().nth(19).map(str::to_owned)
+}
+
+/// Cancels a build that is under way: nothing of it is left running.
+fn cancelled(name: &str) {
+    let scratch = tempfile::tempdir().unwrap();
+    let vendor = Organisation::new("vendor");
+    let product = current(&vendor, name, scratch.path());
+    let prepared = vendor.prepare(&product, &repository()).unwrap();
+    let impatient = Impatient::default();
+    let builder = Builder { depot: &vendor.depot, sandbox: sandbox(), cancel: impatient.cancel.clone() };
+    let (fetched, environment) = (&prepared.fetched, &prepared.environment);
+    let outcome = builder.build(&product, fetched, environment, &Conditions::plain(), &impatient);
+    let Err(BuildError::Failed(failed)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(failed.status, Status::Cancelled);
+    let seen = impatient.seen.into_inner().unwrap();
+    assert!(seen.len() >= 3, "the program, the first inside, and the build: {seen:?}");
+    for (pid, when) in seen {
+        assert_ne!(begun(pid), Some(when), "process {pid} is still there");
+    }
 }
