@@ -71,6 +71,7 @@ fn prepare_and_watch(control: &UnixStream) -> Result<Ended, SandboxError> {
                 evidence.seccomp = seccomp;
             }
             Some(Confined::Failed(error)) => return Err(error),
+            Some(Confined::Ready) => return Err(SandboxError::Lost { problem: "the runner began again".to_owned() }),
             // Closed by `exec`: the runner is the command now.
             None => break,
         }
@@ -105,6 +106,15 @@ fn start_runner(job: &Job, host: User) -> Result<(UnixStream, Pid), SandboxError
         .map_err(lost("starting the runner"))?;
     let run = Order::Run(Box::new(job.clone()), host);
     wire::send(&runner, &run).map_err(lost("the runner takes no job"))?;
+    // It has been executed, but its loader may still look for libraries. Those of the new root are
+    // not ours, and would run in it before it is confined.
+    match wire::receive(&runner).map_err(lost("runner"))? {
+        Some(Confined::Ready) => {}
+        Some(Confined::Failed(error)) => return Err(error),
+        Some(Confined::Done { .. }) | None => {
+            return Err(SandboxError::Lost { problem: "the runner did not start".to_owned() });
+        }
+    }
     let process = i32::try_from(child.id()).map_err(lost("runner"))?;
     Ok((runner, Pid::from_raw(process)))
 }
@@ -303,6 +313,7 @@ fn confine_self(control: &UnixStream) -> Result<(), SandboxError> {
     let Some(Order::Run(job, _)) = wire::receive(control).map_err(lost("job"))? else {
         return Err(gone());
     };
+    wire::send(control, &Confined::Ready).map_err(lost("first process"))?;
     let Some(Order::Execute) = wire::receive(control).map_err(lost("order"))? else {
         return Err(gone());
     };

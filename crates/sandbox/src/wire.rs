@@ -63,10 +63,16 @@ pub(crate) enum Order {
     Execute,
 }
 
-/// What the runner enforced on itself, its last words before it becomes the command.
+/// What the runner says of itself, up to its last words before it becomes the command.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Confined {
-    Done { landlock_abi: u32, seccomp: stdx::Digest },
+    /// It runs: its loader has found everything, and looks for nothing any more.
+    Ready,
+    /// It enforced this.
+    Done {
+        landlock_abi: u32,
+        seccomp: stdx::Digest,
+    },
     Failed(SandboxError),
 }
 
