@@ -27,8 +27,9 @@ use self::files::{copy_folder, digest, files_below};
 use self::restore::Restored;
 use crate::command::{Output, block_on, check_config, read_limited};
 use crate::config::{Config, Keeper};
+use crate::domain::channel_folder;
 use crate::failure::Failure;
-use crate::stores::{self, Access};
+use crate::stores::{self, Access, State};
 use crate::{key_file, serve};
 
 /// Written last: a folder without one is no backup.
@@ -196,6 +197,12 @@ async fn make(owner: &Owner<'_>, out: &Path) -> anyhow::Result<Report> {
     let target = FileObjects::create(&out.join("log")).await?;
     let log = copies.copy_newest_to(&target).await?.size.get();
     drop(target);
+    if config.shared().is_some() {
+        let state = State::open(config).await?;
+        // This machine may have had no reason to copy what is newest.
+        channel_folder(&data, stores::kept(config, &state).await?)?.pull()?;
+        state.close().await;
+    }
     let folders = [data.path().join("builds"), data.path().join("rebuilds"), data.content(), data.channel()];
     for folder in &folders {
         let name = folder.strip_prefix(data.path()).unwrap_or(folder);
