@@ -55,7 +55,7 @@ pub const fn empty_root() -> Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&text::base64_encode(&self.0))
+        text::base64_display(&self.0).fmt(f)
     }
 }
 

@@ -121,7 +121,7 @@ impl fmt::Display for NoteSignature {
         let mut material = Vec::with_capacity(4 + self.bytes.len());
         material.extend_from_slice(self.id.as_bytes());
         material.extend_from_slice(&self.bytes);
-        writeln!(f, "{LINE_PREFIX}{} {}", self.name, text::base64_encode(&material))
+        writeln!(f, "{LINE_PREFIX}{} {}", self.name, text::base64_display(&material))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The two encodings that all formats here share, in their one accepted form.
 
 use base64::Engine as _;
+use base64::display::Base64Display;
+use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::STANDARD;
 
 /// Decodes padded standard base64 (RFC 4648, section 4). Other paddings, other alphabets and
@@ -22,6 +24,11 @@ pub(crate) fn base64_decode_array<const N: usize>(text: &str) -> Option<[u8; N]>
 
 pub(crate) fn base64_encode(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
+}
+
+/// The same, to be written into another text: a proof has some twenty of them.
+pub(crate) fn base64_display(bytes: &[u8]) -> Base64Display<'_, 'static, GeneralPurpose> {
+    Base64Display::new(bytes, &STANDARD)
 }
 
 /// Reads an ASCII decimal without sign, without leading zeroes, within 64 bits.
