@@ -44,7 +44,7 @@ pub use report::{Change, Report};
 pub use slots::{Installed, InstalledFile, Slot};
 pub use status::{LaneState, LogState, ProductState, StatusReport};
 
-/// Doors for `fuzz/` to parsers that no caller needs.
+/// Doors for `crates/fuzz` to parsers that no caller needs.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     /// Reads the endpoint's memory and a product's record; what is read and written is read as the same.

@@ -49,7 +49,7 @@ pub use source::{GitOrigin, GitRevision, Order, Source, SourceError, capture_fol
 pub use tool::ToolError;
 pub use tree::{Links, MANIFEST_BYTES_MAX, Mode, Node, Tree, TreeError, TreePath};
 
-/// Doors for `fuzz/` to parsers that no caller needs.
+/// Doors for `crates/fuzz` to parsers that no caller needs.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     /// Reads what apt prints.

@@ -1,8 +1,8 @@
-//! The fuzz targets of `fuzz/`: built with coverage instrumentation, each run on its corpus and then
-//! on its own for some seconds.
+//! The fuzz targets of `crates/fuzz`: built with coverage instrumentation, each run on its corpus and
+//! then on its own for some seconds.
 //!
 //! What cargo-fuzz does beyond this (a nightly compiler's sanitizers) we do without: there is no `unsafe`
-//! in the workspace, and the flags below are stable.
+//! in the workspace, and its flags (`crates/fuzz/rustc`) are stable.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,11 +16,6 @@ use crate::workspace::{Workspace, program_in, read};
 /// The one program that holds every target, and the variable that names one to it.
 const PROGRAM: &str = "parsers";
 const TARGET: &str = "CLERESTORY_FUZZ";
-
-/// As cargo-fuzz has them.
-const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-     -Cllvm-args=-sanitizer-coverage-trace-compares -Clink-dead-code";
 
 /// How long each target runs.
 #[derive(Clone, Copy, Debug)]
@@ -76,21 +71,16 @@ struct Fuzzer {
 
 impl Fuzzer {
     fn build(workspace: &Workspace) -> anyhow::Result<Self> {
-        eprintln!("building the fuzz targets (minutes the first time)");
-        let folder = workspace.root().join("fuzz");
-        let target = workspace.target_folder().join("fuzz");
-        let mut rustc = Command::new("rustc");
-        rustc.arg("-vV");
-        let about = read(rustc)?;
-        let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
-        // With a target named, build scripts and procedural macros stay without the flags.
-        let mut build = workspace.cargo(["build", "--message-format", "json-render-diagnostics", "--target", host]);
-        build.arg("--manifest-path").arg(folder.join("Cargo.toml")).arg("--target-dir").arg(&target);
-        build.env("RUSTFLAGS", FLAGS).env_remove("CARGO_ENCODED_RUSTFLAGS");
+        eprintln!("building the fuzz targets (a minute the first time)");
+        let folder = workspace.root().join("crates/fuzz");
+        // The whole workspace's features, so that other people's crates are those that are there already.
+        let mut build = workspace.cargo(["build", "--workspace", "--bin", PROGRAM, "--features"]);
+        build.args(["clerestory-fuzz/libfuzzer", "--message-format", "json-render-diagnostics"]);
+        build.env("RUSTC_WORKSPACE_WRAPPER", folder.join("rustc"));
         let program = program_in(&read(build)?, PROGRAM)?.context("the build gave no program of fuzz targets")?;
         let artifacts = folder.join("artifacts");
         std::fs::create_dir_all(&artifacts).with_context(|| format!("{}", artifacts.display()))?;
-        Ok(Self { program, corpus: folder.join("corpus"), found: target.join("found"), artifacts })
+        Ok(Self { program, corpus: folder.join("corpus"), found: workspace.target_folder().join("fuzz"), artifacts })
     }
 
     /// The program's list, which must be the corpus's too: a target without a seed finds little.
@@ -106,7 +96,7 @@ impl Fuzzer {
         if targets == folders {
             return Ok(targets);
         }
-        let what = format!("the fuzz targets are {targets:?}, the folders of fuzz/corpus {folders:?}");
+        let what = format!("the fuzz targets are {targets:?}, the folders of crates/fuzz/corpus {folders:?}");
         Err(Refusal::refused(what).with_hint("each target has a folder of its name with at least one input").into())
     }
 
@@ -152,7 +142,6 @@ fn statistics(target: &str, said: &str) -> Option<Ran> {
     })
 }
 
-/// Where cargo builds for this checkout.
 #[cfg(test)]
 mod tests {
     use super::{Ran, statistics};

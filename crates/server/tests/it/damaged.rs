@@ -1,5 +1,5 @@
 //! Files of the operator, damaged in any way: read or refused. (Other parsers of foreign bytes are fuzzed
-//! by `fuzz/`, which does without the server's dependencies.)
+//! by `crates/fuzz`, which does without the server's dependencies.)
 
 use std::fs::{File, Permissions};
 use std::io::Write as _;

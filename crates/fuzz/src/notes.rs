@@ -117,7 +117,8 @@ fn merkle_proof(bytes: &[u8]) {
     let [a, b, length] = [numbers[0], numbers[1], numbers[2]].map(u64::from);
     let hashes: Vec<Hash> = rest.as_chunks::<32>().0.iter().map(|hash| Hash::from_bytes(*hash)).collect();
     let Some((roots, path)) = hashes.split_at_checked(2) else { return };
-    let path: Vec<Hash> = path.iter().copied().cycle().take(if path.is_empty() { 0 } else { length as usize % 70 }).collect();
+    let path: Vec<Hash> =
+        path.iter().copied().cycle().take(if path.is_empty() { 0 } else { length as usize % 70 }).collect();
     let theirs: Vec<_> = path.iter().map(|hash| tlog_tiles::Hash(*hash.as_bytes())).collect();
     let root = |at: usize| tlog_tiles::Hash(*roots[at].as_bytes());
 
