@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::process::{ChildStderr, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -214,9 +216,11 @@ fn appends_under_load_end_with_a_proof_or_a_word_and_a_second_signal_ends_at_onc
     let first = system.beat(&Place::vendor());
     let (address, recorder) = (system.vendor.address(), system.key("vendor", "recorder"));
     // One writer in the stream, as fast as it goes, until it is told to go away.
+    let is_over = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&is_over);
     let writer = std::thread::spawn(move || {
         let (mut place, mut proofs) = (Place::vendor().after(&first), 0_u64);
-        loop {
+        while !until.load(Ordering::SeqCst) {
             let envelope = heartbeat(&place, &recorder);
             let body = envelope.to_bytes();
             let Ok(mut stream) = TcpStream::connect(address) else { return proofs };
@@ -236,13 +240,15 @@ fn appends_under_load_end_with_a_proof_or_a_word_and_a_second_signal_ends_at_onc
             }
             place = place.after(&envelope);
         }
+        proofs
     });
     let published = |system: &System| -> u64 {
         get(system.vendor.address(), "/checkpoint").text().lines().nth(1).unwrap().parse().unwrap()
     };
     while published(&system) < 20 {}
     assert_eq!(system.vendor.stop().code, 0);
-    // Closes what was never accepted.
+    // Answers what still waits in the socket's queue.
+    is_over.store(true, Ordering::SeqCst);
     let config = system.vendor.config().to_owned();
     system.vendor.start_as(serve(&config));
     let proofs = writer.join().unwrap();
