@@ -233,7 +233,10 @@ impl<R: BufRead> Export<R> {
             let count = part.len();
             rest.consume(count);
         }
-        // One that was cut short has another digest.
+        // A size may also be a lie about bytes that are all there.
+        if rest.limit() > 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
         if hasher.finish() == member.sha256 { Ok(Some(member)) } else { Err(ExportError::OtherContent(member.path)) }
     }
 

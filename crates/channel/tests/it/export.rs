@@ -78,6 +78,11 @@ fn damaged_exports_are_refused() {
     let text = String::from_utf8_lossy(&good).into_owned();
     let long = text.replacen("\"size\":3", "\"size\":9000000000", 1);
     assert!(matches!(read(long.as_bytes()), Err(ExportError::TooLong { .. })));
+    // All bytes of the last member are there, and it says that there are more.
+    let (members, end) = text.rsplit_once("\"size\":").unwrap();
+    let (size, end) = end.split_once(',').unwrap();
+    let longer = format!("{members}\"size\":{},{end}", size.parse::<u64>().unwrap() + 1);
+    assert!(matches!(read(longer.as_bytes()), Err(ExportError::Read(_))));
     let mut endless = b"clerestory-export/v1\n".to_vec();
     endless.resize(2 << 20, b' ');
     assert!(matches!(read(&endless), Err(ExportError::Header(_))));
