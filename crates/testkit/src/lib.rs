@@ -6,7 +6,8 @@
 //! [`foreign`]: the programs in Python and JavaScript that look at all this with eyes of their own.
 //! Real services on this machine: [`Postgres`], [`Seaweed`]. [`Strace`]: one file-system call of a
 //! real process that fails. [`SmallDisk`]: one that is
-//! soon full. [`Breadth`] and [`figure`]: how much a torture tries, and what it found.
+//! soon full. [`Breadth`] and [`figure`]: how much a torture tries, and what it found. [`files`]: what lies in
+//! a folder.
 //!
 //! # Out of scope
 //! Our own processes. Nothing here weakens a check: what a test wants refused, it
@@ -22,6 +23,7 @@
     reason = "a test world that can't be built is a failed test"
 )]
 
+mod files;
 pub mod foreign;
 mod memory_log;
 mod party;
@@ -33,6 +35,7 @@ mod strace;
 mod torture;
 mod world;
 
+pub use files::files;
 pub use memory_log::MemoryLog;
 pub use party::Party;
 pub use publisher::Publisher;

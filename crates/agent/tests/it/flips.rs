@@ -3,29 +3,12 @@
 //! that is damaged.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use agent::{Endpoint, RealDisk};
 use stdx::durable;
-use testkit::{Breadth, figure};
+use testkit::{Breadth, figure, files};
 
 use crate::scene::{Scene, copy_tree};
-
-/// Files below `folder`, by their path in it.
-fn files(folder: &Path) -> BTreeMap<String, PathBuf> {
-    let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
-    while let Some(below) = folders.pop() {
-        for entry in std::fs::read_dir(below).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(folder).unwrap().display().to_string(), path);
-            }
-        }
-    }
-    found
-}
 
 /// What an update came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -37,6 +37,7 @@ const MANIFEST: &str = "backup.json";
 /// A line of about 150 bytes a file; half a million files.
 const MANIFEST_BYTES_MAX: usize = 64 << 20;
 const FORMAT: u32 = 1;
+
 /// Copy what may be restored, check copies, restore them
 #[derive(Debug, Subcommand)]
 pub enum Command {
