@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 
-use crate::tree::{Mode, NODES_MAX, TreeError, TreePath};
+use attest::tree::{Mode, NODES_MAX, TreeError, TreePath};
 
 /// Largest single file in an archive. The largest in a Rust toolchain is about 200 MB.
 const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;

@@ -21,7 +21,7 @@ use crate::lock::LockedPackage;
 use crate::progress::{Event, Progress};
 use crate::recipe::EnvironmentSpec;
 use crate::source::{SourceError, capture_folder};
-use crate::tree::{Links, Mode, Node, Tree, TreeError, TreePath};
+use attest::tree::{Links, Mode, Node, Tree, TreeError, TreePath};
 
 /// Part of the name under which environments are filed: another version unpacks otherwise.
 const LAYOUT_VERSION: &str = "clerestory-environment-v1";

@@ -28,9 +28,9 @@ mod record;
 mod sbom;
 mod source;
 mod tool;
-mod tree;
 mod vendor;
 
+pub use attest::tree::{Links, MANIFEST_BYTES_MAX, Mode, Node, Tree, TreeError, TreePath};
 pub use build::{BuildError, Builder, FailedBuild};
 pub use conditions::{Conditions, Listing, ShimError};
 pub use content::{ContentError, ContentStore, Object};
@@ -47,7 +47,6 @@ pub use record::{Agreed, Artifact, BuildRecord, Isolated, Made, RecordError, inp
 pub use sbom::{SbomError, sbom};
 pub use source::{GitOrigin, GitRevision, Order, Source, SourceError, capture_folder, write_tar};
 pub use tool::ToolError;
-pub use tree::{Links, MANIFEST_BYTES_MAX, Mode, Node, Tree, TreeError, TreePath};
 
 /// Doors for `crates/fuzz` to parsers that no caller needs.
 #[cfg(fuzzing)]

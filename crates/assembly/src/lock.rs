@@ -118,7 +118,7 @@ impl Lock {
             return Err(syntax(format!("more than {PACKAGES_MAX} packages")));
         }
         for file in lock.source.iter().chain(&lock.published).map(|file| &file.file) {
-            if crate::tree::TreePath::new(file).map_or(true, |path| path.parent().is_some()) {
+            if attest::tree::TreePath::new(file).map_or(true, |path| path.parent().is_some()) {
                 return Err(syntax(format!("`{file}` is not a plain file name")));
             }
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use stdx::{Digest, Hasher};
 
 use crate::lock::{LOCK_FILE, Lock, LockError};
-use crate::tree::{MANIFEST_HEADER, TreePath};
+use attest::tree::{MANIFEST_HEADER, TreePath};
 
 /// Name of the recipe in a product's folder.
 pub const RECIPE_FILE: &str = "assembly.toml";
@@ -451,7 +451,7 @@ path = "target/release/hexyl"
         for (name, text) in [(RECIPE_FILE, GOOD), (LOCK_FILE, "format = 1\n")] {
             stdx::durable::write(&folder.path().join(name), text.as_bytes()).unwrap();
         }
-        let tree = crate::source::capture_folder(folder.path(), crate::tree::Links::Inside, None).unwrap();
+        let tree = crate::source::capture_folder(folder.path(), attest::tree::Links::Inside, None).unwrap();
         assert_eq!(Product::open(folder.path()).unwrap().digest, tree.digest());
         stdx::durable::write(&folder.path().join("README"), b"").unwrap();
         assert_eq!(Product::open(folder.path()).unwrap().digest, tree.digest());

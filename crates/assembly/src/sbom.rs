@@ -13,7 +13,7 @@ use crate::content::{ContentError, ContentStore};
 use crate::inputs::Fetched;
 use crate::recipe::{Product, SourceSpec};
 use crate::record::canonical;
-use crate::tree::{Mode, TreePath};
+use attest::tree::{Mode, TreePath};
 
 /// Largest manifest read for its licence; the longest `METADATA` have a long readme of 200 KB.
 const MANIFEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -137,7 +137,7 @@ fn source_licence(product: &Product, fetched: &Fetched, store: &ContentStore) ->
     let manifest = |name: &str| -> Result<Option<Vec<u8>>, SbomError> {
         let Ok(path) = TreePath::new(name) else { return Ok(None) };
         match fetched.source.tree.get(&path) {
-            Some(crate::tree::Node::File { digest, size, .. }) if *size <= MANIFEST_BYTES_MAX => {
+            Some(attest::tree::Node::File { digest, size, .. }) if *size <= MANIFEST_BYTES_MAX => {
                 Ok(Some(store.get(digest, MANIFEST_BYTES_MAX)?))
             }
             _ => Ok(None),

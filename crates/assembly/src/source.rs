@@ -12,7 +12,7 @@ use stdx::{Digest, UnixTime};
 use crate::archive::{ArchiveError, Naming, Sink, unpack_tar};
 use crate::content::{ContentError, ContentStore};
 use crate::tool::{GIT, ToolError};
-use crate::tree::{Links, MANIFEST_BYTES_MAX, Mode, Node, Tree, TreeError, TreePath};
+use attest::tree::{Links, MANIFEST_BYTES_MAX, Mode, Node, Tree, TreeError, TreePath};
 
 /// Largest file of a source; git hosts refuse files of more than 100 MB to 2 GB.
 pub(crate) const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;

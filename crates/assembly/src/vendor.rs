@@ -10,7 +10,7 @@ use crate::environment::EnvironmentError;
 use crate::environment::FolderSink;
 use crate::inputs::{Depot, io_at};
 use crate::lock::LockedCrate;
-use crate::tree::{Mode, TreePath};
+use attest::tree::{Mode, TreePath};
 
 /// Unpacks the crates once for a depot and gives the folder.
 pub(crate) fn vendor(depot: &Depot, crates: &[LockedCrate]) -> Result<PathBuf, EnvironmentError> {

@@ -2,7 +2,8 @@
 //!
 //! # In scope
 //! One canonical encoding of an envelope ([`Envelope`]), of a statement ([`Statement`]) and of a
-//! file of evidence ([`Bundle`]); the types of the predicates; the SLSA predicates that others read.
+//! file of evidence ([`Bundle`]); the types of the predicates; the SLSA predicates that others read;
+//! the tree manifest whose digest a `source` statement names ([`tree`]).
 //!
 //! # Out of scope
 //! Whether a signer may say it (`policy`), and whether it is true enough to act on (`verify`).
@@ -12,6 +13,8 @@
 //! - `parse(bytes)` succeeds only if encoding the result gives the same bytes: a statement has
 //!   one encoding, so nothing that names it by digest can be evaded by writing it another way.
 //! - A statement's identity is the SHA-256 of its PAE; signatures are no part of it.
+
+pub mod tree;
 
 mod bundle;
 mod envelope;

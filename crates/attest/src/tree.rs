@@ -13,11 +13,11 @@ const PATH_BYTES_MAX: usize = 3_072;
 /// Longest single name, as in Linux (`NAME_MAX`).
 const NAME_BYTES_MAX: usize = 255;
 /// Most nodes in a tree. A Rust toolchain's environment has about 30,000, a large source 100,000.
-pub(crate) const NODES_MAX: usize = 400_000;
+pub const NODES_MAX: usize = 400_000;
 /// Longest manifest: 400,000 nodes of about 150 bytes.
 pub const MANIFEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// First line of a manifest.
-pub(crate) const MANIFEST_HEADER: &str = "clerestory-tree-v1";
+pub const MANIFEST_HEADER: &str = "clerestory-tree-v1";
 
 /// A tree, or a name or link in it, that we do not accept.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -238,7 +238,7 @@ impl Tree {
     }
 
     /// Takes a file or link out; folders stay.
-    pub(crate) fn remove_leaf(&mut self, path: &TreePath) -> Option<Node> {
+    pub fn remove_leaf(&mut self, path: &TreePath) -> Option<Node> {
         match self.nodes.get(path) {
             Some(Node::Folder) | None => None,
             Some(_) => self.nodes.remove(path),
