@@ -18,7 +18,7 @@ const fn row(folder: &'static str, ours: &'static [&'static [&'static str]]) -> 
     Row { folder, package: folder, ours, foreign: None }
 }
 
-const FOUNDATION: &[&str] = &["stdx", "tlog", "attest", "policy", "verify", "tuf", "sandbox"];
+const FOUNDATION: &[&str] = &["stdx", "tlog", "attest", "policy", "verify", "tuf", "sandbox", "reputation"];
 const PORTS: &[&str] = &["storage", "api"];
 const ENGINES: &[&str] = &["clerestory-log", "witness", "assembly", "channel"];
 
@@ -32,6 +32,7 @@ const TABLE: &[Row] = &[
     row("verify", &[&["stdx", "tlog", "attest", "policy"]]),
     row("tuf", &[&["stdx"]]),
     row("sandbox", &[&["stdx"]]),
+    row("reputation", &[&["stdx"]]),
     // Ports.
     row("storage", &[&["stdx"]]),
     row("remote", &[&["stdx", "storage"]]),
