@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use api::{BodyLimit, ReleaseRequest, path};
 use attest::{
     Approval, Artifact, BUNDLE_BYTES_MAX, BuildResult, Bundle, BundleEntry, Envelope, Position, ProductId, Promotion,
-    Release, ReleaseNumber, Ring, Statement, StatementId,
+    Release, ReleaseNumber, Ring, Statement, StatementId, predicate_type,
 };
 use bytes::Bytes;
 use policy::Role;
@@ -124,8 +124,7 @@ impl Line {
             if last.is_none_or(|last| last.number < this.number) {
                 self.remember(product, this).await?;
             }
-            let entries = released.entries().to_vec();
-            return self.finish(product, version, &entries, ring).await;
+            return self.finish(product, version, released.entries(), ring).await;
         }
         let lane = self.lane_of(product)?;
         let status = self.status(lane)?;
@@ -155,8 +154,11 @@ impl Line {
         let result = Evidence::open(&self.domain.policy, evidence)?.one::<BuildResult>(Role::Builder)?.id();
         let release = Evidence::open(&self.domain.policy, &bundle)?.one::<Release>(Role::Release)?;
         let says = &release.statement().predicate;
-        // A version that was built again has another result.
-        Ok((says.result == result).then(|| (bundle.clone(), Last { number: says.number, id: release.id() })))
+        if says.result != result {
+            // A version that was built again has another result.
+            return Ok(None);
+        }
+        Ok(Some((with_present(&bundle, evidence)?, Last { number: says.number, id: release.id() })))
     }
 
     /// Widens the ring of a release.
@@ -169,6 +171,7 @@ impl Line {
         let bundle = read_bundle(&folder.file(RELEASE_BUNDLE))?.ok_or_else(|| {
             Failure::refused(format!("`{product}` {version} has not been released")).hint("release it first")
         })?;
+        let bundle = with_present(&bundle, &self.evidence(&folder)?)?;
         let lane = self.lane_of(product)?;
         let released = Evidence::open(&self.domain.policy, &bundle)?.one::<Release>(Role::Release)?;
         let stream = self.domain.stream(&format!("release/{}", self.domain.organisation))?;
@@ -328,6 +331,16 @@ impl Line {
 /// The only way to a release key: what it signs, `verify` has approved.
 pub(crate) fn sign_draft(approved: &Approved<Draft>, key: &SignerKey) -> anyhow::Result<Envelope> {
     Ok(Envelope::sign(approved.statement().encode()?, &[key])?)
+}
+
+/// What was released, resting on the result and the approvals that hold now: the policy may have
+/// replaced an approver's key since, and with that approval the whole would be refused.
+fn with_present(released: &Bundle, evidence: &Bundle) -> anyhow::Result<Bundle> {
+    let replaced = [predicate_type::<BuildResult>(), predicate_type::<Approval>()];
+    let is_kept =
+        |entry: &&BundleEntry| entry.envelope.claimed_type().is_none_or(|claimed| !replaced.contains(&claimed));
+    let kept = released.entries().iter().filter(is_kept);
+    Ok(Bundle::new(kept.chain(evidence.entries()).cloned().collect())?)
 }
 
 fn is_of(approval: &BundleEntry, result: Option<StatementId>) -> bool {

@@ -35,6 +35,16 @@ fn every_promise_is_kept() {
     }
 }
 
+/// What seeds found and was mended stays mended: a release that was logged and not published when
+/// an approver's key was replaced could never be finished.
+#[test]
+fn what_was_found_is_kept() {
+    let plan = "5032 release all dies 906\n294 weather 118 2345 24\n16936 release canary\n\
+                28053894 succeed vendor approver dies 2186\n";
+    let outcome = run(902, &parse_plan(plan).expect("a plan"), Broken::Nothing);
+    assert_eq!(outcome.violation, None);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in [3, 7] {
