@@ -9,6 +9,7 @@
 mod agent_side;
 mod assembly_side;
 mod evidence;
+mod lookup_side;
 mod memory;
 mod metadata;
 mod notes;
@@ -29,6 +30,7 @@ fn targets() -> Vec<Target> {
         metadata::TARGETS,
         assembly_side::TARGETS,
         agent_side::TARGETS,
+        lookup_side::TARGETS,
     ]
     .concat()
 }

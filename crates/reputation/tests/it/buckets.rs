@@ -1,6 +1,6 @@
 //! Buckets: what a gateway may serve, and what an endpoint believes.
 
-use proptest::prelude::*;
+use proptest::prelude::{any, proptest};
 use reputation::{Answer, AnswerError, BUCKET_MIN, Known, KnownError, Prefix, PrefixBits, Sources, Verdict};
 use stdx::Digest;
 

@@ -18,7 +18,7 @@ const fn row(folder: &'static str, ours: &'static [&'static [&'static str]]) -> 
     Row { folder, package: folder, ours, foreign: None }
 }
 
-const FOUNDATION: &[&str] = &["stdx", "tlog", "attest", "policy", "verify", "tuf", "sandbox", "reputation"];
+const FOUNDATION: &[&str] = &["stdx", "tlog", "attest", "policy", "verify", "tuf", "sandbox", "reputation", "oblivious"];
 const PORTS: &[&str] = &["storage", "api"];
 const ENGINES: &[&str] = &["clerestory-log", "witness", "assembly", "channel"];
 
@@ -33,6 +33,7 @@ const TABLE: &[Row] = &[
     row("tuf", &[&["stdx"]]),
     row("sandbox", &[&["stdx"]]),
     row("reputation", &[&["stdx"]]),
+    row("oblivious", &[&["stdx", "reputation"]]),
     // Ports.
     row("storage", &[&["stdx"]]),
     row("remote", &[&["stdx", "storage"]]),
