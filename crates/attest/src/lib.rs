@@ -28,9 +28,12 @@ pub use envelope::{
     ENVELOPE_BYTES_MAX, Envelope, EnvelopeError, EnvelopeSignature, KeyRef, PAYLOAD_TYPE, StatementId, pae,
 };
 pub use foreign::{ForeignEnvelopeError, open_foreign};
-pub use names::{Lane, NameError, OrganisationId, ProductId, Release as ReleaseNumber, Ring, StreamName};
+pub use names::{HostId, Lane, NameError, OrganisationId, ProductId, Release as ReleaseNumber, Ring, StreamName};
 pub use predicate::approval::Approval;
-pub use predicate::assembly::{BuildResult, Cause, EnvironmentKind, Heartbeat, Mismatch, Revision, Source};
+pub use predicate::assembly::{
+    BuildResult, Cause, EnvironmentKind, Heartbeat, Mismatch, Reason, Refused, Revision, Source,
+};
+pub use predicate::canary::{Agreement, Bake, Enrolment, EnrolmentEnd, Health, Outcome};
 pub use predicate::release::{Artifact, Delta, Promotion, Release};
 pub use predicate::slsa::{
     BuildDefinition, BuildMetadata, Builder, Provenance, ResourceDescriptor, RunDetails, Sha256Map, Vsa, VsaInput,

@@ -87,6 +87,10 @@ name!(
     ProductId, "name of a product", None
 );
 name!(
+    /// A host that goes first, as its owner calls it.
+    HostId, "name of a host", None
+);
+name!(
     /// A stream of an enforcement point in a log, such as `assembly/main` or `status/slow`.
     StreamName, "name of a stream", Some('/')
 );

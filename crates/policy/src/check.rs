@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use attest::{Lane, OrganisationId, ProductId, StreamName};
 use tlog::{LogPolicy, Origin};
 
-use crate::{LanePolicy, MirrorUrl, Policy, Quorum, QuorumError, Role, Threshold};
+use crate::{LanePolicy, MirrorUrl, Policy, Quorum, QuorumError, Role, StreamPolicy, Threshold};
 
 /// Every endpoint asks each of them at every look.
 const MIRRORS_MAX: usize = 8;
@@ -60,6 +60,9 @@ pub enum PolicyError {
     /// Code without a person's approval.
     #[error("the slow lane names no approvals; code needs at least one")]
     NoApproval,
+    /// The fast lane without thresholds, or the slow lane with some.
+    #[error("lane `{0}`: `canary` belongs to the fast lane, and the fast lane needs it")]
+    Canary(Lane),
     /// More mirrors than every endpoint can ask at every look.
     #[error("{0} mirrors; at most {MIRRORS_MAX}")]
     Mirrors(usize),
@@ -151,7 +154,30 @@ impl Policy {
         let status = Threshold { organisation: lane.status.clone(), count: 1 };
         self.check_thresholds(&what("status"), Role::Status, &[status])?;
         self.check_log(&what("log"), &lane.log)?;
-        self.check_log(&what("status_log"), &lane.status_log)
+        self.check_log(&what("status_log"), &lane.status_log)?;
+        self.check_canary(lane)
+    }
+
+    /// Thresholds that do something, and a stream in which enrolments and bakes are recorded.
+    fn check_canary(&self, lane: &LanePolicy) -> Result<(), PolicyError> {
+        let canary = match (lane.lane, &lane.canary) {
+            (Lane::Slow, None) => return Ok(()),
+            (Lane::Fast, Some(canary)) => canary,
+            _ => return Err(PolicyError::Canary(lane.lane)),
+        };
+        not_zero("healthy", canary.healthy)?;
+        not_zero("bake_s", canary.bake_s)?;
+        not_zero("unhealthy", canary.unhealthy)?;
+        not_zero("fires", canary.fires)?;
+        let name = format!("canary/{}", lane.status);
+        let is_it = |it: &StreamPolicy| {
+            it.stream.as_str() == name && it.log == lane.status_log && it.organisation == lane.status
+        };
+        if self.streams.iter().any(is_it) {
+            return Ok(());
+        }
+        let what = format!("lane `{}`, canary", lane.lane);
+        Err(PolicyError::Undefined { what, kind: "a stream", name })
     }
 
     fn check_stream(&self, name: &StreamName, log: &Origin, organisation: &OrganisationId) -> Result<(), PolicyError> {

@@ -248,6 +248,31 @@ pub struct LanePolicy {
     pub status: OrganisationId,
     /// The log that records the status.
     pub status_log: Origin,
+    /// When a release may leave the canary ring, and when it is stopped. The fast lane's, always.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub canary: Option<CanaryPolicy>,
+}
+
+/// When a release of the fast lane may go to the next ring, and when its product is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryPolicy {
+    /// So many different enrolled hosts must have sent a good report in each ring.
+    pub healthy: u64,
+    /// For so many seconds a release stays in a ring at least.
+    pub bake_s: u64,
+    /// So many different hosts with a bad report stop the product.
+    pub unhealthy: u64,
+    /// So many detections of one release, on all enrolled hosts together, stop the product.
+    pub fires: u64,
+}
+
+impl CanaryPolicy {
+    /// For so long a release stays in a ring at least.
+    #[must_use]
+    pub const fn bake(&self) -> Duration {
+        Duration::from_secs(self.bake_s)
+    }
 }
 
 /// A product and its lane.

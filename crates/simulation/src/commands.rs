@@ -124,6 +124,7 @@ async fn build(world: &World, domain: &Domain, version: u64) -> anyhow::Result<B
                 environment: Digest::of(b"environment"),
                 environment_kind: EnvironmentKind::Pinned,
                 sbom: Digest::of(b"sbom"),
+                lane: None,
             };
             let subject = vec![Subject::new("product", Digest::of(&content(version)))];
             Ok(Envelope::sign(Statement { subject, predicate }.encode()?, &builders.each_ref())?)

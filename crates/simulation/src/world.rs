@@ -308,6 +308,7 @@ impl World {
             log: vendor_log.clone(),
             status: "supervisor".parse().unwrap(),
             status_log: supervisor_log.clone(),
+            canary: None,
         };
         Policy {
             name: "simulated".to_owned(),

@@ -44,4 +44,4 @@ pub use service::{ACCESS_KEY_ID, Postgres, SECRET_ACCESS_KEY, Seaweed};
 pub use small_disk::SmallDisk;
 pub use strace::{Call, Fault, Strace};
 pub use torture::{Breadth, figure};
-pub use world::{OTHER_PRODUCT, PRODUCT, SUPERVISOR_LOG, VENDOR_LOG, WitnessRule, World};
+pub use world::{OTHER_PRODUCT, PRODUCT, RULES_PRODUCT, SUPERVISOR_LOG, VENDOR_LOG, WitnessRule, World};

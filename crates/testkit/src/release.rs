@@ -31,6 +31,8 @@ pub struct Build {
 /// What may be odd about a release.
 #[derive(Clone, Debug)]
 pub struct ReleaseOptions {
+    /// The lane, whose role signs.
+    pub lane: Lane,
     /// The ring it is for.
     pub ring: Ring,
     /// Who signs the result.
@@ -49,12 +51,28 @@ impl Default for ReleaseOptions {
     fn default() -> Self {
         let both = || vec!["vendor", "supervisor"];
         Self {
+            lane: Lane::Slow,
             ring: Ring::All,
             builders: both(),
             releasers: both(),
             approvers: both(),
             environment: EnvironmentKind::Pinned,
             lifetime: YEAR,
+        }
+    }
+}
+
+impl ReleaseOptions {
+    /// As rules are released: for the canary ring, and nobody approves.
+    #[must_use]
+    pub fn rules() -> Self {
+        Self { lane: Lane::Fast, ring: Ring::Canary, approvers: Vec::new(), ..Self::default() }
+    }
+
+    const fn role(&self) -> Role {
+        match self.lane {
+            Lane::Slow => Role::Release,
+            Lane::Fast => Role::Rules,
         }
     }
 }
@@ -91,7 +109,7 @@ impl World {
         let build = self.build(product, version, files, options);
         let approvals: Vec<_> = options.approvers.iter().map(|party| self.approve(&build, party)).collect();
         let statement = self.draft(&build, files, options);
-        let release = self.sign_as(&statement, Role::Release, &options.releasers);
+        let release = self.sign_as(&statement, options.role(), &options.releasers);
         let number = statement.predicate.number;
         self.releases.insert(product.to_owned(), (number.get(), Some(release.id())));
         let bundle = self.release_bundle(&build, &approvals, &release);
@@ -122,6 +140,7 @@ impl World {
             environment: Digest::of(b"environment"),
             environment_kind: options.environment,
             sbom: Digest::of(b"sbom"),
+            lane: (options.lane == Lane::Fast).then_some(Lane::Fast),
         };
         let statement = Statement { subject: outputs.clone(), predicate: result };
         let result = self.sign_as(&statement, Role::Builder, &options.builders);
@@ -151,7 +170,7 @@ impl World {
             version: build.version.clone(),
             number: ReleaseNumber::new(last + 1),
             previous,
-            lane: Lane::Slow,
+            lane: options.lane,
             ring: options.ring,
             result: build.result.id(),
             policy: self.policy().id(),
@@ -179,11 +198,16 @@ impl World {
         self.status_with(|_| {})
     }
 
-    /// A status that `change` makes odd before it is signed.
+    /// A status of the slow lane that `change` makes odd before it is signed.
     pub fn status_with(&mut self, change: impl FnOnce(&mut Status)) -> Bundle {
+        self.status_of(Lane::Slow, change)
+    }
+
+    /// A status of `lane` that `change` makes odd before it is signed.
+    pub fn status_of(&mut self, lane: Lane, change: impl FnOnce(&mut Status)) -> Bundle {
         let mut status = Status {
-            position: self.position(SUPERVISOR_LOG, "status/slow"),
-            lane: Lane::Slow,
+            position: self.position(SUPERVISOR_LOG, &format!("status/{lane}")),
+            lane,
             policy: self.policy().id(),
             expires: self.clock.now().after(24 * HOUR),
             revoked: self.revoked.clone(),
@@ -196,7 +220,7 @@ impl World {
         status.stops.sort();
         status.mismatches.sort();
         change(&mut status);
-        let subject = vec![Subject::new("slow", Digest::of(b"slow"))];
+        let subject = vec![Subject::new(lane.as_str(), Digest::of(lane.as_str().as_bytes()))];
         let envelope = self.sign_as(&Statement { subject, predicate: status }, Role::Status, &["supervisor"]);
         self.bundle(&[(SUPERVISOR_LOG, &envelope)])
     }

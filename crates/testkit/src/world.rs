@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use attest::{Bundle, Envelope, Floor, Lane, Position, Predicate, Statement, StatementId, StreamName, Subject};
 use policy::{
-    Ages, LanePolicy, LogPolicyEntry, Policy, PolicyDocument, ProductPolicy, Role, StreamPolicy, Threshold, Witnessing,
+    Ages, CanaryPolicy, LanePolicy, LogPolicyEntry, Policy, PolicyDocument, ProductPolicy, Role, StreamPolicy, Threshold, Witnessing,
 };
 use stdx::{Clock as _, Digest, ManualClock, UnixTime};
 use tlog::{KeyKind, Origin, SignedCheckpoint, SignerKey};
@@ -22,6 +22,11 @@ pub const SUPERVISOR_LOG: &str = "supervisor.example/log";
 pub const PRODUCT: &str = "libexample";
 /// Another one.
 pub const OTHER_PRODUCT: &str = "other";
+/// A product of the fast lane.
+pub const RULES_PRODUCT: &str = "signatures";
+
+/// Two hosts, an hour; one bad host or 100 detections are too many.
+const CANARY: CanaryPolicy = CanaryPolicy { healthy: 2, bake_s: 3600, unhealthy: 1, fires: 100 };
 
 /// 2026-01-01T00:00:00Z.
 const START: u64 = 1_767_225_600;
@@ -270,6 +275,7 @@ fn sample(parties: &[&Party], witnesses: &[SignerKey], logs: &[&MemoryLog]) -> P
         log: VENDOR_LOG.parse().unwrap(),
         status: "supervisor".parse().unwrap(),
         status_log: SUPERVISOR_LOG.parse().unwrap(),
+        canary: (lane == Lane::Fast).then_some(CANARY),
     };
     Policy {
         name: "sample".to_owned(),
@@ -284,8 +290,8 @@ fn sample(parties: &[&Party], witnesses: &[SignerKey], logs: &[&MemoryLog]) -> P
             .map(|log| LogPolicyEntry { origin: log.origin(), organisation: owner(log.origin().as_str()) })
             .collect(),
         lanes: vec![lane(Lane::Slow, each(1)), lane(Lane::Fast, Vec::new())],
-        products: [PRODUCT, OTHER_PRODUCT]
-            .map(|id| ProductPolicy { id: id.parse().unwrap(), lane: Lane::Slow })
+        products: [(PRODUCT, Lane::Slow), (OTHER_PRODUCT, Lane::Slow), (RULES_PRODUCT, Lane::Fast)]
+            .map(|(id, lane)| ProductPolicy { id: id.parse().unwrap(), lane })
             .to_vec(),
         streams: vec![
             stream(VENDOR_LOG, "policy", "vendor"),
@@ -297,6 +303,7 @@ fn sample(parties: &[&Party], witnesses: &[SignerKey], logs: &[&MemoryLog]) -> P
             stream(SUPERVISOR_LOG, "desk/supervisor", "supervisor"),
             stream(SUPERVISOR_LOG, "status/slow", "supervisor"),
             stream(SUPERVISOR_LOG, "status/fast", "supervisor"),
+            stream(SUPERVISOR_LOG, "canary/supervisor", "supervisor"),
         ],
         change: each(1),
     }

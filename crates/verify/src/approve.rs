@@ -14,6 +14,7 @@ use policy::{LanePolicy, Policy, Role, Signer};
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, UnixTime};
 
+use crate::canary::Bakes;
 use crate::evidence::{Evidence, Recorded};
 use crate::moment::Moment;
 use crate::refusal::Refusal;
@@ -208,8 +209,9 @@ impl TrustedPolicy {
         let proof = Proof::of(evidence, rules, recorded.statement())?;
         self.prove(&proof, request.status, request.at)?;
 
-        let ring = self.promoted_ring(evidence, rules, &recorded)?;
-        check_complete(evidence, proof.entries() + 1)?;
+        let bakes = Bakes::of(evidence, rules, (recorded.statement(), recorded.id()))?;
+        let ring = self.promoted_ring(evidence, rules, &recorded, &bakes)?;
+        check_complete(evidence, proof.entries() + 1 + bakes.entries)?;
         if ring < request.ring {
             return Err(Refusal::OtherRing { offered: ring, ring: request.ring });
         }
@@ -221,6 +223,29 @@ impl TrustedPolicy {
             ring,
             evidence: evidence.latest().max(request.status.recorded().time()),
         })
+    }
+
+    /// Whether a promotion may be signed. The evidence is the release's, with a bake for each ring
+    /// that it leaves behind, where the lane has a canary ring.
+    ///
+    /// # Errors
+    /// [`Refusal`], the first reason that is found.
+    pub fn approve_promotion(
+        &self,
+        evidence: &Evidence<'_>,
+        draft: &Statement<Promotion>,
+        status: &CurrentStatus,
+        at: &Moment,
+    ) -> Result<Approved<Release>, Refusal> {
+        let says = &draft.predicate;
+        let request = Request { product: &says.product, ring: Ring::Canary, status, at, installed: None };
+        let approved = self.approve(evidence, &request)?;
+        if says.release != approved.id() || draft.subject != approved.statement().subject {
+            return Err(Refusal::Unproven("the promotion is of another release".to_owned()));
+        }
+        let rules = self.lane_rules(approved.release().lane)?;
+        Bakes::of(evidence, rules, (approved.statement(), approved.id()))?.check(rules, says.ring)?;
+        Ok(approved)
     }
 
     /// Whether a release may be signed. The evidence holds the result and the approvals.
@@ -238,6 +263,7 @@ impl TrustedPolicy {
         let proof = Proof::of(evidence, rules, draft)?;
         self.prove(&proof, status, at)?;
         check_complete(evidence, proof.entries())?;
+        Bakes::default().check(rules, draft.predicate.ring)?;
         if draft.predicate.policy != self.id() {
             return Err(Refusal::Policy(format!(
                 "the draft names policy {}, in force is {}",
@@ -257,14 +283,13 @@ impl TrustedPolicy {
 
     fn recorded_release(&self, evidence: &Evidence<'_>) -> Result<(&LanePolicy, Recorded<Release>), Refusal> {
         // The lane decides the role; a statement signed for one lane never passes in the other.
-        let slow = evidence.one::<Release>(Role::Release);
-        let recorded = match slow {
+        let claimed = match evidence.one::<Release>(Role::Release) {
             Err(Refusal::NotSigned { .. }) => evidence.one::<Release>(Role::Rules)?,
             other => other?,
         };
-        let rules = self.lane_rules(recorded.statement().predicate.lane)?;
+        let rules = self.lane_rules(claimed.statement().predicate.lane)?;
         let role = signing_role(rules.lane);
-        let recorded = if role == Role::Release { recorded } else { evidence.one::<Release>(role)? };
+        let recorded = evidence.one::<Release>(role)?;
         if recorded.checkpoint().origin() != &rules.log {
             return Err(wrong_log(&recorded, &rules.log));
         }
@@ -278,9 +303,11 @@ impl TrustedPolicy {
         evidence: &Evidence<'_>,
         rules: &LanePolicy,
         release: &Recorded<Release>,
+        bakes: &Bakes,
     ) -> Result<Ring, Refusal> {
         let role = signing_role(rules.lane);
         let mut ring = release.statement().predicate.ring;
+        bakes.check(rules, ring)?;
         for promotion in evidence.all::<Promotion>(role)? {
             let says = &promotion.statement().predicate;
             if says.release != release.id() {
@@ -295,6 +322,7 @@ impl TrustedPolicy {
             }
             Policy::decide(role, &rules.release, promotion.signers())
                 .map_err(|missing| Refusal::Missing { what: "the promotion", missing })?;
+            bakes.check(rules, says.ring)?;
             ring = ring.max(says.ring);
         }
         Ok(ring)
@@ -304,8 +332,9 @@ impl TrustedPolicy {
     fn prove(&self, proof: &Proof<'_>, status: &CurrentStatus, at: &Moment) -> Result<(), Refusal> {
         let release = &proof.release.predicate;
         let product = &release.product;
-        let listed = self.policy().product(product);
-        if listed.map(|it| it.lane) != Some(release.lane) {
+        // Rules may take the slow lane, which asks more; code never the fast one.
+        let listed = self.policy().product(product).map(|it| it.lane);
+        if listed != Some(release.lane) && (listed, release.lane) != (Some(Lane::Fast), Lane::Slow) {
             return Err(Refusal::Unproven(format!("the policy has no product `{product}` in lane `{}`", release.lane)));
         }
         if !self.descends_from(&release.policy) {
@@ -367,6 +396,12 @@ impl<'a> Proof<'a> {
             .map_err(|missing| Refusal::Missing { what: "the result", missing })?;
         if built.environment_kind != EnvironmentKind::Pinned {
             return Err(Refusal::Environment(built.environment_kind));
+        }
+        if release.lane == Lane::Fast && built.lane != Some(Lane::Fast) {
+            return Err(Refusal::Unproven(format!(
+                "result {} is not one that both builders found fit for the fast lane",
+                self.result.id()
+            )));
         }
         if built.product != release.product || built.version != release.version {
             return Err(Refusal::Unproven(format!(

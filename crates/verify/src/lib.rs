@@ -3,7 +3,7 @@
 //! # In scope
 //! Checking signatures by role and organisation, inclusion under a quorum of witnesses, evidence
 //! time, freshness, revocation, and everything that a release needs before it is signed or
-//! installed. How trust in a policy begins and how it is handed on. Whether streams are complete, and a status says
+//! installed; which hosts' reports count. How trust in a policy begins and how it is handed on. Whether streams are complete, and a status says
 //! what was logged.
 //!
 //! # Out of scope
@@ -17,6 +17,7 @@
 //! - The local clock can make evidence too old, never fresh: time is at least the evidence's own.
 
 mod approve;
+mod canary;
 mod desk;
 mod evidence;
 mod history;
@@ -27,6 +28,7 @@ mod stream;
 mod trust;
 
 pub use approve::{Approved, CurrentStatus, Draft, Request, StatusMark};
+pub use canary::{EnrolledHost, HealthReport, agreed};
 pub use evidence::{Evidence, Recorded, Verified};
 pub use history::{Advance, Seen};
 pub use moment::Moment;

@@ -1,10 +1,10 @@
-//! What the assembly line says: source, result, mismatch, heartbeat.
+//! What the assembly line says: source, result, mismatch, refusal, heartbeat.
 
 use serde::{Deserialize, Serialize};
 use stdx::Digest;
 
 use super::in_stream;
-use crate::{Position, ProductId, StatementId, Subject};
+use crate::{Lane, Position, ProductId, StatementId, Subject};
 
 /// "This is the source": its subject is the manifest of the canonical tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +66,12 @@ pub struct BuildResult {
     pub environment: Digest,
     /// Where the environment came from.
     pub environment_kind: EnvironmentKind,
-    /// SHA-256 of the CycloneDX document derived from the inputs.
+    /// SHA-256 of the CycloneDX document derived from the inputs; of rules, of their index.
     pub sbom: Digest,
+    /// The lane that both builders found it fit for; absent: the slow one. Without `fast` here, what
+    /// was built needs people's approvals, whoever's keys sign the release.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lane: Option<Lane>,
 }
 
 /// The causes that a diagnosis can name.
@@ -123,6 +127,41 @@ pub struct Mismatch {
     pub summary: String,
 }
 
+/// Why rules are not fit for the fast lane (`docs/formats/rules.md` lists the codes).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// Stable.
+    pub code: String,
+    /// The rule, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rule: Option<String>,
+    /// The file, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub file: Option<String>,
+    /// In words.
+    pub detail: String,
+}
+
+/// "These rules need people's approval": the supervisor's word, permanent. Its subject is the
+/// source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// Where this stands.
+    pub position: Position,
+    /// What was to be released.
+    pub product: ProductId,
+    /// Its version, for people.
+    pub version: String,
+    /// The logged `source` statement.
+    pub source: StatementId,
+    /// The first of them; the report has all.
+    pub reasons: Vec<Reason>,
+    /// SHA-256 of what the supervisor's own assembly reported, kept beside the log.
+    pub report: Digest,
+}
+
 /// "I am here and have nothing else to say": makes silence visible.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -137,5 +176,6 @@ in_stream! {
     Source => "source/v1",
     BuildResult => "result/v1",
     Mismatch => "mismatch/v1",
+    Refused => "refusal/v1",
     Heartbeat => "heartbeat/v1",
 }

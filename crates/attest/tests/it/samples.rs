@@ -1,9 +1,10 @@
 //! One statement of each kind, with keys that are the same in every run.
 
 use attest::{
-    Approval, Artifact, BuildResult, Cause, Delta, EnvironmentKind, Floor, Heartbeat, Lane, Mismatch, Mismatched,
-    Position, Predicate, Promotion, Release, ReleaseNumber, Revision, Revocation, Ring, Source, Statement, StatementId,
-    Status, Stop, StopScope, Subject, Vsa, VsaInput, VsaPolicy, VsaResult, VsaVerifier,
+    Agreement, Approval, Artifact, Bake, BuildResult, Cause, Delta, Enrolment, EnrolmentEnd, EnvironmentKind, Floor,
+    Health, Heartbeat, Lane, Mismatch, Mismatched, Outcome, Position, Predicate, Promotion, Reason, Refused, Release,
+    ReleaseNumber, Revision, Revocation, Ring, Source, Statement, StatementId, Status, Stop, StopScope, Subject, Vsa,
+    VsaInput, VsaPolicy, VsaResult, VsaVerifier,
 };
 use stdx::{Digest, Entropy, EntropyError, UnixTime};
 use tlog::{KeyKind, SignerKey};
@@ -62,6 +63,8 @@ const TIME: u64 = 1_800_000_000;
 /// Name and canonical payload of each.
 pub(crate) fn all() -> Vec<(&'static str, String)> {
     let mut all = assembly();
+    all.extend(rules());
+    all.extend(canary());
     all.extend(others());
     all.extend(release());
     all.extend(status());
@@ -100,6 +103,7 @@ fn assembly() -> Vec<(&'static str, String)> {
                     environment: digest("environment"),
                     environment_kind: EnvironmentKind::Pinned,
                     sbom: digest("sbom"),
+                    lane: None,
                 },
             ),
         ),
@@ -117,6 +121,116 @@ fn assembly() -> Vec<(&'static str, String)> {
                     causes: vec![Cause::Content, Cause::BuildId],
                     diagnosis: digest("diagnosis"),
                     summary: "libexample.so ▸ .text differs".to_owned(),
+                },
+            ),
+        ),
+    ]
+}
+
+const RULES: (&str, &str) = ("rules.yar", "rules");
+
+fn rules() -> Vec<(&'static str, String)> {
+    let product = || "signatures".parse().unwrap();
+    vec![
+        (
+            "result-rules",
+            payload(
+                &[RULES, ("rules.json", "index")],
+                BuildResult {
+                    position: vendor("assembly/vendor"),
+                    product: product(),
+                    version: "2026.11.22".to_owned(),
+                    source: id("source"),
+                    recipe: digest("rules.toml"),
+                    inputs: digest("inputs"),
+                    environment: digest("engine"),
+                    environment_kind: EnvironmentKind::Pinned,
+                    sbom: digest("index"),
+                    lane: Some(Lane::Fast),
+                },
+            ),
+        ),
+        (
+            "refusal",
+            payload(
+                &[("source", "manifest")],
+                Refused {
+                    position: supervisor("rebuild/supervisor"),
+                    product: product(),
+                    version: "2026.11.22".to_owned(),
+                    source: id("source"),
+                    reasons: vec![Reason {
+                        code: "goodware".to_owned(),
+                        rule: Some("every_document".to_owned()),
+                        file: Some("yara/documents.yar".to_owned()),
+                        detail: "it fires on `letter.pdf`".to_owned(),
+                    }],
+                    report: digest("report"),
+                },
+            ),
+        ),
+    ]
+}
+
+fn canary() -> Vec<(&'static str, String)> {
+    let host = || "canary-1".parse().unwrap();
+    let (time, until) = (UnixTime::from_seconds(TIME), UnixTime::from_seconds(TIME + 90 * 86_400));
+    let vkey = key("canary-1", 2).verifier().clone();
+    let agreed = |predicate: Agreement| {
+        let bytes = Statement { subject: vec![Agreement::subject()], predicate }.encode().unwrap();
+        String::from_utf8(bytes).unwrap()
+    };
+    let enrolment = Enrolment {
+        position: supervisor("canary/supervisor"),
+        host: host(),
+        key: vkey.clone(),
+        agreement: id("agreement"),
+        until,
+    };
+    vec![
+        ("agreement", agreed(Agreement { host: host(), key: vkey, time, until })),
+        ("enrolment", payload(&[("agreement", Agreement::text())], enrolment)),
+        (
+            "enrolment-end",
+            payload(
+                &[("enrolment", "enrolment")],
+                EnrolmentEnd {
+                    position: supervisor("canary/supervisor"),
+                    host: host(),
+                    enrolment: id("enrolment"),
+                    reason: "the machine is retired".to_owned(),
+                },
+            ),
+        ),
+        (
+            "health",
+            payload(
+                &[RULES],
+                Health {
+                    enrolment: id("enrolment"),
+                    sequence: 12,
+                    time,
+                    product: "signatures".parse().unwrap(),
+                    release: id("release"),
+                    ring: Ring::Canary,
+                    outcome: Outcome::Active,
+                    crashes: 0,
+                    detections: 3,
+                },
+            ),
+        ),
+        (
+            "bake",
+            payload(
+                &[RULES],
+                Bake {
+                    position: supervisor("canary/supervisor"),
+                    product: "signatures".parse().unwrap(),
+                    release: id("release"),
+                    ring: Ring::Canary,
+                    since: time,
+                    healthy: 3,
+                    detections: 5,
                 },
             ),
         ),

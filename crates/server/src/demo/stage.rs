@@ -347,6 +347,7 @@ impl Stage {
                 log: vendor_log.parse()?,
                 status: "supervisor".parse()?,
                 status_log: supervisor_log.parse()?,
+                canary: None,
             }],
             products: products
                 .map(|name| Ok(ProductPolicy { id: name.parse()?, lane: Lane::Slow }))

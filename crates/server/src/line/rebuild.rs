@@ -195,6 +195,7 @@ pub(crate) fn result(
             Origin::Captured => EnvironmentKind::Captured,
         },
         sbom: agreed.sbom,
+        lane: None,
     };
     Ok(Statement { subject: subjects(record), predicate })
 }

@@ -72,6 +72,7 @@ impl System {
                     environment: Digest::of(b"environment"),
                     environment_kind: EnvironmentKind::Pinned,
                     sbom: Digest::of(b"sbom"),
+                    lane: None,
                 };
                 let subject = vec![Subject::new("product", Digest::of(content))];
                 let keys: Vec<_> = builders.iter().collect();

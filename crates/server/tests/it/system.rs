@@ -218,6 +218,7 @@ impl System {
                 log: "vendor.example/log".parse().unwrap(),
                 status: "supervisor".parse().unwrap(),
                 status_log: "supervisor.example/log".parse().unwrap(),
+                canary: None,
             }],
             products: vec![ProductPolicy { id: "libexample".parse().unwrap(), lane: Lane::Slow }],
             streams: self.streams(),

@@ -148,6 +148,7 @@ impl Scene {
             environment: digest,
             environment_kind: EnvironmentKind::Pinned,
             sbom: digest,
+            lane: None,
         };
         let result = self.sign(&Statement { subject: subject.clone(), predicate: result }, "builder", builders);
         let mut envelopes = vec![result];

@@ -10,6 +10,7 @@
 
 mod approve;
 mod desk;
+mod fast;
 mod mutation;
 mod stream;
 mod trust;

@@ -204,6 +204,7 @@ impl System {
                 log: LOG.parse()?,
                 status: "supervisor".parse()?,
                 status_log: "supervisor.example/log".parse()?,
+                canary: None,
             }],
             mirrors: Vec::new(),
             products: vec![ProductPolicy { id: "libexample".parse()?, lane: Lane::Slow }],
