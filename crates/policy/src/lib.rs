@@ -21,7 +21,7 @@ mod quorum;
 pub use check::PolicyError;
 pub use decide::{Missing, Signer};
 pub use document::{
-    Ages, CanaryPolicy, LanePolicy, LogPolicyEntry, MirrorUrl, MirrorUrlError, Organisation, Policy, PolicyDocument, ProductPolicy,
-    Role, RoleKey, StreamPolicy, Threshold, Witnessing,
+    Ages, CanaryPolicy, LanePolicy, LogPolicyEntry, MirrorUrl, MirrorUrlError, Organisation, Policy, PolicyDocument,
+    ProductPolicy, Role, RoleKey, StreamPolicy, Threshold, Witnessing,
 };
 pub use quorum::{Quorum, QuorumError};

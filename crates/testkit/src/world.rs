@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use attest::{Bundle, Envelope, Floor, Lane, Position, Predicate, Statement, StatementId, StreamName, Subject};
 use policy::{
-    Ages, CanaryPolicy, LanePolicy, LogPolicyEntry, Policy, PolicyDocument, ProductPolicy, Role, StreamPolicy, Threshold, Witnessing,
+    Ages, CanaryPolicy, LanePolicy, LogPolicyEntry, Policy, PolicyDocument, ProductPolicy, Role, StreamPolicy,
+    Threshold, Witnessing,
 };
 use stdx::{Clock as _, Digest, ManualClock, UnixTime};
 use tlog::{KeyKind, Origin, SignedCheckpoint, SignerKey};

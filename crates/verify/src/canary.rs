@@ -108,7 +108,8 @@ impl EnrolledHost {
             return Err(Refusal::Rollback { what: "the host's report", seen, found });
         }
         check_until("the enrolment", self.enrolment.position.time, self.enrolment.until, now)?;
-        let (from, until) = (UnixTime::from_seconds(now.seconds().saturating_sub(CLOCK_OFF.as_secs())), now.after(CLOCK_OFF));
+        let (from, until) =
+            (UnixTime::from_seconds(now.seconds().saturating_sub(CLOCK_OFF.as_secs())), now.after(CLOCK_OFF));
         if says.time < from || says.time > until {
             return Err(Refusal::OutOfTime { what: "the report", from, until, now: says.time });
         }
@@ -147,7 +148,9 @@ impl Bakes {
         let before = [Ring::Canary, Ring::Early].into_iter().filter(|ring| *ring < to);
         match before.filter(|ring| rules.lane == Lane::Fast && !self.rings.contains(ring)).min() {
             None => Ok(()),
-            Some(ring) => Err(Refusal::Unproven(format!("ring `{to}` needs a bake in ring `{ring}`, which is not there"))),
+            Some(ring) => {
+                Err(Refusal::Unproven(format!("ring `{to}` needs a bake in ring `{ring}`, which is not there")))
+            }
         }
     }
 }

@@ -198,7 +198,8 @@ fn host_key() -> SignerKey {
 
 fn agreement(world: &World, key: &SignerKey) -> Statement<Agreement> {
     let (host, time) = ("canary-1".parse().unwrap(), world.clock.now());
-    let predicate = Agreement { host, key: key.verifier().clone(), time, until: time.after(Duration::from_secs(86_400)) };
+    let predicate =
+        Agreement { host, key: key.verifier().clone(), time, until: time.after(Duration::from_secs(86_400)) };
     Statement { subject: vec![Agreement::subject()], predicate }
 }
 
