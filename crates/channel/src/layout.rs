@@ -2,6 +2,7 @@
 //! encoding can come between a name and its file (`docs/formats/channel.md`).
 
 use attest::{Lane, ProductId, Release, ReleaseNumber};
+use stdx::Digest;
 use tuf::{Paths, RoleName, TargetPath};
 
 /// Of an artifact's name so much is kept in its path; the place in front keeps paths apart.
@@ -77,6 +78,13 @@ pub fn artifact(release: &Release, artifact: ArtifactName<'_>) -> TargetPath {
     let name = artifact.name.bytes().take(NAME_BYTES_MAX).map(|byte| if plain(byte) { char::from(byte) } else { '_' });
     let product = Product { lane: release.lane, id: &release.product };
     target(format!("{}{}-{}", product.release_prefix(release.number), artifact.place, name.collect::<String>()))
+}
+
+/// The file that holds a patch, below the channel's URL: named by its content, which the release
+/// pins, so that metadata has nothing to say of it.
+#[must_use]
+pub fn patch(product: &ProductId, content: &Digest) -> String {
+    format!("patches/{product}/{content}")
 }
 
 /// The file that holds a lane's current status, below the channel's URL.

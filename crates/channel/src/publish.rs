@@ -31,13 +31,22 @@ pub struct Channel {
     repository: Repository,
 }
 
-/// Who may sign the delegated roles: said once, when the channel is made.
+/// Who may sign the delegated roles.
 #[derive(Clone, Copy, Debug)]
 pub struct Delegates<'a> {
     /// Signers of `products`, the slow lane.
     pub products: Signers<'a>,
     /// Signers of `rules`, the fast lane.
     pub rules: Signers<'a>,
+}
+
+impl<'a> Delegates<'a> {
+    const fn of_lane(&self, lane: Lane) -> Signers<'a> {
+        match lane {
+            Lane::Slow => self.products,
+            Lane::Fast => self.rules,
+        }
+    }
 }
 
 /// The keys that publishing takes. Roots come signed from elsewhere, by both organisations.
@@ -117,7 +126,8 @@ pub struct Publication<'a> {
     pub approved: &'a Approved<Release>,
     /// The evidence by which it was approved; after a promotion, with the promotion.
     pub bundle: &'a Bundle,
-    /// Where the artifacts are. Those that the channel holds already may be left out.
+    /// Where the artifacts are, and the patches that lead to them. Those that the channel holds
+    /// already may be left out.
     pub artifacts: &'a BTreeMap<Digest, PathBuf>,
 }
 
@@ -145,8 +155,8 @@ impl Channel {
         let tree = Tree::create(folder)?;
         let mut targets = Targets::new(Version::FIRST, signing.now.after(signing.lifetimes.targets));
         let mut delegated = BTreeMap::new();
-        for (lane, signers) in [(Lane::Slow, delegates.products), (Lane::Fast, delegates.rules)] {
-            targets = targets.with_delegation(layout::role(lane), signers, layout::paths(lane));
+        for lane in [Lane::Slow, Lane::Fast] {
+            targets = targets.with_delegation(layout::role(lane), delegates.of_lane(lane), layout::paths(lane));
             let empty = Targets::new(Version::FIRST, signing.now.after(signing.lifetimes.delegated));
             delegated.insert(layout::role(lane), Metadata::sign(&empty, signing.of_lane(lane))?);
         }
@@ -166,6 +176,31 @@ impl Channel {
         let root = tree.read(FIRST_ROOT, ROOT_BYTES_MAX)?.ok_or_else(|| Error::Absent(folder.to_owned()))?;
         let repository = Repository::open(&root, &FolderFetch::new(folder), &SUITE)?;
         Ok(Self { tree, repository })
+    }
+
+    /// Has the delegated roles signed by `delegates` from now on, if they are not yet.
+    ///
+    /// # Errors
+    /// Any [`Error`]; endpoints then see what they saw before.
+    pub fn delegate(&mut self, delegates: Delegates<'_>, signing: &Signing<'_>) -> Result<Published, Error> {
+        let old = self.repository.targets().content();
+        let mut targets = Targets { delegations: None, ..old.clone() };
+        let mut delegated = BTreeMap::new();
+        for lane in [Lane::Slow, Lane::Fast] {
+            targets = targets.with_delegation(layout::role(lane), delegates.of_lane(lane), layout::paths(lane));
+            let mut content = self.delegated(lane)?.content().clone();
+            content.version = following(layout::folder(lane), content.version)?;
+            content.expires = signing.now.after(signing.lifetimes.delegated);
+            delegated.insert(layout::role(lane), Metadata::sign(&content, signing.of_lane(lane))?);
+        }
+        if targets.delegations == old.delegations {
+            return Ok(Published::Same);
+        }
+        targets.version = following("targets", old.version)?;
+        targets.expires = signing.now.after(signing.lifetimes.targets);
+        let targets = Some(Metadata::sign(&targets, signing.keys.targets)?);
+        self.apply(&Change { targets, delegated, ..Change::default() }, signing)?;
+        Ok(Published::New)
     }
 
     /// Removes what publishers that died left half-written. Nobody may be publishing.
@@ -199,6 +234,7 @@ impl Channel {
             return Err(Error::OtherBundle(approved.id()));
         }
         let product = Product { lane: release.lane, id: &release.product };
+        self.patches(publication)?;
         let mut described = self.artifacts(publication)?;
         let mut releases = self.releases(product)?;
         releases.enter(Listed { number: release.number, version: release.version.clone(), ring: approved.ring() });
@@ -326,6 +362,21 @@ impl Channel {
     pub(crate) fn delegated(&self, lane: Lane) -> Result<&Metadata<Targets>, Error> {
         let role = layout::role(lane);
         self.repository.delegated(&role).ok_or_else(|| tuf::Error::Unlisted(role.file_name()).into())
+    }
+
+    /// Copies the patches into the tree, where only the release names them.
+    fn patches(&self, publication: &Publication<'_>) -> Result<(), Error> {
+        let release = publication.approved.release();
+        for delta in release.artifacts.iter().flat_map(|artifact| &artifact.deltas) {
+            let content = Content { digest: delta.patch, size: delta.size };
+            let file = layout::patch(&release.product, &delta.patch);
+            if !self.tree.holds(&file, content)? {
+                let missing = || Error::NoArtifact { name: file.clone(), content: delta.patch };
+                let from = publication.artifacts.get(&delta.patch).ok_or_else(missing)?;
+                self.tree.copy(from, &file, content)?;
+            }
+        }
+        Ok(())
     }
 
     /// Copies the artifacts into the tree, where nothing names them yet.

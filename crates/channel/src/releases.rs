@@ -13,6 +13,10 @@ pub const RELEASES_BYTES_MAX: usize = 16 << 10;
 /// target, 32 releases of four files take 64 KB.
 pub(crate) const RETAINED: usize = 32;
 
+/// Rules change many times an hour, and every endpoint fetches their metadata each time: it gets
+/// the newest of its ring, or the one before where that can't be used here.
+const RETAINED_FAST: usize = 2;
+
 /// The releases of a product that the channel offers, ascending.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,7 +107,11 @@ impl Releases {
     pub(crate) fn retire(&mut self) -> Vec<ReleaseNumber> {
         let newest_of = |ring| self.releases.iter().rev().find(|it| it.ring >= ring).map(|it| it.number);
         let kept: Vec<_> = [Ring::Canary, Ring::Early, Ring::All].into_iter().filter_map(newest_of).collect();
-        let old = self.releases.len().saturating_sub(RETAINED);
+        let retained = match self.lane {
+            Lane::Slow => RETAINED,
+            Lane::Fast => RETAINED_FAST,
+        };
+        let old = self.releases.len().saturating_sub(retained);
         let is_dropped = |(at, it): (usize, &Listed)| (at < old && !kept.contains(&it.number)).then_some(it.number);
         let dropped: Vec<_> = self.releases.iter().enumerate().filter_map(is_dropped).collect();
         self.releases.retain(|it| !dropped.contains(&it.number));
@@ -151,6 +159,21 @@ mod tests {
         let dropped: Vec<_> = list.retire().iter().map(|number| number.get()).collect();
         assert_eq!(dropped, [1, 2, 4, 5, 6, 8, 9, 10]);
         assert_eq!(list.releases().len(), RETAINED + 2);
+    }
+
+    #[test]
+    fn of_rules_few_are_kept() {
+        let mut list = Releases::new("a".parse().unwrap(), Lane::Fast);
+        for number in 1..=9 {
+            let ring = match number {
+                2 => Ring::All,
+                5 => Ring::Early,
+                _ => Ring::Canary,
+            };
+            list.enter(Listed { number: ReleaseNumber::new(number), version: number.to_string(), ring });
+            list.retire();
+        }
+        assert_eq!(list.releases().iter().map(|it| it.number.get()).collect::<Vec<_>>(), [2, 5, 8, 9]);
     }
 
     #[test]

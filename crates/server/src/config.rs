@@ -186,6 +186,8 @@ impl Config {
                     &mut channel.timestamp,
                 ]
                 .into_iter()
+                .chain(keys.rules.as_mut())
+                .chain(channel.rules.as_mut())
                 .chain(it.shared.iter_mut().flat_map(SharedSection::paths_mut))
                 .collect()
             }
@@ -202,6 +204,7 @@ impl Config {
                     &mut keys.status,
                 ]
                 .into_iter()
+                .chain(keys.rules.as_mut())
                 .chain(it.cache.as_mut())
                 .chain(it.shared.iter_mut().flat_map(SharedSection::paths_mut))
                 .collect()
@@ -281,11 +284,12 @@ impl Config {
                 let (keys, channel) = (&it.keys, &it.channel);
                 let own = [&it.log.key, &keys.builder, &keys.release, &keys.recorder];
                 let tuf = [&channel.root, &channel.targets, &channel.snapshot, &channel.timestamp];
-                own.into_iter().chain(tuf).collect()
+                own.into_iter().chain(tuf).chain(&keys.rules).chain(&channel.rules).collect()
             }
             Self::Supervisor(it) => {
                 let keys = &it.keys;
-                vec![&it.log.key, &keys.builder, &keys.release, &keys.recorder, &keys.status]
+                let own = [&it.log.key, &keys.builder, &keys.release, &keys.recorder, &keys.status];
+                own.into_iter().chain(&keys.rules).collect()
             }
             Self::Witness(it) => vec![&it.key],
         };

@@ -33,6 +33,8 @@ const FRESHEN: Duration = Duration::from_secs(60 * 60);
 struct ChannelDesk {
     root: Ed25519Signer,
     targets: Ed25519Signer,
+    /// Says what rules there are, and nothing else.
+    rules: Ed25519Signer,
     snapshot: Ed25519Signer,
     timestamp: Ed25519Signer,
 }
@@ -42,18 +44,33 @@ impl ChannelDesk {
         Ok(Self {
             root: key_file::load_tuf(&keys.root)?,
             targets: key_file::load_tuf(&keys.targets)?,
+            rules: key_file::load_tuf(keys.rules.as_ref().unwrap_or(&keys.targets))?,
             snapshot: key_file::load_tuf(&keys.snapshot)?,
             timestamp: key_file::load_tuf(&keys.timestamp)?,
         })
     }
 
     fn with<T>(&self, clock: &dyn Clock, work: impl FnOnce(&Signing<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let targets = [&self.targets as &dyn Signer];
+        let (targets, rules) = ([&self.targets as &dyn Signer], [&self.rules as &dyn Signer]);
         let (snapshot, timestamp) = ([&self.snapshot as &dyn Signer], [&self.timestamp as &dyn Signer]);
         let keys =
-            Keys { targets: &targets, products: &targets, rules: &targets, snapshot: &snapshot, timestamp: &timestamp };
+            Keys { targets: &targets, products: &targets, rules: &rules, snapshot: &snapshot, timestamp: &timestamp };
         work(&Signing { keys, lifetimes: Lifetimes::default(), now: clock.now() })
     }
+
+    /// Who signs what is said of products and of rules.
+    fn delegate<T>(&self, to: impl FnOnce(Delegates<'_>) -> T) -> T {
+        let (products, rules) = (public(&self.targets), public(&self.rules));
+        to(Delegates { products: one(&products), rules: one(&rules) })
+    }
+}
+
+const fn one(keys: &[PublicKey]) -> Signers<'_> {
+    Signers { keys, threshold: NonZeroU32::MIN }
+}
+
+fn public(signer: &Ed25519Signer) -> [PublicKey; 1] {
+    [signer.public_key().clone()]
 }
 
 /// Makes the channel of a vendor, with whatever is `kept` for all its machines, and gives the SHA-256
@@ -64,8 +81,6 @@ impl ChannelDesk {
 pub fn create(config: &Config, clock: &dyn Clock, kept: Option<Kept>) -> anyhow::Result<Digest> {
     let vendor = vendor(config)?;
     let desk = ChannelDesk::load(&vendor.channel)?;
-    let one = |keys| Signers { keys, threshold: NonZeroU32::MIN };
-    let public = |signer: &Ed25519Signer| -> [PublicKey; 1] { [signer.public_key().clone()] };
     let (root, targets) = (public(&desk.root), public(&desk.targets));
     let (snapshot, timestamp) = (public(&desk.snapshot), public(&desk.timestamp));
     let signers = TopLevelSigners {
@@ -77,9 +92,9 @@ pub fn create(config: &Config, clock: &dyn Clock, kept: Option<Kept>) -> anyhow:
     let root = Root::new(Version::FIRST, clock.now().after(ROOT_LIFETIME), signers);
     let root = Metadata::sign(&root, &[&desk.root as &dyn Signer])?;
     let digest = Digest::of(root.bytes());
-    let delegates = Delegates { products: one(&targets), rules: one(&targets) };
-    channel_folder(&config.data(), kept)?
-        .change(|folder| desk.with(clock, |signing| Ok(Channel::create(folder, root, delegates, signing)?)))?;
+    channel_folder(&config.data(), kept)?.change(|folder| {
+        desk.with(clock, |signing| Ok(desk.delegate(|to| Channel::create(folder, root, to, signing))?))
+    })?;
     Ok(digest)
 }
 
@@ -110,7 +125,11 @@ pub fn freshen(config: &Config, domain: &Domain) -> anyhow::Result<()> {
     let vendor = vendor(config)?;
     let desk = ChannelDesk::load(&vendor.channel)?;
     change(domain, |channel| {
-        desk.with(&*domain.clock, |signing| Ok(channel.refresh(signing)?))?;
+        desk.with(&*domain.clock, |signing| {
+            // The configuration may name another key for rules than when the channel was made.
+            desk.delegate(|to| channel.delegate(to, signing))?;
+            Ok(channel.refresh(signing)?)
+        })?;
         publish_policies(config, domain, channel)
     })?;
     let Some(supervisor) = &vendor.supervisor else { return Ok(()) };

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use attest::{
-    Approval, Artifact, BuildResult, Bundle, Envelope, EnvironmentKind, Lane, ProductId, Release, ReleaseNumber, Ring,
-    Source, Statement, Status, Subject,
+    Approval, Artifact, BuildResult, Bundle, Delta, Envelope, EnvironmentKind, Lane, ProductId, Release, ReleaseNumber,
+    Ring, Source, Statement, Status, Subject,
 };
 use policy::Role;
 use stdx::{Clock as _, Digest, UnixTime};
@@ -45,6 +45,8 @@ pub struct ReleaseOptions {
     pub environment: EnvironmentKind,
     /// How long it may be newly installed.
     pub lifetime: Duration,
+    /// Patches that lead to the first artifact: SHA-256 of what they start from, and their bytes.
+    pub patches: Vec<(Digest, Vec<u8>)>,
 }
 
 impl Default for ReleaseOptions {
@@ -58,6 +60,7 @@ impl Default for ReleaseOptions {
             approvers: both(),
             environment: EnvironmentKind::Pinned,
             lifetime: YEAR,
+            patches: Vec::new(),
         }
     }
 }
@@ -164,6 +167,14 @@ impl World {
     #[must_use]
     pub fn draft(&self, build: &Build, files: &[(&str, &[u8])], options: &ReleaseOptions) -> Statement<Release> {
         let (last, previous) = self.releases.get(build.product.as_str()).copied().unwrap_or((0, None));
+        let mut artifacts: Vec<_> =
+            files.iter().map(|(_, bytes)| Artifact { size: bytes.len() as u64, deltas: Vec::new() }).collect();
+        let deltas = options.patches.iter().map(|(from, bytes)| Delta {
+            from: *from,
+            patch: Digest::of(bytes),
+            size: bytes.len() as u64,
+        });
+        artifacts[0].deltas = deltas.collect();
         let release = Release {
             position: self.position(VENDOR_LOG, "release/vendor"),
             product: build.product.clone(),
@@ -174,10 +185,7 @@ impl World {
             ring: options.ring,
             result: build.result.id(),
             policy: self.policy().id(),
-            artifacts: files
-                .iter()
-                .map(|(_, bytes)| Artifact { size: bytes.len() as u64, deltas: Vec::new() })
-                .collect(),
+            artifacts,
             not_before: UnixTime::EPOCH,
             expires: self.clock.now().after(options.lifetime),
             minimum_engine: None,

@@ -11,4 +11,5 @@
 mod export;
 mod foreign;
 mod publish;
+mod rules;
 mod vendor;

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use attest::{Bundle, Lane, Release, Ring};
+use attest::{Bundle, Lane, Release, Ring, Statement};
 use channel::{Channel, Delegates, Error, Keys, Lifetimes, Publication, Published, Signing};
 use stdx::{Clock as _, Digest, durable};
 use tempfile::TempDir;
@@ -24,7 +24,7 @@ pub(crate) struct Vendor {
     pub(crate) folder: TempDir,
     pub(crate) channel: Channel,
     pub(crate) root: Vec<u8>,
-    keys: Vec<Ed25519Signer>,
+    pub(crate) keys: Vec<Ed25519Signer>,
 }
 
 fn signers(keys: &[PublicKey], threshold: u32) -> Signers<'_> {
@@ -41,8 +41,8 @@ impl Vendor {
         let keys: Vec<_> = (1..=7).map(|seed| Ed25519Signer::from_seed(&[seed; 32])).collect();
         let root = first_root(&keys, world.clock.now().after(YEAR));
         let bytes = root.bytes().to_vec();
-        let delegate = [keys[3].public_key().clone()];
-        let delegates = Delegates { products: signers(&delegate, 1), rules: signers(&delegate, 1) };
+        let [products, rules] = [3, 4].map(|at: usize| [keys[at].public_key().clone()]);
+        let delegates = Delegates { products: signers(&products, 1), rules: signers(&rules, 1) };
         let path = folder.path().join("channel");
         let channel = with_signing(&keys, &world, |signing| Channel::create(&path, root, delegates, signing)).unwrap();
         Self { world, folder, channel, root: bytes, keys }
@@ -55,14 +55,19 @@ impl Vendor {
     }
 
     pub(crate) fn status(&mut self) -> (CurrentStatus, Bundle) {
-        let bundle = self.world.status();
+        self.status_of(Lane::Slow)
+    }
+
+    fn status_of(&mut self, lane: Lane) -> (CurrentStatus, Bundle) {
+        let bundle = self.world.status_of(lane, |_| {});
         let evidence = Evidence::open(self.world.policy(), &bundle).unwrap();
-        let status = self.world.policy().current_status(&evidence, Lane::Slow, None, &self.world.moment()).unwrap();
+        let status = self.world.policy().current_status(&evidence, lane, None, &self.world.moment()).unwrap();
         (status, bundle)
     }
 
     pub(crate) fn approve(&mut self, released: &Released) -> Approved<Release> {
-        let (status, _) = self.status();
+        let statement = Statement::<Release>::decode(released.release.payload()).unwrap();
+        let (status, _) = self.status_of(statement.predicate.lane);
         let evidence = Evidence::open(self.world.policy(), &released.bundle).unwrap();
         let at = self.world.moment();
         let request =
@@ -119,8 +124,8 @@ fn first_root(keys: &[Ed25519Signer], expires: stdx::UnixTime) -> Metadata<Root>
 
 fn with_signing<T>(keys: &[Ed25519Signer], world: &World, act: impl FnOnce(&Signing<'_>) -> T) -> T {
     let one = |at: usize| [&keys[at] as &dyn Signer];
-    let (targets, delegated, snapshot, timestamp) = (one(2), one(3), one(5), one(6));
+    let (targets, products, rules, snapshot, timestamp) = (one(2), one(3), one(4), one(5), one(6));
     let keys =
-        Keys { targets: &targets, products: &delegated, rules: &delegated, snapshot: &snapshot, timestamp: &timestamp };
+        Keys { targets: &targets, products: &products, rules: &rules, snapshot: &snapshot, timestamp: &timestamp };
     act(&Signing { keys, lifetimes: Lifetimes::default(), now: world.clock.now() })
 }

@@ -76,11 +76,14 @@ impl fmt::Display for Made {
 const fn key_roles(role: Role) -> &'static [(&'static str, KeyKind)] {
     const E: KeyKind = KeyKind::Ed25519;
     match role {
-        Role::Vendor => &[("log", E), ("builder", E), ("release", E), ("approver", E), ("policy", E), ("recorder", E)],
+        Role::Vendor => {
+            &[("log", E), ("builder", E), ("release", E), ("rules", E), ("approver", E), ("policy", E), ("recorder", E)]
+        }
         Role::Supervisor => &[
             ("log", E),
             ("builder", E),
             ("release", E),
+            ("rules", E),
             ("approver", E),
             ("policy", E),
             ("recorder", E),
@@ -90,7 +93,7 @@ const fn key_roles(role: Role) -> &'static [(&'static str, KeyKind)] {
     }
 }
 
-const TUF_ROLES: [&str; 4] = ["tuf-root", "tuf-targets", "tuf-snapshot", "tuf-timestamp"];
+const TUF_ROLES: [&str; 5] = ["tuf-root", "tuf-targets", "tuf-rules", "tuf-snapshot", "tuf-timestamp"];
 
 /// # Errors
 /// When the folder is in use, or can't be written.

@@ -47,6 +47,8 @@ enum Kind {
     Statements,
     /// Cosignatures of a witness (0x04)
     Cosignatures,
+    /// A channel's TUF metadata; such a key has no name of its own
+    Metadata,
 }
 
 /// A public key.
@@ -71,6 +73,10 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
             let kind = match kind {
                 Kind::Statements => KeyKind::Ed25519,
                 Kind::Cosignatures => KeyKind::Cosignature,
+                Kind::Metadata => {
+                    key_file::generate_tuf(path, &SystemEntropy)?;
+                    return output.print(&key_file::public_half(path)?);
+                }
             };
             key_file::generate(&NewKey { name: name.clone(), kind, path: path.clone() }, &SystemEntropy)?
         }

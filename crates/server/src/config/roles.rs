@@ -144,6 +144,8 @@ pub struct VendorKeys {
     pub release: PathBuf,
     /// Signs `source` and `heartbeat`.
     pub recorder: PathBuf,
+    /// Signs `release` and `promotion` of rules; whoever releases none needs none.
+    pub rules: Option<PathBuf>,
 }
 
 /// Files of the supervisor's keys that the process uses. Approver and policy keys belong to people.
@@ -154,10 +156,12 @@ pub struct SupervisorKeys {
     pub builder: PathBuf,
     /// Signs `release` and `promotion`.
     pub release: PathBuf,
-    /// Signs `heartbeat`.
+    /// Signs `heartbeat`, `enrolment` and `bake`.
     pub recorder: PathBuf,
     /// Signs `status`, `stop` and `revocation`.
     pub status: PathBuf,
+    /// Signs `release` and `promotion` of rules; whoever releases none needs none.
+    pub rules: Option<PathBuf>,
 }
 
 /// Files of the keys for the channel's TUF metadata.
@@ -168,6 +172,8 @@ pub struct ChannelKeys {
     pub root: PathBuf,
     /// Signs targets metadata.
     pub targets: PathBuf,
+    /// Signs what is said of rules, and nothing else; without it the targets key does.
+    pub rules: Option<PathBuf>,
     /// Signs snapshots.
     pub snapshot: PathBuf,
     /// Signs timestamps.
