@@ -108,23 +108,28 @@ const SYS_OPEN_TREE_ATTR: i64 = 467;
 
 /// Installs the filters for this process and all its descendants; gives their digest.
 pub(crate) fn restrict_calls() -> Result<Digest, SandboxError> {
+    let (absent, refused) = programs()?;
+    install(&[absent, refused])
+}
+
+/// Installs filters, each of which must let a call pass; gives their digest.
+pub(crate) fn install(programs: &[BpfProgram]) -> Result<Digest, SandboxError> {
     let failed = || isolation("seccomp");
     let mut bytes = Vec::new();
-    let (absent, refused) = programs()?;
-    for program in [absent, refused] {
-        for step in &program {
+    for program in programs {
+        for step in program {
             bytes.extend(step.code.to_le_bytes());
             bytes.extend([step.jt, step.jf]);
             bytes.extend(step.k.to_le_bytes());
         }
-        seccompiler::apply_filter(&program).map_err(failed())?;
+        seccompiler::apply_filter(program).map_err(failed())?;
     }
     Ok(Digest::of(&bytes))
 }
 
 fn programs() -> Result<(BpfProgram, BpfProgram), SandboxError> {
     let absent = ABSENT.iter().map(|number| (*number, Vec::new())).collect();
-    let mut absent = compile(absent, libc::ENOSYS)?;
+    let mut absent = compile(absent, SeccompAction::Allow, errno(libc::ENOSYS))?;
     if cfg!(target_arch = "x86_64") {
         absent.splice(0..0, refuse_x32());
     }
@@ -136,16 +141,24 @@ fn programs() -> Result<(BpfProgram, BpfProgram), SandboxError> {
     // On itself any process may; on the first process, which has our user, it must not.
     let another = condition(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0)?;
     rules.insert(libc::SYS_prlimit64, vec![rule(vec![another])?]);
-    Ok((absent, compile(rules, libc::EPERM)?))
+    Ok((absent, compile(rules, SeccompAction::Allow, errno(libc::EPERM))?))
 }
 
-fn compile(rules: BTreeMap<i64, Vec<SeccompRule>>, error: libc::c_int) -> Result<BpfProgram, SandboxError> {
+/// A program that does `matching` for calls that meet a rule, and `other` for all others.
+pub(crate) fn compile(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    other: SeccompAction,
+    matching: SeccompAction,
+) -> Result<BpfProgram, SandboxError> {
     let failed = || isolation("seccomp");
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(failed())?;
-    let error = SeccompAction::Errno(error.unsigned_abs());
     // Another architecture's calls have other numbers: the generated head kills for those.
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, error, arch).map_err(failed())?;
+    let filter = SeccompFilter::new(rules, other, matching, arch).map_err(failed())?;
     filter.try_into().map_err(failed())
+}
+
+pub(crate) fn errno(error: libc::c_int) -> SeccompAction {
+    SeccompAction::Errno(error.unsigned_abs())
 }
 
 /// `clone` with any flag of a new namespace.
@@ -193,11 +206,11 @@ fn foreign_sockets() -> Result<Vec<SeccompRule>, SandboxError> {
     Ok(vec![rule(families.iter().map(differs).collect::<Result<_, _>>()?)?])
 }
 
-fn equals(argument: u8, value: u64) -> Result<SeccompCondition, SandboxError> {
+pub(crate) fn equals(argument: u8, value: u64) -> Result<SeccompCondition, SandboxError> {
     condition(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
 }
 
-fn condition(
+pub(crate) fn condition(
     argument: u8,
     length: SeccompCmpArgLen,
     operator: SeccompCmpOp,
@@ -206,12 +219,12 @@ fn condition(
     SeccompCondition::new(argument, length, operator, value).map_err(isolation("seccomp"))
 }
 
-fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, SandboxError> {
+pub(crate) fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule, SandboxError> {
     SeccompRule::new(conditions).map_err(isolation("seccomp"))
 }
 
 /// x32 calls pass for x86-64 ones, with bit 30 set in their number, and would pass the lists.
-fn refuse_x32() -> [sock_filter; 3] {
+pub(crate) fn refuse_x32() -> [sock_filter; 3] {
     let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
     [
         // BPF_LD|BPF_W|BPF_ABS: the number, at offset 0 of struct seccomp_data.

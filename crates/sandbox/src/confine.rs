@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::personality::{self, Persona};
@@ -102,15 +102,8 @@ const LANDLOCK_ABI_MIN: ABI = ABI::V3;
 pub(crate) fn restrict_files(job: &Job) -> Result<u32, SandboxError> {
     let abi = abi_of_kernel()?;
     let failed = || isolation("landlock");
-    let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-    ruleset = ruleset.handle_access(AccessFs::from_all(abi)).map_err(failed())?;
-    if abi >= ABI::V4 && job.network == Network::Empty {
-        ruleset = ruleset.handle_access(AccessNet::from_all(abi)).map_err(failed())?;
-    }
-    if abi >= ABI::V6 {
-        ruleset = ruleset.scope(Scope::from_all(abi)).map_err(failed())?;
-    }
-    let mut created = ruleset.create().map_err(failed())?;
+    let reached = if job.network == Network::Empty { Reached::Nothing } else { Reached::Ports };
+    let mut created = bounded(abi, reached).map_err(failed())?.create().map_err(failed())?;
     created = allow(created, Path::new("/"), AccessFs::from_read(abi))?;
     let nodes = AccessFs::MakeChar | AccessFs::MakeBlock | IOCTL;
     let all = AccessFs::from_all(abi) & !nodes;
@@ -121,9 +114,33 @@ pub(crate) fn restrict_files(job: &Job) -> Result<u32, SandboxError> {
         let rights = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate;
         created = allow(created, &Path::new("/dev").join(device), rights)?;
     }
-    let status = created.restrict_self().map_err(failed())?;
-    match (status.ruleset, status.landlock) {
-        (RulesetStatus::FullyEnforced, LandlockStatus::Available { effective_abi, .. }) => Ok(effective_abi as u32),
+    enforced(&created.restrict_self().map_err(failed())?)
+}
+
+/// Which ports a ruleset leaves open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reached {
+    Nothing,
+    Ports,
+}
+
+/// Everything that `abi` can bound, so far without an exception.
+pub(crate) fn bounded(abi: ABI, reached: Reached) -> Result<Ruleset, landlock::RulesetError> {
+    let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    ruleset = ruleset.handle_access(AccessFs::from_all(abi))?;
+    if abi >= ABI::V4 && reached == Reached::Nothing {
+        ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
+    }
+    if abi >= ABI::V6 {
+        ruleset = ruleset.scope(Scope::from_all(abi))?;
+    }
+    Ok(ruleset)
+}
+
+/// The ABI in force, if all of the ruleset is.
+pub(crate) fn enforced(status: &RestrictionStatus) -> Result<u32, SandboxError> {
+    match (&status.ruleset, &status.landlock) {
+        (RulesetStatus::FullyEnforced, LandlockStatus::Available { effective_abi, .. }) => Ok(*effective_abi as u32),
         (status, landlock) => Err(isolation("landlock")(format!("only {status:?} under {landlock:?}"))),
     }
 }
@@ -164,7 +181,7 @@ fn writable(job: &Job) -> Result<Vec<PathBuf>, SandboxError> {
 /// The newest ABI that the kernel has and the crate knows, which the crate tells only by
 /// enforcing: this probe restricts nothing, for it handles nothing but what ABI 1 has and then
 /// is thrown away unenforced.
-fn abi_of_kernel() -> Result<ABI, SandboxError> {
+pub(crate) fn abi_of_kernel() -> Result<ABI, SandboxError> {
     let candidates = [ABI::V7, ABI::V6, ABI::V5, ABI::V4, LANDLOCK_ABI_MIN];
     for abi in candidates {
         if supports(abi) {
@@ -178,15 +195,5 @@ fn abi_of_kernel() -> Result<ABI, SandboxError> {
 }
 
 fn supports(abi: ABI) -> bool {
-    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-    let Ok(mut ruleset) = ruleset.handle_access(AccessFs::from_all(abi)) else { return false };
-    if abi >= ABI::V4 {
-        let Ok(with) = ruleset.handle_access(AccessNet::from_all(abi)) else { return false };
-        ruleset = with;
-    }
-    if abi >= ABI::V6 {
-        let Ok(with) = ruleset.scope(Scope::from_all(abi)) else { return false };
-        ruleset = with;
-    }
-    ruleset.create().is_ok()
+    bounded(abi, Reached::Nothing).and_then(Ruleset::create).is_ok()
 }

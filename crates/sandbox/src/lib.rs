@@ -1,4 +1,5 @@
-//! Runs one untrusted command in isolation, within bounds, and leaves nothing behind.
+//! Runs one untrusted command in isolation, within bounds, and leaves nothing behind; and confines
+//! a program of ours that reads what it must not trust.
 //!
 //! ```no_run
 //! use sandbox::{Cancel, Job, Program, Root, Sandbox, Writing};
@@ -15,7 +16,7 @@
 //! User, mount, PID, network, UTS, IPC and cgroup namespaces; a root file system from a folder of
 //! the host; landlock, seccomp, rlimits, control groups; supervision of time, processor, memory,
 //! processes, disk and printed output; copying results out; evidence of all that.
-//! It works as root (which it drops) and as an ordinary user.
+//! It works as root (which it drops) and as an ordinary user. [`confine_self`]: this process, for good.
 //!
 //! # Out of scope
 //! Which root, command and limits to take; a network that leads anywhere; hiding the machine's
@@ -31,10 +32,12 @@
 mod calls;
 mod cgroup;
 mod collect;
+mod computing;
 mod confine;
 mod descriptors;
 mod error;
 mod init;
+mod itself;
 mod job;
 mod outcome;
 mod program;
@@ -46,6 +49,7 @@ mod unshare;
 mod wire;
 
 pub use error::SandboxError;
+pub use itself::{Confined, Confinement, confine_self};
 pub use job::{
     Access, ByteSize, Cgroups, HostUser, Hostname, Job, Layout, Limits, Mount, Network, Output, Program, Root, Umask,
     User, Writing,

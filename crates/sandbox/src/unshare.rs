@@ -95,7 +95,7 @@ fn keep_capabilities() -> Result<(), SandboxError> {
     Ok(())
 }
 
-fn forbidden(error: Errno) -> SandboxError {
+pub(crate) fn forbidden(error: Errno) -> SandboxError {
     let read = |name: &str| {
         let text = std::fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?;
         Some((name.to_owned(), text.trim().to_owned()))

@@ -19,7 +19,7 @@ const fn row(folder: &'static str, ours: &'static [&'static [&'static str]]) -> 
 }
 
 const FOUNDATION: &[&str] = &["stdx", "tlog", "attest", "policy", "verify", "tuf", "sandbox", "reputation", "oblivious"];
-const PORTS: &[&str] = &["storage", "api"];
+const PORTS: &[&str] = &["storage", "api", "detection"];
 const ENGINES: &[&str] = &["clerestory-log", "witness", "assembly", "channel"];
 
 /// Arrows only go down, and engines never depend on each other.
@@ -38,6 +38,7 @@ const TABLE: &[Row] = &[
     row("storage", &[&["stdx"]]),
     row("remote", &[&["stdx", "storage"]]),
     row("api", &[&["stdx", "tlog", "attest"]]),
+    row("detection", &[&["stdx", "attest"]]),
     // Engines.
     Row { folder: "log", package: "clerestory-log", ours: &[FOUNDATION, PORTS], foreign: None },
     row("witness", &[FOUNDATION, PORTS]),
@@ -53,6 +54,8 @@ const TABLE: &[Row] = &[
         foreign: Some(&["anyhow", "clap", "serde_json"]),
     },
     row("conformance", &[FOUNDATION]),
+    // Leaves: heavy programs that others start and talk to, and never link.
+    row("scanner", &[&["stdx", "sandbox", "detection"]]),
     // Tools. The tasks build in seconds, so that they can say what is wrong with the rest.
     row("testkit", &[FOUNDATION, PORTS, ENGINES]),
     // It measures what users run, so it may name anything but the other programs' own code.
@@ -74,6 +77,7 @@ const TESTS: &[&str] = &["bench", "clerestory-fuzz"];
 /// Foreign crates with a place of their own: who may depend on them outside of tests.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("axum", &["server", "bench", "simulation"]),
+    ("boreal", &["scanner", "bench"]),
     ("tower-http", &["server"]),
     ("sqlx", &["storage", "remote"]),
     ("object_store", &["remote"]),

@@ -1,0 +1,63 @@
+//! What a child may use.
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What a child may use, and how much of each file it looks at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// How many files are scanned at the same time.
+    pub threads: NonZeroU16,
+    /// The most addresses that the whole child may have, in bytes; past it, it dies.
+    pub memory: u64,
+    /// How many bytes of a file are read; the rest of a longer one is not looked at, and that is said.
+    pub file_bytes: u64,
+    /// How long one file may take, with everything inside it.
+    pub file_time: Duration,
+    /// What is taken out of containers.
+    pub unpacking: Unpacking,
+}
+
+/// How far containers are opened. Together with `Limits::file_time` this bounds what a bomb costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unpacking {
+    /// Containers within containers.
+    pub depth: u32,
+    /// Members of one file, at all depths.
+    pub members: u64,
+    /// Bytes taken out of one file, at all depths.
+    pub bytes: u64,
+}
+
+/// The largest program that Debian ships has 150 MiB.
+const FILE_BYTES: u64 = 256 << 20;
+
+/// Half a megabyte a second is what a slow rule makes of a small machine.
+const FILE_TIME: Duration = Duration::from_secs(60);
+
+/// 7,000 rules take 66 MB compiled, and several times that while they are compiled.
+const RULES_MEMORY: u64 = 1 << 30;
+
+impl Limits {
+    /// For so many threads. Each may hold a file and as much of what is inside it.
+    #[must_use]
+    pub fn new(threads: NonZeroU16) -> Self {
+        let memory = RULES_MEMORY + 2 * FILE_BYTES * u64::from(threads.get());
+        Self { threads, memory, file_bytes: FILE_BYTES, file_time: FILE_TIME, unpacking: Unpacking::default() }
+    }
+
+    /// As many files wait in the child as keep all threads busy while we talk.
+    #[must_use]
+    pub fn files_under_way(&self) -> usize {
+        usize::from(self.threads.get()) * 4
+    }
+}
+
+impl Default for Unpacking {
+    fn default() -> Self {
+        // A package in an archive in an image is 3; the largest archives of Debian have some 60,000 members.
+        Self { depth: 8, members: 100_000, bytes: 1 << 30 }
+    }
+}

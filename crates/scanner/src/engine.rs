@@ -1,0 +1,146 @@
+//! The engine: rules compiled, and asked about bytes.
+
+use boreal::compiler::CompilerParams;
+use boreal::scanner::{EvaluatedRule, ScanError, ScanParams};
+use boreal::{Compiler, Scanner};
+use detection::{Match, Note, NoteCode, StringHit};
+
+use crate::content::{Content, Deadline};
+use crate::self_test;
+
+/// What rules may ask about a file beside its content. Rules of the field's collections use these
+/// names (they come from the scanners LOKI and THOR) and do not compile without them.
+const EXTERNALS: [&str; 5] = ["filename", "filepath", "extension", "filetype", "owner"];
+
+/// The namespace of the bundle's rules; the self-test's rule is alone in its own.
+const BUNDLE: &str = "default";
+
+/// For one match of a rule. With 7,000 rules that all match, an answer stays below 4 MB.
+const STRINGS_MAX: usize = 8;
+
+/// Of one string of a rule.
+const HITS_MAX: usize = 2;
+
+/// Rules that match one content, at most: more says nothing more.
+const MATCHES_MAX: usize = 1_000;
+
+/// Compiled rules. A copy shares them, and has its own externals.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine {
+    scanner: Scanner,
+}
+
+impl Engine {
+    /// Compiles a bundle.
+    pub(crate) fn compile(bundle: &str) -> Result<Self, String> {
+        let mut compiler = compiler();
+        compiler.add_rules_str_in_namespace(bundle, BUNDLE).map_err(|error| error.to_string())?;
+        let own = self_test::rule();
+        compiler.add_rules_str_in_namespace(own, self_test::NAMESPACE).map_err(|error| error.to_string())?;
+        Ok(Self { scanner: compiler.finalize() })
+    }
+
+    /// How many rules the bundle has.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &str> {
+        self.scanner.rules().filter(|rule| rule.namespace == BUNDLE).map(|rule| rule.name)
+    }
+
+    /// Whether the self-test's own rule finds `bytes`.
+    pub(crate) fn finds_itself(&self, bytes: &[u8]) -> bool {
+        let result = self.scanner.scan_mem(bytes);
+        result.is_ok_and(|result| result.rules.iter().any(|rule| rule.namespace == self_test::NAMESPACE))
+    }
+
+    /// Asks all rules about `content`; notes what was not done.
+    pub(crate) fn scan(&mut self, content: &Content<'_>, deadline: &Deadline, notes: &mut Vec<Note>) -> Vec<Match> {
+        self.describe(content);
+        // Whether a rule matches is found out sooner than where, and most files match nothing.
+        let (found, complete) = self.ask(content, deadline, Effort::Verdict);
+        let (matches, complete) = match complete {
+            Ok(()) if found.is_empty() => return found,
+            Ok(()) => self.ask(content, deadline, Effort::Places),
+            Err(error) => (found, Err(error)),
+        };
+        if let Err((code, message)) = complete {
+            notes.push(content.note(code, message));
+        }
+        matches
+    }
+
+    fn ask(
+        &mut self,
+        content: &Content<'_>,
+        deadline: &Deadline,
+        effort: Effort,
+    ) -> (Vec<Match>, Result<(), (NoteCode, String)>) {
+        let Some(left) = deadline.left() else { return (Vec::new(), Err(timeout())) };
+        let params = ScanParams::default()
+            // Where a string was found is enough; what it was stays in the file.
+            .match_max_length(0)
+            .timeout_duration(Some(left))
+            .compute_full_matches(effort == Effort::Places);
+        self.scanner.set_scan_params(params);
+        let (result, complete) = match self.scanner.scan_mem(content.bytes) {
+            Ok(result) => (result, Ok(())),
+            Err((ScanError::Timeout, result)) => (result, Err(timeout())),
+            Err((error, result)) => (result, Err((NoteCode::Engine, error.to_string()))),
+        };
+        let rules = result.rules.iter().filter(|rule| rule.namespace == BUNDLE);
+        (rules.take(MATCHES_MAX).map(|rule| self.describe_match(content, rule)).collect(), complete)
+    }
+
+    fn describe(&mut self, content: &Content<'_>) {
+        let path = content.full_name();
+        let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
+        let extension = name.rfind('.').and_then(|at| name.get(at..)).unwrap_or_default();
+        for (external, value) in EXTERNALS.iter().zip([name, path, extension, kind(content.bytes), ""]) {
+            let _ = self.scanner.define_symbol(*external, value);
+        }
+    }
+
+    fn describe_match(&self, content: &Content<'_>, rule: &EvaluatedRule<'_>) -> Match {
+        let mut strings = Vec::new();
+        for string in rule.matches.iter().filter(|string| !string.matches.is_empty()).take(STRINGS_MAX) {
+            for hit in string.matches.iter().take(HITS_MAX) {
+                let (offset, length) = (hit.offset as u64, hit.length as u64);
+                strings.push(StringHit { name: string.name.to_owned(), offset, length });
+            }
+        }
+        let tags = rule.tags.iter().map(|tag| self.scanner.get_string_symbol(*tag).to_owned()).collect();
+        Match { rule: rule.name.to_owned(), tags, inside: content.inside.to_vec(), strings }
+    }
+}
+
+/// What a scan is to find out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    /// Which rules match.
+    Verdict,
+    /// And where.
+    Places,
+}
+
+/// The engine as every bundle and every file of a tree is compiled with it.
+pub(crate) fn compiler() -> Compiler {
+    let mut compiler = Compiler::new();
+    compiler.set_params(CompilerParams::default().disable_includes(true).disable_unknown_escape_warning(true));
+    for external in EXTERNALS {
+        compiler.define_symbol(external, "");
+    }
+    compiler
+}
+
+fn timeout() -> (NoteCode, String) {
+    (NoteCode::Timeout, "it takes longer than is allowed".to_owned())
+}
+
+/// `filetype` as far as rules use it.
+fn kind(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [b'M', b'Z', ..] => "EXE",
+        [0x7f, b'E', b'L', b'F', ..] => "ELF",
+        [b'P', b'K', 3, 4, ..] => "ZIP",
+        [b'%', b'P', b'D', b'F', ..] => "PDF",
+        _ => "",
+    }
+}

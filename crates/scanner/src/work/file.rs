@@ -1,0 +1,100 @@
+//! One file, from its descriptor to the answer.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use detection::{Limits, Note, NoteCode, Scanned};
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, pread};
+
+use crate::content::{Content, Deadline};
+use crate::engine::Engine;
+use crate::unpack::{Budget, open};
+
+/// Most files are smaller, and then are read at once.
+const FIRST_READ: usize = 256 << 10;
+
+/// What a thread keeps for the next file.
+const KEPT_BYTES: usize = 16 << 20;
+
+/// A file to be scanned with these rules.
+pub(super) struct Job {
+    pub(super) id: u64,
+    pub(super) path: String,
+    pub(super) file: OwnedFd,
+    pub(super) engine: Engine,
+}
+
+impl Job {
+    pub(super) fn scan(self, limits: &Limits, buffer: &mut Vec<u8>) -> Scanned {
+        let mut scanned = Scanned { id: self.id, bytes: 0, matches: Vec::new(), notes: Vec::new() };
+        // What was found before a flaw of the engine or of a parser shows counts.
+        let done = catch_unwind(AssertUnwindSafe(|| self.read_and_ask(limits, buffer, &mut scanned)));
+        if let Err(panic) = done {
+            scanned.notes.push(note(NoteCode::Engine, &format!("a flaw of the scanner: {}", words(panic.as_ref()))));
+        }
+        if buffer.capacity() > KEPT_BYTES {
+            *buffer = Vec::new();
+        }
+        scanned
+    }
+
+    fn read_and_ask(mut self, limits: &Limits, buffer: &mut Vec<u8>, scanned: &mut Scanned) {
+        let deadline = Deadline::after(limits.file_time);
+        match read(&self.file, limits.file_bytes, buffer) {
+            Ok(Read::Whole) => {}
+            Ok(Read::Beginning) => {
+                let message = format!("longer than {} bytes; the rest was not looked at", limits.file_bytes);
+                scanned.notes.push(note(NoteCode::TooLarge, &message));
+            }
+            Err(error) => return scanned.notes.push(note(NoteCode::Unreadable, &error.to_string())),
+        }
+        scanned.bytes = buffer.len() as u64;
+        let whole = Content { path: &self.path, inside: &[], bytes: buffer };
+        scanned.matches = self.engine.scan(&whole, &deadline, &mut scanned.notes);
+        let mut budget = Budget::new(&limits.unpacking, deadline);
+        let mut notes = Vec::new();
+        open(&whole, &mut budget, &mut notes, &mut |member, notes| {
+            scanned.matches.extend(self.engine.scan(member, &deadline, notes));
+        });
+        scanned.notes.extend(notes);
+    }
+}
+
+/// How much of a file was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    Whole,
+    Beginning,
+}
+
+/// Reads at most `limit` bytes of `file` into `buffer`, whatever was read of it before.
+pub(super) fn read(file: &OwnedFd, limit: u64, buffer: &mut Vec<u8>) -> io::Result<Read> {
+    buffer.clear();
+    buffer.reserve(FIRST_READ);
+    loop {
+        if buffer.spare_capacity_mut().is_empty() {
+            buffer.reserve(buffer.capacity());
+        }
+        let offset = buffer.len() as u64;
+        match pread(file, spare_capacity(buffer), offset) {
+            Ok(0) => return Ok(Read::Whole),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if buffer.len() as u64 > limit {
+            buffer.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            return Ok(Read::Beginning);
+        }
+    }
+}
+
+fn note(code: NoteCode, message: &str) -> Note {
+    Note { inside: Vec::new(), code, message: message.to_owned() }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}

@@ -1,0 +1,12 @@
+//! The scanner as its callers see it: real children, real rules.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod place;
+mod worker;

@@ -1,0 +1,46 @@
+//! What a worker says of rules and files.
+
+use detection::{SelfTest, StringHit, Worker, WorkerError};
+
+use crate::place::{Place, RULES, eicar, limits, program, rules, scan, worker};
+
+#[test]
+fn files_are_scanned_in_a_confined_child() {
+    let place = Place::new();
+    let mut worker = worker(limits(2));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.process())).unwrap();
+    for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000"] {
+        assert!(status.contains(line), "{line} in {status}");
+    }
+    let items = vec![
+        place.item("a", b"please find me, find me"),
+        place.item("b", b"nothing"),
+        place.item("c.com", eicar().as_bytes()),
+        place.item("named.txt", b""),
+    ];
+    let reports = scan(&mut worker, items);
+    let found: Vec<_> = reports.iter().map(rules).collect();
+    assert_eq!(found, [vec!["marked"], vec![], vec!["eicar_file"], vec!["by_name"]]);
+    assert_eq!(reports[0].matches[0].tags, ["tag", "another"]);
+    let hit = |offset| StringHit { name: "mark".to_owned(), offset, length: 7 };
+    assert_eq!(reports[0].matches[0].strings, [hit(7), hit(16)]);
+    assert!(reports.iter().all(|report| report.notes.is_empty()), "{reports:?}");
+}
+
+#[test]
+fn rules_are_tested_before_they_are_used() {
+    let mut worker = Worker::start(program(), limits(1)).unwrap();
+    let loaded = worker.load(RULES.as_bytes()).unwrap();
+    let found = vec!["eicar_file".to_owned()];
+    assert_eq!((loaded.rules, loaded.self_test), (3, SelfTest { found, ..SelfTest::default() }));
+
+    let broad = worker.load(b"rule Eicar_of_another { condition: false } rule any { condition: true }").unwrap();
+    assert!(!broad.self_test.is_passed());
+    assert_eq!(broad.self_test.missed, ["Eicar_of_another"]);
+    assert_eq!(broad.self_test.harmless, ["any"]);
+
+    for bad in ["rule", "rule a { condition: b }", "include \"/etc/passwd\"", "\u{0}"] {
+        let error = worker.load(bad.as_bytes()).unwrap_err();
+        assert!(matches!(error, WorkerError::Rules { .. }), "{bad}: {error}");
+    }
+}
