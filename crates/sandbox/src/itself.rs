@@ -6,7 +6,6 @@ use landlock::RulesetCreated;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_remount, unmount};
 use stdx::Digest;
@@ -46,15 +45,14 @@ const NOBODY: u32 = 65_534;
 /// looking at other processes, memory that can be executed) kills it with SIGSYS.
 ///
 /// It must be called by a process of one thread, before it reads anything that it does not trust;
-/// threads that start later are confined as well.
+/// threads that start later are confined as well. It does not end with its parent by itself: a
+/// signal would come already when the parent's *thread* ends. It reads a socket of its parent's.
 ///
 /// # Errors
 /// If any of it can't be had; the process must end then.
 pub fn confine_self(confinement: &Confinement) -> Result<Confined, SandboxError> {
     descriptors::close_inherited().map_err(lost("closing inherited descriptors"))?;
     become_nobody()?;
-    // Changing the user clears it.
-    prctl::set_pdeathsig(Signal::SIGKILL).map_err(isolation("death signal"))?;
     enter_namespaces()?;
     empty_root().map_err(isolation("an empty root"))?;
     limit(confinement)?;

@@ -3,21 +3,19 @@
 mod file;
 
 use std::io;
-use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use detection::{
-    Answer, Connection, Isolation, Limits, Loaded, Note, NoteCode, Received, Request, Scanned, WireError, decode_files,
-};
+use detection::{Answer, Connection, Isolation, Limits, Loaded, Received, Request, WireError, decode_files};
 use sandbox::{ByteSize, Confinement, SandboxError, confine_self};
 
 use crate::engine::Engine;
 use crate::{assemble, self_test};
 
-use file::{Job, read};
+use file::{FileJob, read, words};
 
 /// Descriptors beside those of the files under way: the three standard ones, and one that is read.
 const OPEN_FILES: u64 = 8;
@@ -66,99 +64,115 @@ struct Shared {
     sending: Mutex<()>,
     limits: Limits,
     jobs: Mutex<Receiver<Job>>,
+    engine: Mutex<Option<Engine>>,
+}
+
+/// What a thread does next, with the file that it is about.
+enum Job {
+    Assemble(OwnedFd),
+    Load(OwnedFd),
+    Scan(FileJob),
+}
+
+/// Hands the requests to the threads. This one only reads: so it sees at once that the caller is
+/// gone, and then ends everything.
+fn serve(connection: Connection<io::Stdin>, limits: Limits) -> Result<(), WireError> {
+    let (jobs, taken) = sync_channel(limits.files_under_way());
+    let threads = limits.threads.get();
+    let shared = Arc::new(Shared {
+        connection,
+        sending: Mutex::new(()),
+        limits,
+        jobs: Mutex::new(taken),
+        engine: Mutex::new(None),
+    });
+    for _ in 0..threads {
+        let shared = Arc::clone(&shared);
+        std::thread::Builder::new().spawn(move || shared.work()).map_err(WireError::System)?;
+    }
+    while let Some(received) = shared.connection.receive::<Request>()? {
+        let file = received.descriptor.ok_or(WireError::Malformed)?;
+        let job = match received.message {
+            Request::Start(_) => return Err(WireError::Malformed),
+            Request::Assemble => Job::Assemble(file),
+            Request::Load => Job::Load(file),
+            Request::Scan { id, path } => Job::Scan(FileJob { id, path, file }),
+        };
+        jobs.send(job).map_err(|_| WireError::Gone)?;
+    }
+    Ok(())
 }
 
 impl Shared {
-    fn answer(&self, answer: &Answer, payload: &[u8]) -> Result<(), WireError> {
-        let _held = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
-        self.connection.send(answer, payload, None)
-    }
-
-    /// One of the threads: scans until there is nothing more to come.
-    fn scan(&self) {
+    /// One of the threads.
+    fn work(&self) {
         let mut buffer = Vec::new();
         loop {
-            let next = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let next = locked(&self.jobs).recv();
             let Ok(job) = next else { return };
-            let scanned = job.scan(&self.limits, &mut buffer);
-            if self.answer(&Answer::Scanned(scanned), &[]).is_err() {
+            let answered = match job {
+                Job::Assemble(file) => self.assemble(&file),
+                Job::Load(file) => self.load(&file),
+                Job::Scan(job) => {
+                    let engine = locked(&self.engine).clone();
+                    self.answer(&Answer::Scanned(job.scan(engine, &self.limits, &mut buffer)), &[])
+                }
+            };
+            if answered.is_err() {
                 // Nobody listens any more.
                 std::process::exit(1);
             }
         }
     }
-}
 
-fn serve(connection: Connection<io::Stdin>, limits: Limits) -> Result<(), WireError> {
-    let (jobs, taken) = sync_channel(limits.files_under_way());
-    let threads = limits.threads;
-    let shared = Shared { connection, sending: Mutex::new(()), limits, jobs: Mutex::new(taken) };
-    let shared = Arc::new(shared);
-    start_threads(&shared, threads)?;
-    let mut engine = None;
-    while let Some(received) = shared.connection.receive::<Request>()? {
-        let file = received.descriptor.ok_or(WireError::Malformed)?;
-        match received.message {
-            Request::Start(_) => return Err(WireError::Malformed),
-            Request::Assemble => assemble_files(&shared, &file)?,
-            Request::Load => {
-                let answer = match load(&file) {
-                    Ok((new, loaded)) => {
-                        engine = Some(new);
-                        Answer::Loaded(loaded)
-                    }
-                    Err(problem) => Answer::Refused { problem },
-                };
-                shared.answer(&answer, &[])?;
+    fn answer(&self, answer: &Answer, payload: &[u8]) -> Result<(), WireError> {
+        let _held = locked(&self.sending);
+        self.connection.send(answer, payload, None)
+    }
+
+    fn load(&self, file: &OwnedFd) -> Result<(), WireError> {
+        let answer = match caught(|| load(file)) {
+            Ok((engine, loaded)) => {
+                *locked(&self.engine) = Some(engine);
+                Answer::Loaded(loaded)
             }
-            Request::Scan { id, path } => queue(&shared, &jobs, engine.as_ref(), (id, path), file)?,
+            Err(problem) => Answer::Refused { problem },
+        };
+        self.answer(&answer, &[])
+    }
+
+    fn assemble(&self, file: &OwnedFd) -> Result<(), WireError> {
+        let assembled = caught(|| {
+            let files = decode_files(&read_rules(file)?).map_err(|error| error.to_string())?;
+            assemble::assemble(&files)
+        });
+        match assembled {
+            Ok(assembled) => {
+                let bundle_bytes = assembled.bundle.len() as u64;
+                let mut payload = assembled.bundle;
+                payload.extend(assembled.index);
+                self.answer(&Answer::Assembled { bundle_bytes, rejected: assembled.rejected }, &payload)
+            }
+            Err(problem) => self.answer(&Answer::Refused { problem }, &[]),
         }
     }
-    Ok(())
 }
 
-fn start_threads(shared: &Arc<Shared>, threads: NonZeroU16) -> Result<(), WireError> {
-    for _ in 0..threads.get() {
-        let shared = Arc::clone(shared);
-        std::thread::Builder::new().spawn(move || shared.scan()).map_err(WireError::System)?;
-    }
-    Ok(())
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn queue(
-    shared: &Shared,
-    jobs: &SyncSender<Job>,
-    engine: Option<&Engine>,
-    (id, path): (u64, String),
-    file: OwnedFd,
-) -> Result<(), WireError> {
-    let Some(engine) = engine.cloned() else {
-        let note = Note { inside: Vec::new(), code: NoteCode::Engine, message: "no rules are loaded".to_owned() };
-        let scanned = Scanned { id, bytes: 0, matches: Vec::new(), notes: vec![note] };
-        return shared.answer(&Answer::Scanned(scanned), &[]);
-    };
-    jobs.send(Job { id, path, file, engine }).map_err(|_| WireError::Gone)
+/// A flaw of the engine that rules bring to light is told like what it says of them.
+fn caught<T>(act: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let done = catch_unwind(AssertUnwindSafe(act));
+    done.unwrap_or_else(|panic| Err(format!("a flaw of the engine: {}", words(panic.as_ref()))))
 }
 
 fn load(file: &OwnedFd) -> Result<(Engine, Loaded), String> {
-    let bundle = read_rules(file)?;
-    let bundle = String::from_utf8(bundle).map_err(|_| "the bundle is no UTF-8 text".to_owned())?;
+    let bundle = String::from_utf8(read_rules(file)?).map_err(|_| "the bundle is no UTF-8 text".to_owned())?;
     let engine = Engine::compile(&bundle)?;
     let loaded = Loaded { rules: engine.rules().count() as u64, self_test: self_test::run(&engine)? };
     Ok((engine, loaded))
-}
-
-fn assemble_files(shared: &Shared, file: &OwnedFd) -> Result<(), WireError> {
-    let read = read_rules(file).and_then(|bytes| decode_files(&bytes).map_err(|error| error.to_string()));
-    match read.and_then(|files| assemble::assemble(&files)) {
-        Ok(assembled) => {
-            let bundle_bytes = assembled.bundle.len() as u64;
-            let mut payload = assembled.bundle;
-            payload.extend(assembled.index);
-            shared.answer(&Answer::Assembled { bundle_bytes, rejected: assembled.rejected }, &payload)
-        }
-        Err(problem) => shared.answer(&Answer::Refused { problem }, &[]),
-    }
 }
 
 fn read_rules(file: &OwnedFd) -> Result<Vec<u8>, String> {

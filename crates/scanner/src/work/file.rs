@@ -18,19 +18,22 @@ const FIRST_READ: usize = 256 << 10;
 /// What a thread keeps for the next file.
 const KEPT_BYTES: usize = 16 << 20;
 
-/// A file to be scanned with these rules.
-pub(super) struct Job {
+/// A file to be scanned.
+pub(super) struct FileJob {
     pub(super) id: u64,
     pub(super) path: String,
     pub(super) file: OwnedFd,
-    pub(super) engine: Engine,
 }
 
-impl Job {
-    pub(super) fn scan(self, limits: &Limits, buffer: &mut Vec<u8>) -> Scanned {
+impl FileJob {
+    pub(super) fn scan(self, engine: Option<Engine>, limits: &Limits, buffer: &mut Vec<u8>) -> Scanned {
         let mut scanned = Scanned { id: self.id, bytes: 0, matches: Vec::new(), notes: Vec::new() };
+        let Some(engine) = engine else {
+            scanned.notes.push(note(NoteCode::Engine, "no rules are loaded"));
+            return scanned;
+        };
         // What was found before a flaw of the engine or of a parser shows counts.
-        let done = catch_unwind(AssertUnwindSafe(|| self.read_and_ask(limits, buffer, &mut scanned)));
+        let done = catch_unwind(AssertUnwindSafe(|| self.read_and_ask(engine, limits, buffer, &mut scanned)));
         if let Err(panic) = done {
             scanned.notes.push(note(NoteCode::Engine, &format!("a flaw of the scanner: {}", words(panic.as_ref()))));
         }
@@ -40,7 +43,7 @@ impl Job {
         scanned
     }
 
-    fn read_and_ask(mut self, limits: &Limits, buffer: &mut Vec<u8>, scanned: &mut Scanned) {
+    fn read_and_ask(&self, mut engine: Engine, limits: &Limits, buffer: &mut Vec<u8>, scanned: &mut Scanned) {
         let deadline = Deadline::after(limits.file_time);
         match read(&self.file, limits.file_bytes, buffer) {
             Ok(Read::Whole) => {}
@@ -52,11 +55,11 @@ impl Job {
         }
         scanned.bytes = buffer.len() as u64;
         let whole = Content { path: &self.path, inside: &[], bytes: buffer };
-        scanned.matches = self.engine.scan(&whole, &deadline, &mut scanned.notes);
+        scanned.matches = engine.scan(&whole, &deadline, &mut scanned.notes);
         let mut budget = Budget::new(&limits.unpacking, deadline);
         let mut notes = Vec::new();
         open(&whole, &mut budget, &mut notes, &mut |member, notes| {
-            scanned.matches.extend(self.engine.scan(member, &deadline, notes));
+            scanned.matches.extend(engine.scan(member, &deadline, notes));
         });
         scanned.notes.extend(notes);
     }
@@ -94,7 +97,8 @@ fn note(code: NoteCode, message: &str) -> Note {
     Note { inside: Vec::new(), code, message: message.to_owned() }
 }
 
-fn words(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a panic says.
+pub(super) fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

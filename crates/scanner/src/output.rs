@@ -1,0 +1,189 @@
+//! What is said: for people, or as one JSON object a line.
+
+use std::fmt::Write as _;
+use std::io::{self, StdoutLock, Write as _};
+use std::path::Path;
+
+use detection::{FileReport, Loaded, Match, Note, SelfTest};
+use serde::Serialize;
+
+use crate::INCOMPLETE;
+use crate::cli::Arguments;
+use crate::progress::Progress;
+use crate::walk::{Passed, Why};
+
+/// Prints as it goes, and counts.
+pub(crate) struct Output<'a> {
+    stdout: StdoutLock<'static>,
+    json: bool,
+    progress: &'a Progress,
+    summary: Summary,
+    /// The first error while printing; what follows is not printed.
+    failed: Option<io::Error>,
+}
+
+/// What was done.
+#[derive(Default, Serialize)]
+struct Summary {
+    /// Files that were looked at, also those of which only a part was.
+    files: u64,
+    /// Bytes of these.
+    bytes: u64,
+    /// Files in which something was found.
+    found: u64,
+    /// Files and folders that were not looked at, or not as a whole, though they were to be.
+    incomplete: u64,
+    /// Links, which are not followed.
+    links: u64,
+    /// Neither file nor folder.
+    special: u64,
+    /// Folders on other file systems.
+    other_file_systems: u64,
+    /// Rules that were used.
+    rules: u64,
+}
+
+#[derive(Serialize)]
+struct FileLine<'a> {
+    path: &'a str,
+    bytes: u64,
+    matches: &'a [Match],
+    notes: &'a [Note],
+}
+
+#[derive(Serialize)]
+struct SummaryLine<'a> {
+    summary: &'a Summary,
+    self_test: &'a SelfTest,
+}
+
+impl<'a> Output<'a> {
+    pub(crate) fn new(arguments: &Arguments, progress: &'a Progress) -> Self {
+        let stdout = io::stdout().lock();
+        Self { stdout, json: arguments.json, progress, summary: Summary::default(), failed: None }
+    }
+
+    /// Says what is to be said of a file.
+    pub(crate) fn report(&mut self, report: &FileReport) {
+        self.progress.add(report.bytes);
+        self.summary.files += 1;
+        self.summary.bytes += report.bytes;
+        self.summary.found += u64::from(!report.matches.is_empty());
+        self.summary.incomplete += u64::from(!report.notes.is_empty());
+        if report.matches.is_empty() && report.notes.is_empty() {
+            return;
+        }
+        let FileReport { path, bytes, matches, notes } = report;
+        self.say(path, *bytes, matches, notes);
+    }
+
+    /// Counts what is not scanned on purpose, and says what could not be.
+    pub(crate) fn passed(&mut self, passed: &Passed) {
+        match &passed.why {
+            Why::Link => self.summary.links += 1,
+            Why::Special => self.summary.special += 1,
+            Why::OtherFileSystem => self.summary.other_file_systems += 1,
+            Why::Unreadable(error) => {
+                self.summary.incomplete += 1;
+                let code = detection::NoteCode::Unreadable;
+                self.say(&passed.path, 0, &[], &[Note { inside: Vec::new(), code, message: error.to_string() }]);
+            }
+        }
+    }
+
+    fn say(&mut self, path: &Path, bytes: u64, matches: &[Match], notes: &[Note]) {
+        let path = path.to_string_lossy();
+        let text = if self.json {
+            let line = serde_json::to_string(&FileLine { path: &path, bytes, matches, notes });
+            // Only a map with keys that are no text can't be written.
+            line.unwrap_or_default() + "\n"
+        } else {
+            lines(&path, matches, notes)
+        };
+        self.print(&text);
+    }
+
+    fn print(&mut self, text: &str) {
+        if self.failed.is_none() {
+            let stdout = &mut self.stdout;
+            let printed = self.progress.beside(|| stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()));
+            self.failed = printed.err();
+        }
+    }
+
+    /// Prints the summary; gives the exit code.
+    pub(crate) fn finish(mut self, loaded: &Loaded) -> io::Result<u8> {
+        self.summary.rules = loaded.rules;
+        let text = if self.json {
+            serde_json::to_string(&SummaryLine { summary: &self.summary, self_test: &loaded.self_test })? + "\n"
+        } else {
+            self.summary.to_string()
+        };
+        self.print(&text);
+        match self.failed {
+            Some(error) => Err(error),
+            None if self.summary.found > 0 => Ok(1),
+            None if self.summary.incomplete > 0 => Ok(INCOMPLETE),
+            None => Ok(0),
+        }
+    }
+}
+
+fn lines(path: &str, matches: &[Match], notes: &[Note]) -> String {
+    let mut text = String::new();
+    for one in matches {
+        let _ = write!(text, "FOUND {} in {}", one.rule, shown(path, &one.inside));
+        if let Some(first) = one.strings.first() {
+            let _ = write!(text, " (${} at {})", first.name, first.offset);
+        }
+        text.push('\n');
+    }
+    for note in notes {
+        let _ = writeln!(text, "NOT LOOKED AT {}: {}", shown(path, &note.inside), printable(&note.message));
+    }
+    text
+}
+
+/// A file and where in it.
+fn shown(path: &str, inside: &[String]) -> String {
+    let parts: Vec<String> = std::iter::once(path).chain(inside.iter().map(String::as_str)).map(printable).collect();
+    parts.join(" > ")
+}
+
+/// Names are foreign text, and a terminal obeys control characters.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control()
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(
+            f,
+            "{} files, {} bytes, {} rules: found something in {}",
+            self.files, self.bytes, self.rules, self.found
+        )?;
+        if self.incomplete > 0 {
+            writeln!(f, "NOT LOOKED AT, or not as a whole: {}", self.incomplete)?;
+        }
+        for (count, what) in [
+            (self.links, "links (not followed)"),
+            (self.special, "sockets, pipes and devices"),
+            (self.other_file_systems, "folders on other file systems (--other-file-systems enters them)"),
+        ] {
+            if count > 0 {
+                writeln!(f, "passed over: {count} {what}")?;
+            }
+        }
+        Ok(())
+    }
+}
