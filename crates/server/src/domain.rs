@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use api::{BaseUrl, Client};
 use assembly::{Depot, Transport};
-use attest::{Lane, OrganisationId, StreamName};
+use attest::{KeyRef, Lane, OrganisationId, StreamName};
 use bytes::Bytes;
 use stdx::{Clock, Digest, SystemClock, UnixTime};
 use storage::{Catalog, LockStore};
@@ -223,8 +223,7 @@ impl Domain {
                 .hint("add it to the policy's `streams`")
         })?;
         let organisations = self.policy.policy().organisations.iter();
-        let own = organisations.filter(|it| it.id == self.organisation).flat_map(|it| &it.keys);
-        let keys = own.map(|key| key.key.clone()).collect();
+        let keys = organisations.flat_map(|it| &it.keys).map(|key| KeyRef::of(&key.key)).collect();
         let (log, locks, clock) = (self.log(&opened.log)?, Arc::clone(&self.locks), Arc::clone(&self.clock));
         Ok(StreamWriter::new(name, log, locks, clock, keys))
     }

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::{Appended, BaseUrl, BodyLimit, Client, ClientError, ErrorClass, path};
-use attest::{BundleEntry, Envelope, EnvelopeError, Heartbeat, Position, Statement, StatementId, StreamName, Subject};
+use attest::{
+    BundleEntry, Envelope, EnvelopeError, Heartbeat, KeyRef, Position, Statement, StatementId, StreamName, Subject,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use stdx::{Clock, Digest, UnixTime};
 use storage::{Key, LockStore, Swap, Versioned};
-use tlog::{LogProof, MAX_LOG_PROOF_BYTES, Origin, SignerKey, VerifierKey};
+use tlog::{LogProof, MAX_LOG_PROOF_BYTES, Origin, SignerKey};
 use verify::StreamChecker;
 
 /// An entry's place and proof: the proof escaped into JSON (2 for 1 at most) and an index.
@@ -116,7 +118,7 @@ pub struct StreamWriter {
     log: LogWriter,
     locks: Arc<dyn LockStore>,
     clock: Arc<dyn Clock>,
-    keys: Vec<VerifierKey>,
+    keys: Vec<KeyRef>,
 }
 
 /// What the lock holds.
@@ -145,15 +147,15 @@ fn lock_of(stream: &StreamName) -> Result<Key, storage::KeyError> {
 }
 
 impl StreamWriter {
-    /// The writer of `stream` in `log`, whose state is kept in `locks`; `keys` are those of its
-    /// organisation under the policy in force.
+    /// The writer of `stream` in `log`, whose state is kept in `locks`; `keys` are all those of the
+    /// policy in force: the log takes no entry with a signature of another.
     #[must_use]
     pub fn new(
         stream: StreamName,
         log: LogWriter,
         locks: Arc<dyn LockStore>,
         clock: Arc<dyn Clock>,
-        keys: Vec<VerifierKey>,
+        keys: Vec<KeyRef>,
     ) -> Self {
         Self { stream, log, locks, clock, keys }
     }
@@ -295,8 +297,8 @@ impl StreamWriter {
             Err(StreamError::Log { source, origin })
                 if source.class() == ErrorClass::Rejected && !self.is_in_force(&envelope) =>
             {
-                // Signed by a key that the policy has replaced since, and not in the log, which keeps
-                // what it has: it never will be. The place is free for the next one.
+                // One of its keys was replaced by the policy since, be it another organisation's, and it is
+                // not in the log, which keeps what it has: it never will be. The place is free.
                 self.swap(held.as_ref(), &State { pending: None, ..state }).await?;
                 return Err(StreamError::Log { source, origin });
             }
@@ -314,9 +316,9 @@ impl StreamWriter {
         Ok(entry)
     }
 
-    /// Whether a key of the policy in force has signed it.
+    /// Whether the policy in force has the key of every signature.
     fn is_in_force(&self, envelope: &Envelope) -> bool {
-        self.keys.iter().any(|key| envelope.signed_by(key).unwrap_or(false))
+        envelope.signatures().iter().all(|signature| self.keys.contains(&signature.key))
     }
 
     async fn load(&self) -> Result<(State, Option<Versioned>), StreamError> {

@@ -36,14 +36,31 @@ fn every_promise_is_kept() {
 }
 
 /// What seeds found and was mended stays mended: a release that was logged and not published when
-/// an approver's key was replaced could never be finished.
+/// an approver's key was replaced could never be finished, and one that was signed and not logged
+/// when the supervisor's key was replaced kept its place in the stream for ever.
 #[test]
 fn what_was_found_is_kept() {
-    let plan = "5032 release all dies 906\n294 weather 118 2345 24\n16936 release canary\n\
-                28053894 succeed vendor approver dies 2186\n";
-    let outcome = run(902, &parse_plan(plan).expect("a plan"), Broken::Nothing);
-    assert_eq!(outcome.violation, None);
+    let approver = ["5032 release all dies 906", "294 weather 118 2345 24", "16936 release canary", APPROVER];
+    for (seed, plan) in [(902, &approver[..]), (1499, &SECOND_SIGNER[..])] {
+        let outcome = run(seed, &parse_plan(&plan.join("\n")).expect("a plan"), Broken::Nothing);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+    }
 }
+
+const APPROVER: &str = "28053894 succeed vendor approver dies 2186";
+const SECOND_SIGNER: [&str; 11] = [
+    "282 release all",
+    "3012 update 0",
+    "14933 fail supervisor 3 applied",
+    "142 update 1",
+    "21314 release all",
+    "4 promote",
+    "88 append supervisor",
+    "337 weather 73 1296 5",
+    "1566 release all",
+    "282 succeed supervisor release dies 145",
+    "486256 clock vendor 3600",
+];
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
