@@ -28,7 +28,9 @@ pub use envelope::{
     ENVELOPE_BYTES_MAX, Envelope, EnvelopeError, EnvelopeSignature, KeyRef, PAYLOAD_TYPE, StatementId, pae,
 };
 pub use foreign::{ForeignEnvelopeError, open_foreign};
-pub use names::{HostId, Lane, NameError, OrganisationId, ProductId, Release as ReleaseNumber, Ring, StreamName};
+pub use names::{
+    DataClass, HostId, Lane, NameError, OrganisationId, ProductId, RegionId, Release as ReleaseNumber, Ring, StreamName,
+};
 pub use predicate::approval::Approval;
 pub use predicate::assembly::{
     BuildResult, Cause, EnvironmentKind, Heartbeat, Mismatch, Reason, Refused, Revision, Source,

@@ -94,6 +94,14 @@ name!(
     /// A stream of an enforcement point in a log, such as `assembly/main` or `status/slow`.
     StreamName, "name of a stream", Some('/')
 );
+name!(
+    /// Where data is stored and processed, such as `zurich`. Countries are assigned to one.
+    RegionId, "name of a region", None
+);
+name!(
+    /// A kind of data that people share or don't, such as `detections` or `files`.
+    DataClass, "name of a class of data", None
+);
 
 /// The lanes of DESIGN section 3: code needs people's approval, declarative rules do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,6 +5,14 @@
 #[error("the operating system gave no randomness: {0}")]
 pub struct EntropyError(String);
 
+impl EntropyError {
+    /// An error that says `why`, for sources other than the operating system's.
+    #[must_use]
+    pub fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
 /// Where randomness comes from.
 pub trait Entropy: Send + Sync {
     /// Fills `buffer` with bytes that nobody can predict.

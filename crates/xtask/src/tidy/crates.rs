@@ -18,7 +18,8 @@ const fn row(folder: &'static str, ours: &'static [&'static [&'static str]]) -> 
     Row { folder, package: folder, ours, foreign: None }
 }
 
-const FOUNDATION: &[&str] = &["stdx", "tlog", "attest", "policy", "verify", "tuf", "sandbox", "reputation", "oblivious"];
+const FOUNDATION: &[&str] =
+    &["stdx", "tlog", "attest", "policy", "verify", "tuf", "seal", "sandbox", "reputation", "oblivious"];
 const PORTS: &[&str] = &["storage", "api", "detection"];
 const ENGINES: &[&str] = &["clerestory-log", "witness", "assembly", "channel"];
 
@@ -31,6 +32,7 @@ const TABLE: &[Row] = &[
     row("policy", &[&["stdx", "tlog", "attest"]]),
     row("verify", &[&["stdx", "tlog", "attest", "policy"]]),
     row("tuf", &[&["stdx"]]),
+    row("seal", &[&["stdx", "attest"]]),
     row("sandbox", &[&["stdx"]]),
     row("reputation", &[&["stdx"]]),
     row("oblivious", &[&["stdx", "reputation"]]),

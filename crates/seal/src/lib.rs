@@ -1,0 +1,32 @@
+//! Seals what an endpoint shares, so that nobody reads it without every custodian of its region.
+//!
+//! # In scope
+//! The sealed object: AES-256-GCM frames under a data key of its own, and one share of that key for
+//! each custodian, sealed to it by HPKE (RFC 9180): DHKEM(P-256), which an HSM can hold, or X-Wing, so
+//! that who keeps the bytes until quantum computers come still lacks a share. Opening a share, joining
+//! shares, reading any frame. `docs/formats/seal.md` has the bytes.
+//!
+//! # Out of scope
+//! Which custodians a region has, and whether anybody may open anything: that is `custody`'s. Where
+//! objects lie. Keys in an HSM.
+//!
+//! # Invariants
+//! - A data key is made here, used for one object, and never written, printed or given out by whoever
+//!   seals: who writes can't read back.
+//! - A share opens only for the very object, region and class that it was made for: these are HPKE's
+//!   `info`.
+//! - Shares that are not all of one object's are refused before a frame is opened, by the key's
+//!   commitment; frames that were moved, dropped, doubled or cut off are refused.
+//! - Nothing allocates more than the bytes that are there.
+
+mod frames;
+mod header;
+mod key;
+mod object;
+mod share;
+
+pub use frames::{FRAME_BYTES, Frame};
+pub use header::{BatchId, Bound, CUSTODIANS_MAX, HEADER_BYTES_MAX, Header, SealedShare};
+pub use key::{Kem, KeyError, PrivateKey, PublicKey};
+pub use object::{Custodian, Custodians, OBJECT_BYTES_MAX, OpenError, SealError, Sealed};
+pub use share::{DataKey, Share};

@@ -1,0 +1,169 @@
+//! The data key and its shares: the key is the XOR of all of them, so any that is missing hides it.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use hkdf::Hkdf;
+use hpke::aead::AesGcm256;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::{DhP256HkdfSha256, XWing};
+use hpke::rand_core::{TryCryptoRng, TryRng};
+use hpke::{Deserializable as _, OpModeR, OpModeS, Serializable as _, single_shot_open, single_shot_seal_with_rng};
+use sha2::Sha256;
+use stdx::{Entropy, EntropyError};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::key::{PrivateKey, Public, PublicKey, Secret};
+
+pub(crate) const KEY_BYTES: usize = 32;
+
+/// What one custodian holds of a data key; alone it says nothing.
+pub struct Share(Zeroizing<[u8; KEY_BYTES]>);
+
+impl Share {
+    pub(crate) fn draw(entropy: &dyn Entropy) -> Result<Self, EntropyError> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        entropy.fill(&mut *bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// Seals it to `to`, bound to `info`.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn seal(&self, to: &PublicKey, info: &[u8], entropy: &dyn Entropy) -> Result<Wrapped, EntropyError> {
+        let mut drawn = Drawn::new(entropy);
+        let wrapped = match &to.0 {
+            Public::P256(key) => seal::<DhP256HkdfSha256>(key, info, &*self.0, &mut drawn),
+            Public::XWing(key) => seal::<XWing>(key, info, &*self.0, &mut drawn),
+        };
+        drawn.finish()?;
+        Ok(wrapped)
+    }
+
+    /// Opens what was sealed to `key`, if it was bound to `info`; `None` if it wasn't.
+    #[must_use]
+    pub fn open(wrapped: &Wrapped, key: &PrivateKey, info: &[u8]) -> Option<Self> {
+        let opened = match &key.secret {
+            Secret::P256(key) => open::<DhP256HkdfSha256>(wrapped, key, info)?,
+            Secret::XWing(key) => open::<XWing>(wrapped, key, info)?,
+        };
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        if opened.len() != KEY_BYTES {
+            return None;
+        }
+        bytes.copy_from_slice(&opened);
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Share")
+    }
+}
+
+/// A share as it travels: HPKE's encapsulated key and ciphertext.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrapped {
+    pub(crate) encapsulated: Vec<u8>,
+    pub(crate) sealed: Vec<u8>,
+}
+
+fn seal<K: hpke::Kem>(key: &K::PublicKey, info: &[u8], share: &[u8], drawn: &mut Drawn<'_>) -> Wrapped {
+    let sealed = single_shot_seal_with_rng::<AesGcm256, HkdfSha256, K>(&OpModeS::Base, key, info, share, b"", drawn);
+    // HPKE fails on a message of more than 64 GB, or an invalid key, which was refused when it was read.
+    let (encapsulated, sealed) = sealed.expect("32 bytes, to a key that was validated");
+    Wrapped { encapsulated: encapsulated.to_bytes().to_vec(), sealed }
+}
+
+fn open<K: hpke::Kem>(wrapped: &Wrapped, key: &K::PrivateKey, info: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let encapsulated = K::EncappedKey::from_bytes(&wrapped.encapsulated).ok()?;
+    let opened =
+        single_shot_open::<AesGcm256, HkdfSha256, K>(&OpModeR::Base, key, &encapsulated, info, &wrapped.sealed, b"");
+    opened.ok().map(Zeroizing::new)
+}
+
+/// The key of one object, while it is needed.
+pub struct DataKey(Zeroizing<[u8; KEY_BYTES]>);
+
+impl DataKey {
+    /// Joins shares, in any order. Whether they are the right ones, the object's commitment tells.
+    #[must_use]
+    pub fn join<'a>(shares: impl IntoIterator<Item = &'a Share>) -> Self {
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        for share in shares {
+            for (byte, other) in key.iter_mut().zip(share.0.iter()) {
+                *byte ^= other;
+            }
+        }
+        Self(key)
+    }
+
+    /// HKDF-SHA256 (RFC 5869): a key for each purpose, none of which tells another.
+    pub(crate) fn derive(&self, salt: &[u8], purpose: &str) -> Zeroizing<[u8; KEY_BYTES]> {
+        let mut derived = Zeroizing::new([0; KEY_BYTES]);
+        let hkdf = Hkdf::<Sha256>::new(Some(salt), &*self.0);
+        hkdf.expand(purpose.as_bytes(), &mut *derived).expect("32 bytes are fewer than 255 hashes");
+        derived
+    }
+}
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataKey")
+    }
+}
+
+/// Our randomness as HPKE's crate asks for it: without a way to fail. So a failure is remembered, and
+/// whatever was made meanwhile is thrown away.
+pub(crate) struct Drawn<'a> {
+    entropy: &'a dyn Entropy,
+    failed: Option<EntropyError>,
+}
+
+impl<'a> Drawn<'a> {
+    pub(crate) fn new(entropy: &'a dyn Entropy) -> Self {
+        Self { entropy, failed: None }
+    }
+
+    /// Fails if any draw did.
+    pub(crate) fn finish(self) -> Result<(), EntropyError> {
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) {
+        if let Err(error) = self.entropy.fill(buffer) {
+            // Something that every key generation accepts, so that none asks again for ever.
+            buffer.fill(1);
+            self.failed = Some(error);
+        }
+    }
+}
+
+impl TryRng for Drawn<'_> {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        self.fill(&mut bytes);
+        let number = u32::from_le_bytes(bytes);
+        bytes.zeroize();
+        Ok(number)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        let number = u64::from_le_bytes(bytes);
+        bytes.zeroize();
+        Ok(number)
+    }
+
+    fn try_fill_bytes(&mut self, buffer: &mut [u8]) -> Result<(), Infallible> {
+        self.fill(buffer);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Drawn<'_> {}

@@ -1,0 +1,22 @@
+//! The format's bytes: `docs/formats/seal.md` prints this digest, and it changes only with the format.
+
+use seal::{Header, Sealed};
+use stdx::Digest;
+
+use crate::scene::{Counting, Scene, bound};
+
+#[test]
+fn an_object_has_these_bytes() {
+    let entropy = Counting::new();
+    let scene = Scene::new(&entropy);
+    let object = scene.custodians.seal(bound("detections", &entropy), b"one event\n", &entropy).unwrap();
+    assert_eq!(Sealed::read(&object, &scene.key(&object)).unwrap(), b"one event\n");
+    let (header, start) = Header::parse(&object).unwrap();
+    assert_eq!(header.bound.id.to_string(), GOLDEN_ID);
+    let seen = (object.len(), object.len() - start, Digest::of(&object).to_string());
+    assert_eq!(seen, (GOLDEN_BYTES, 26, GOLDEN_SHA256.to_owned()));
+}
+
+const GOLDEN_ID: &str = "cd04a4754498e06db5a13c5f371f1f04";
+const GOLDEN_BYTES: usize = 2340;
+const GOLDEN_SHA256: &str = "e0f5fdd8aec6a8a518d46f01dc0f95deb7241fb07c7d8a3336aaffebf8a3a899";

@@ -1,0 +1,102 @@
+//! What was sealed is read back, whole and in parts.
+
+use std::sync::LazyLock;
+
+use proptest::prelude::{any, prop, proptest};
+use seal::{Custodian, Custodians, FRAME_BYTES, Header, Kem, PrivateKey, PublicKey, SealError, Sealed};
+use stdx::SystemEntropy;
+
+use crate::scene::{Scene, bound};
+
+#[test]
+fn every_length_around_a_frame_is_read_back() {
+    let scene = Scene::new(&SystemEntropy);
+    for length in [0, 1, FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, 2 * FRAME_BYTES, 2 * FRAME_BYTES + 77] {
+        let plaintext: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        let object = scene.seal(&plaintext);
+        assert_eq!(Sealed::read(&object, &scene.key(&object)).unwrap(), plaintext, "{length}");
+        let (header, start) = Header::parse(&object).unwrap();
+        assert_eq!(header.frames_bytes(), (object.len() - start) as u64);
+        assert_eq!(header.bytes, length as u64);
+    }
+}
+
+#[test]
+fn a_frame_is_read_without_the_others() {
+    let scene = Scene::new(&SystemEntropy);
+    let plaintext: Vec<u8> = (0..5 * FRAME_BYTES + 9).map(|at| (at % 249) as u8).collect();
+    let object = scene.seal(&plaintext);
+    let (header, start) = Header::parse(&object).unwrap();
+    let sealed = Sealed::open(&object[..start], &scene.key(&object)).unwrap();
+    for number in [3, 0, 5] {
+        let place = header.place(number).unwrap();
+        let bytes = &object[start + place.start as usize..start + place.end as usize];
+        let expected = plaintext.chunks(FRAME_BYTES).nth(number as usize).unwrap();
+        assert_eq!(sealed.frame(number, bytes).unwrap(), expected);
+    }
+    assert_eq!(header.place(6), None);
+}
+
+#[test]
+fn nothing_of_the_plaintext_or_of_a_key_is_in_the_object() {
+    let scene = Scene::new(&SystemEntropy);
+    let plaintext = b"a marked value that must not be found".repeat(100);
+    let object = scene.seal(&plaintext);
+    assert!(!object.windows(12).any(|window| plaintext.windows(12).any(|marked| marked == window)));
+    assert_ne!(object, scene.seal(&plaintext), "each object has a key of its own");
+}
+
+#[test]
+fn a_region_needs_two_custodians_and_one_of_them_hybrid() {
+    let key = |kem| PrivateKey::generate(kem, &SystemEntropy).unwrap().public().clone();
+    let of = |name: &str, key: PublicKey| Custodian { organisation: name.parse().unwrap(), key };
+    let (p256, x_wing) = (key(Kem::P256), key(Kem::XWing));
+    let refused = |custodians| Custodians::new(custodians).unwrap_err();
+    assert!(matches!(refused(vec![]), SealError::Count(0)));
+    assert!(matches!(refused(vec![of("a", x_wing.clone())]), SealError::Count(1)));
+    assert!(matches!(refused(vec![of("a", p256.clone()), of("b", key(Kem::P256))]), SealError::NotHybrid));
+    assert!(matches!(refused(vec![of("a", p256.clone()), of("a", x_wing.clone())]), SealError::Twice(_)));
+    assert!(matches!(refused(vec![of("a", x_wing.clone()), of("b", x_wing.clone())]), SealError::Twice(_)));
+    assert!(Custodians::new(vec![of("a", p256), of("b", x_wing)]).is_ok());
+}
+
+#[test]
+fn keys_have_one_text() {
+    for kem in [Kem::P256, Kem::XWing] {
+        let key = PrivateKey::generate(kem, &SystemEntropy).unwrap();
+        let read = PrivateKey::from_text(&key.to_text()).unwrap();
+        assert_eq!(read.public(), key.public());
+        let public = key.public().to_string();
+        assert_eq!(&public.parse::<PublicKey>().unwrap(), key.public());
+        assert!(!format!("{key:?}").contains(&key.to_text()[8..]));
+        for bad in [
+            public[1..].to_owned(),
+            public.replace(':', ";"),
+            format!("{public}A"),
+            public[..public.len() - 4].to_owned(),
+            format!("{public}\n"),
+        ] {
+            assert!(bad.parse::<PublicKey>().is_err(), "{bad}");
+        }
+    }
+    assert!("p256:AAAA".parse::<PublicKey>().is_err());
+    let infinity = format!("p256:{}", "A".repeat(88));
+    assert!(infinity.parse::<PublicKey>().is_err());
+}
+
+/// Making keys takes longer than all the rest.
+static SCENE: LazyLock<Scene> = LazyLock::new(|| Scene::new(&SystemEntropy));
+
+proptest! {
+    #[test]
+    fn anything_is_read_back(plaintext in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let scene = &*SCENE;
+        let object = scene.custodians.seal(bound("files", &SystemEntropy), &plaintext, &SystemEntropy).unwrap();
+        assert_eq!(Sealed::read(&object, &scene.key(&object)).unwrap(), plaintext);
+    }
+
+    #[test]
+    fn no_header_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Header::parse(&bytes);
+    }
+}
