@@ -29,6 +29,7 @@
 //!   the same holds, a moment later, when the caller is killed.
 //! - Output is read only after every process inside has ended, and no link in it is followed.
 
+mod attempt;
 mod calls;
 mod cgroup;
 mod collect;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
+use crate::attempt::{ATTEMPTS, attempt};
 use crate::job::Job;
 use crate::run::{Cancel, Sandbox};
 use crate::{init, supervise, unshare};
@@ -12,20 +13,22 @@ use crate::{init, supervise, unshare};
 /// The whole of `clerestory-sandbox`.
 ///
 /// `run JOB.json` runs one job: what the command prints goes to standard error, the outcome as
-/// JSON to standard output; the exit code is 0 after success, 1 otherwise, 2 for wrong usage. The
-/// other subcommands are stages that the program starts by itself.
+/// JSON to standard output; the exit code is 0 after success, 1 otherwise, 2 for wrong usage.
+/// `attempt WHAT` confines itself and tries what then is forbidden: a signal ends it. The other subcommands are stages that the program starts by itself.
 #[must_use]
 pub fn program() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["run", path] => return exit(run(path)),
+        ["attempt", what] if ATTEMPTS.contains(what) => attempt(what),
         ["supervise"] => supervise::supervise(),
         ["unshare"] => unshare::unshare_and_wait(),
         ["init"] => init::init(),
         ["confine"] => init::confine_and_execute(),
         _ => {
             eprintln!("usage: clerestory-sandbox run JOB.json");
+            eprintln!("       clerestory-sandbox attempt {}", ATTEMPTS.join("|"));
             return ExitCode::from(2);
         }
     };

@@ -1,5 +1,7 @@
 //! The engine: rules compiled, and asked about bytes.
 
+use std::time::Duration;
+
 use boreal::compiler::CompilerParams;
 use boreal::scanner::{EvaluatedRule, ScanError, ScanParams};
 use boreal::{Compiler, Scanner};
@@ -46,8 +48,10 @@ impl Engine {
     }
 
     /// Whether the self-test's own rule finds `bytes`.
-    pub(crate) fn finds_itself(&self, bytes: &[u8]) -> bool {
-        let result = self.scanner.scan_mem(bytes);
+    pub(crate) fn finds_itself(&self, bytes: &[u8], time: Duration) -> bool {
+        let mut scanner = self.scanner.clone();
+        scanner.set_scan_params(ScanParams::default().timeout_duration(Some(time)));
+        let result = scanner.scan_mem(bytes);
         result.is_ok_and(|result| result.rules.iter().any(|rule| rule.namespace == self_test::NAMESPACE))
     }
 

@@ -10,8 +10,10 @@ use super::queue::{Queue, UnderWay};
 use super::wire::{Received, WireError};
 use super::{Worker, WorkerError};
 
-/// The child stops at a file's time limit by itself; it is ended if it is this much later.
-const GRACE: Duration = Duration::from_secs(10);
+/// The child stops at a file's time limit by itself; it is ended if it is a quarter later.
+fn patience(file_time: Duration) -> Duration {
+    file_time.saturating_add(file_time / 4)
+}
 
 impl Worker {
     /// Scans all of `items`, several at a time, and gives each one's report to `found`, in any order.
@@ -102,7 +104,7 @@ impl Session {
 
     fn receive(&self, worker: &Worker, queue: &Queue) -> Result<Scanned, WireError> {
         let now = self.clock.monotonic();
-        let until = queue.oldest().unwrap_or(now) + worker.limits.file_time + GRACE;
+        let until = queue.oldest().unwrap_or(now).saturating_add(patience(worker.limits.file_time));
         // Also while the other threads go on answering.
         let left = until.checked_sub(now).ok_or(WireError::Late)?;
         match worker.running.receive(left)? {

@@ -12,6 +12,7 @@
 mod bounds;
 mod ending;
 mod isolation;
+mod itself;
 mod misuse;
 mod output;
 mod place;

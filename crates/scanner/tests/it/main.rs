@@ -8,5 +8,7 @@
     reason = "tests"
 )]
 
+mod command;
+mod ending;
 mod place;
 mod worker;
