@@ -7,6 +7,7 @@ mod limits;
 mod messages;
 mod queue;
 mod scan;
+mod unpacking;
 mod wire;
 
 use std::fs::File;
@@ -18,11 +19,12 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 pub use error::WorkerError;
 pub use files::{RulesFile, decode_files, encode_files};
-pub use limits::{Limits, Unpacking};
+pub use limits::Limits;
 pub use messages::{
     Answer, Assembled, FileReport, Isolation, Item, Loaded, Match, Note, NoteCode, RejectedFile, Request, Scanned,
     SelfTest, StringHit,
 };
+pub use unpacking::Unpacking;
 pub use wire::{Connection, Received, WireError};
 
 use child::Running;

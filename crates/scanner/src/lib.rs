@@ -17,9 +17,9 @@
 mod assemble;
 mod content;
 mod engine;
-
 mod self_test;
 mod unpack;
 mod work;
 
+pub use unpack::{Totals, Visitor, unpack};
 pub use work::work;

@@ -31,6 +31,8 @@ enum Probe {
     /// A program of PostgreSQL's, which Debian keeps in a folder of its version.
     Postgres(&'static str),
     PythonModule(&'static str),
+    /// A file that a test reads.
+    File(&'static str),
 }
 
 /// One line of [`NEEDS`].
@@ -63,6 +65,12 @@ const NEEDS: &[Need] = &[
     need(Purpose::Test, "nodejs", Probe::Program("node"), "runs the foreign TUF client of npm"),
     need(Purpose::Test, "npm", Probe::Program("npm"), "installs it"),
     need(Purpose::Test, "perl-base", Probe::Program("perl"), "is a hostile program in the sandbox's tests"),
+    need(
+        Purpose::Test,
+        "clamav-testfiles",
+        Probe::File("/usr/share/clamav-testfiles/clam.exe"),
+        "holds one file in many containers",
+    ),
     need(Purpose::Test, "postgresql", Probe::Postgres("postgres"), "keeps locks and catalog beyond one machine"),
 ];
 
@@ -109,6 +117,7 @@ fn is_met(probe: Probe) -> bool {
             python.args(["-c", &format!("import {name}")]).stdin(Stdio::null()).stdout(Stdio::null());
             python.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
         }
+        Probe::File(path) => Path::new(path).is_file(),
     }
 }
 
@@ -148,6 +157,7 @@ fn named(needs: &[Need]) -> String {
     let names = needs.iter().map(|need| match need.probe {
         Probe::Program(name) | Probe::Postgres(name) => format!("{name} (package {}; {})", need.package, need.why),
         Probe::PythonModule(name) => format!("Python's {name} (package {}; {})", need.package, need.why),
+        Probe::File(path) => format!("{path} (package {}; {})", need.package, need.why),
     });
     names.collect::<Vec<_>>().join(", ")
 }

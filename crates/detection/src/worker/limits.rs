@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::unpacking::Unpacking;
+
 /// What a child may use, and how much of each file it looks at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -20,17 +22,6 @@ pub struct Limits {
     pub unpacking: Unpacking,
 }
 
-/// How far containers are opened. Together with `Limits::file_time` this bounds what a bomb costs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unpacking {
-    /// Containers within containers.
-    pub depth: u32,
-    /// Members of one file, at all depths.
-    pub members: u64,
-    /// Bytes taken out of one file, at all depths.
-    pub bytes: u64,
-}
-
 /// The largest program that Debian ships has 150 MiB.
 const FILE_BYTES: u64 = 256 << 20;
 
@@ -41,23 +32,17 @@ const FILE_TIME: Duration = Duration::from_secs(60);
 const RULES_MEMORY: u64 = 1 << 30;
 
 impl Limits {
-    /// For so many threads. Each may hold a file and as much of what is inside it.
+    /// For so many threads. Each may hold a file, in a buffer that doubled, and what is inside it.
     #[must_use]
     pub fn new(threads: NonZeroU16) -> Self {
-        let memory = RULES_MEMORY + 2 * FILE_BYTES * u64::from(threads.get());
-        Self { threads, memory, file_bytes: FILE_BYTES, file_time: FILE_TIME, unpacking: Unpacking::default() }
+        let unpacking = Unpacking::default();
+        let memory = RULES_MEMORY + (2 * FILE_BYTES + unpacking.memory()) * u64::from(threads.get());
+        Self { threads, memory, file_bytes: FILE_BYTES, file_time: FILE_TIME, unpacking }
     }
 
     /// As many files wait in the child as keep all threads busy while we talk.
     #[must_use]
     pub fn files_under_way(&self) -> usize {
         usize::from(self.threads.get()) * 4
-    }
-}
-
-impl Default for Unpacking {
-    fn default() -> Self {
-        // A package in an archive in an image is 3; the largest archives of Debian have some 60,000 members.
-        Self { depth: 8, members: 100_000, bytes: 1 << 30 }
     }
 }

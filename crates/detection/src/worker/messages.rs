@@ -193,8 +193,24 @@ pub struct Note {
 pub enum NoteCode {
     /// It could not be read.
     Unreadable,
-    /// It is longer than is read; its beginning was looked at.
+    /// It is longer than is read, or needs more memory; what there was of it was looked at.
     TooLarge,
+    /// A container at the last depth, which was looked at but not opened.
+    TooDeep,
+    /// More members than are opened; the rest of the file was not looked at.
+    TooMany,
+    /// Far more bytes come out than the file's size explains; the rest of the file was not looked at.
+    Bomb,
+    /// The container ends before its time.
+    Truncated,
+    /// What the container's format does not allow.
+    Malformed,
+    /// It takes a password.
+    Encrypted,
+    /// A method or a format that isn't known here.
+    Unsupported,
+    /// The container says two different things, and other programs may believe the other one.
+    Mismatch,
     /// It took too long; what was found until then counts.
     Timeout,
     /// The scanner ended at this file, twice.
@@ -210,6 +226,14 @@ impl NoteCode {
         match self {
             Self::Unreadable => "unreadable",
             Self::TooLarge => "too-large",
+            Self::TooDeep => "too-deep",
+            Self::TooMany => "too-many",
+            Self::Bomb => "bomb",
+            Self::Truncated => "truncated",
+            Self::Malformed => "malformed",
+            Self::Encrypted => "encrypted",
+            Self::Unsupported => "unsupported",
+            Self::Mismatch => "mismatch",
             Self::Timeout => "timeout",
             Self::Ended => "ended",
             Self::Engine => "engine",

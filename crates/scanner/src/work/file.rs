@@ -1,6 +1,7 @@
 //! One file, from its descriptor to the answer.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,7 +11,7 @@ use rustix::io::{Errno, pread};
 
 use crate::content::{Content, Deadline};
 use crate::engine::Engine;
-use crate::unpack::{Budget, open};
+use crate::unpack::{Visitor, unpack};
 
 /// Most files are smaller, and then are read at once.
 const FIRST_READ: usize = 256 << 10;
@@ -56,12 +57,36 @@ impl FileJob {
         scanned.bytes = buffer.len() as u64;
         let whole = Content { path: &self.path, inside: &[], bytes: buffer };
         scanned.matches = engine.scan(&whole, &deadline, &mut scanned.notes);
-        let mut budget = Budget::new(&limits.unpacking, deadline);
-        let mut notes = Vec::new();
-        open(&whole, &mut budget, &mut notes, &mut |member, notes| {
-            scanned.matches.extend(engine.scan(member, &deadline, notes));
-        });
-        scanned.notes.extend(notes);
+        let is_late = || deadline.left().is_none();
+        let mut members = Members { path: &self.path, engine, deadline, scanned };
+        unpack(&self.path, buffer, &limits.unpacking, &is_late, &mut members);
+    }
+}
+
+/// With names of 255 bytes at 16 depths, and strings, they take 6 MB of an answer's 16 MiB.
+const MATCHES_MAX: usize = 1_000;
+
+/// Asks about everything that is in a file.
+struct Members<'a> {
+    path: &'a str,
+    engine: Engine,
+    deadline: Deadline,
+    scanned: &'a mut Scanned,
+}
+
+impl Visitor for Members<'_> {
+    fn member(&mut self, inside: &[String], bytes: &[u8]) -> ControlFlow<()> {
+        let content = Content { path: self.path, inside, bytes };
+        self.scanned.matches.extend(self.engine.scan(&content, &self.deadline, &mut self.scanned.notes));
+        if self.scanned.matches.len() < MATCHES_MAX {
+            return ControlFlow::Continue(());
+        }
+        self.note(content.note(NoteCode::TooMany, "so much was found that the rest was not looked at"));
+        ControlFlow::Break(())
+    }
+
+    fn note(&mut self, note: Note) {
+        self.scanned.notes.push(note);
     }
 }
 

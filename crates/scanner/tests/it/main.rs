@@ -11,4 +11,5 @@
 mod command;
 mod ending;
 mod place;
+mod unpack;
 mod worker;
