@@ -1,21 +1,248 @@
-//! A tree of rules becomes one bundle.
+//! A tree of rules becomes one bundle: the same bytes for everybody who has the same tree and engine.
 
-use detection::{Assembled, RejectedFile, RulesFile};
+mod bundle;
+mod facts;
+mod file;
+mod harmless;
+mod names;
+mod split;
 
-use crate::engine::compiler;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-/// Makes one bundle of the tree's files; what does not compile is rejected by name.
-pub(crate) fn assemble(files: &[RulesFile]) -> Result<Assembled, String> {
-    let mut assembled = Assembled { bundle: Vec::new(), index: b"[]".to_vec(), rejected: Vec::new() };
-    let mut files: Vec<_> = files.iter().filter(|file| file.path.ends_with(".yar")).collect();
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    for file in files {
-        let text = str::from_utf8(&file.bytes).map_err(|_| "no UTF-8 text".to_owned());
-        let compiled = text.and_then(|text| compiler().add_rules_str(text).map_err(|error| error.to_string()));
-        match compiled {
-            Ok(_) => assembled.bundle.extend_from_slice(&file.bytes),
-            Err(cause) => assembled.rejected.push(RejectedFile { path: file.path.clone(), cause }),
+use boreal::compiler::CompilerParams;
+use boreal::scanner::ScanParams;
+use boreal::statistics::CompiledString;
+use boreal::{Compiler, Scanner};
+use detection::{
+    Assembled, BUNDLE_BYTES_MAX, Cause, Cost, Index, IndexHead, IndexedRule, Pin, RULES_MAX, Rejected, RejectedFile,
+    RulesFile, SETTINGS_FILE, Settings,
+};
+use stdx::Digest;
+
+use crate::engine::{ENGINE, compiler, params};
+
+use file::{RulesOfFile, located, read, rejected};
+use names::{Named, unknown_rule};
+
+/// The engine's parser has a frame for each operator of a chain, which a rule of
+/// [`detection::RULE_BYTES_MAX`] bytes can have as many of: 128 Ki frames of up to 2 KiB.
+const STACK_BYTES: usize = 256 << 20;
+/// Each time round at least one more file is out. What fails to compile is found in the first, what asked
+/// it in the second; wildcards that match nothing any more can need another.
+const ROUNDS_MAX: usize = 8;
+
+/// Makes one bundle of the tree's files; what can't be in it is rejected by name and cause.
+///
+/// # Errors
+/// If there can be no bundle at all: settings or notice are missing, or it is too large.
+pub(crate) fn assemble(files: &[RulesFile], threads: NonZeroU16) -> Result<Assembled, String> {
+    let work = || Tree::read(files, threads)?.assemble();
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().stack_size(STACK_BYTES);
+        let started = builder.spawn_scoped(scope, work).map_err(|error| error.to_string())?;
+        started.join().map_err(|_| "the assembler failed".to_owned())?
+    })
+}
+
+struct Tree {
+    settings: Settings,
+    recipe: Digest,
+    notice: String,
+    files: Vec<RulesOfFile>,
+    rejected: Vec<Rejected>,
+}
+
+impl Tree {
+    /// Reads each file alone.
+    fn read(files: &[RulesFile], threads: NonZeroU16) -> Result<Self, String> {
+        let find = |path: &str| files.iter().find(|file| file.path == path).map(|file| file.bytes.as_slice());
+        let settings = find(SETTINGS_FILE).ok_or_else(|| format!("there is no {SETTINGS_FILE}"))?;
+        let recipe = Digest::of(settings);
+        let settings = std::str::from_utf8(settings).map_err(|_| format!("{SETTINGS_FILE} is not UTF-8"))?;
+        let settings = Settings::parse(settings).map_err(|error| error.to_string())?;
+        let notice = find(settings.notice.as_str()).ok_or_else(|| format!("there is no `{}`", settings.notice))?;
+        let notice = bundle::notice(notice)?;
+        let mut sources: Vec<&RulesFile> = files.iter().filter(|file| settings.is_source(&file.path)).collect();
+        sources.sort_by(|one, other| one.path.cmp(&other.path));
+        let mut tree = Self { settings, recipe, notice, files: Vec::new(), rejected: Vec::new() };
+        for outcome in read_all(&sources, &tree.settings, threads)? {
+            match outcome {
+                Ok(file) => tree.files.push(file),
+                Err(file) => tree.rejected.push(file),
+            }
+        }
+        tree.files.sort_by(|one, other| one.path.cmp(&other.path));
+        let rules: usize = tree.files.iter().map(|file| file.rules.len()).sum();
+        if rules > RULES_MAX as usize {
+            return Err(format!("{rules} rules, and a bundle has at most {RULES_MAX}"));
+        }
+        Ok(tree)
+    }
+
+    fn assemble(mut self) -> Result<Assembled, String> {
+        let known: BTreeSet<String> =
+            self.files.iter().flat_map(|file| file.rules.iter().map(|rule| rule.facts.name.clone())).collect();
+        let known: BTreeSet<&str> = known.iter().map(String::as_str).collect();
+        self.rejected.extend(names::duplicates(&self.files));
+        let files = std::mem::take(&mut self.files);
+        for _ in 0..ROUNDS_MAX {
+            let out: BTreeSet<&str> = self.rejected.iter().map(|file| file.file.as_str()).collect();
+            let left: Vec<&RulesOfFile> = files.iter().filter(|file| !out.contains(file.path.as_str())).collect();
+            let problems = match names::order(&left, &known) {
+                Ok(rules) => match compile(&rules) {
+                    Ok(compiled) => return self.finish(&rules, compiled),
+                    Err(problems) => problems,
+                },
+                Err(problems) => problems,
+            };
+            // A file is rejected once, for the first of its problems.
+            let first: BTreeMap<String, Rejected> =
+                problems.into_iter().rev().map(|problem| (problem.file.clone(), problem)).collect();
+            self.rejected.extend(first.into_values());
+        }
+        Err(format!("after {ROUNDS_MAX} rounds there are still rules that can't be compiled"))
+    }
+
+    fn finish(mut self, rules: &[Named<'_>], compiled: Compiled) -> Result<Assembled, String> {
+        let bundle = bundle::write(&self.settings, &self.notice, rules);
+        if bundle.len() as u64 > BUNDLE_BYTES_MAX {
+            return Err(format!("the bundle has {} bytes, and at most {BUNDLE_BYTES_MAX} are released", bundle.len()));
+        }
+        let mut broad = fires_on_nothing(compiled.scanner)?;
+        let mut costs = compiled.costs;
+        let indexed = rules.iter().map(|one| {
+            let (facts, name) = (&one.rule.facts, one.rule.facts.name.clone());
+            IndexedRule {
+                file: one.file.path.clone(),
+                text: one.rule.pin,
+                tags: facts.tags.clone(),
+                meta: facts.meta.clone(),
+                collects: one.rule.collects.clone(),
+                private: facts.private,
+                global: facts.global,
+                modules: one
+                    .file
+                    .imports
+                    .iter()
+                    .copied()
+                    .filter(|module| facts.asks.contains(module.as_str()))
+                    .collect(),
+                uses: one.uses.iter().map(|used| (*used).to_owned()).collect(),
+                cost: Cost { gaps: facts.gaps, steps: facts.steps, ..costs.remove(&name).unwrap_or_default() },
+                broad: broad.remove(&name).unwrap_or_default(),
+                name,
+            }
+        });
+        let indexed = indexed.collect();
+        self.rejected.sort();
+        let rejected = self.rejected.iter().map(|file| RejectedFile {
+            path: file.file.clone(),
+            cause: format!("{}: {}", file.cause.as_str(), file.detail),
+        });
+        let rejected = rejected.collect();
+        let head = IndexHead {
+            product: self.settings.product,
+            engine: ENGINE.to_owned(),
+            settings: self.recipe,
+            bundle: Pin::of(bundle.as_bytes()),
+        };
+        let index = Index::new(head, self.rejected, indexed).to_bytes();
+        Ok(Assembled { bundle: bundle.into_bytes(), index, rejected })
+    }
+}
+
+/// Reads the files by several threads; the answers come in any order.
+fn read_all(
+    sources: &[&RulesFile],
+    settings: &Settings,
+    threads: NonZeroU16,
+) -> Result<Vec<Result<RulesOfFile, Rejected>>, String> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut outcomes = Vec::new();
+        while let Some(file) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
+            outcomes.push(read(file, settings));
+        }
+        outcomes
+    };
+    thread::scope(|scope| {
+        let mut helpers = Vec::new();
+        for _ in 1..threads.get() {
+            let builder = thread::Builder::new().stack_size(STACK_BYTES);
+            helpers.push(builder.spawn_scoped(scope, work).map_err(|error| error.to_string())?);
+        }
+        let mut outcomes = work();
+        for helper in helpers {
+            outcomes.extend(helper.join().map_err(|_| "a thread that read files failed".to_owned())?);
+        }
+        Ok(outcomes)
+    })
+}
+
+struct Compiled {
+    scanner: Scanner,
+    costs: BTreeMap<String, Cost>,
+}
+
+/// Compiles the whole, rule by rule, so that a problem has a name.
+fn compile(rules: &[Named<'_>]) -> Result<Compiled, Vec<Rejected>> {
+    let mut compiler: Compiler = compiler();
+    let with_statistics: CompilerParams = params().compute_statistics(true);
+    compiler.set_params(with_statistics);
+    let (mut problems, mut costs) = (Vec::new(), BTreeMap::new());
+    let imports: BTreeSet<&str> =
+        rules.iter().flat_map(|one| one.file.imports.iter().map(|module| module.as_str())).collect();
+    for name in imports {
+        if let Err(error) = compiler.add_rules_str(format!("import \"{name}\"")) {
+            let asks = rules.iter().filter(|one| one.file.imports.iter().any(|module| module.as_str() == name));
+            problems.extend(asks.map(|one| rejected(&one.file.path, Cause::Import, &error.to_string())));
         }
     }
-    Ok(assembled)
+    let mut missing: BTreeSet<&str> = BTreeSet::new();
+    for one in rules {
+        let name = one.rule.facts.name.as_str();
+        if let Some(asked) = one.uses.iter().find(|asked| missing.contains(*asked)) {
+            missing.insert(name);
+            problems.push(unknown_rule(one.file, one.rule, asked));
+            continue;
+        }
+        match compiler.add_rules_str(&one.rule.text) {
+            Ok(status) => {
+                costs.extend(status.statistics().map(|rule| (rule.name.to_string(), cost(&rule.strings))));
+            }
+            Err(error) => {
+                missing.insert(name);
+                problems.push(rejected(&one.file.path, Cause::Compile, &located(&error.to_string(), one.rule.line)));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(Compiled { scanner: compiler.finalize(), costs }) } else { Err(problems) }
+}
+
+fn cost(strings: &[CompiledString]) -> Cost {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let slow = strings.iter().filter(|string| string.literals.is_empty()).map(|string| format!("${}", string.name));
+    Cost {
+        strings: count(strings.len()),
+        literals: count(strings.iter().map(|string| string.literals.len()).sum()),
+        atom: strings.iter().flat_map(|string| &string.atoms).map(|atom| count(atom.len())).min(),
+        slow: slow.collect(),
+        ..Cost::default()
+    }
+}
+
+/// The rules that fire on the built-in harmless samples, with the samples.
+fn fires_on_nothing(mut scanner: Scanner) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
+    scanner.set_scan_params(ScanParams::default().compute_full_matches(false));
+    let mut broad: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (sample, bytes) in harmless::samples() {
+        let result = scanner.scan_mem(&bytes).map_err(|(error, _)| format!("scanning `{sample}`: {error}"))?;
+        for rule in &result.rules {
+            broad.entry(rule.name.to_owned()).or_default().insert(sample.to_owned());
+        }
+    }
+    Ok(broad)
 }

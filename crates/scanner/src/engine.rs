@@ -14,6 +14,9 @@ use crate::self_test;
 /// names (they come from the scanners LOKI and THOR) and do not compile without them.
 const EXTERNALS: [&str; 5] = ["filename", "filepath", "extension", "filetype", "owner"];
 
+/// The engine's identity: builders that agree on a bundle had this one. A test compares it with `Cargo.lock`.
+pub(crate) const ENGINE: &str = "boreal 1.4.0 authenticode hash object";
+
 /// The namespace of the bundle's rules; the self-test's rule is alone in its own.
 const BUNDLE: &str = "default";
 
@@ -124,10 +127,23 @@ enum Effort {
     Places,
 }
 
+/// Has the engine's libraries ask the system what they ask once, and could not ask any more when this
+/// process is confined: how many processors there are, at the first expression without a literal.
+pub(crate) fn prepare() {
+    // Our own text; were it refused, the first such rule would end the child, which is told.
+    let _ = compiler().add_rules_str("rule prepare { strings: $a = /^[0-9]+$/ condition: $a }");
+}
+
+/// What the engine is told before it compiles anything. Its limits on depth are its own: 50 expressions
+/// within each other, 40 in a condition, 30 groups in a pattern.
+pub(crate) fn params() -> CompilerParams {
+    CompilerParams::default().disable_includes(true).disable_unknown_escape_warning(true)
+}
+
 /// The engine as every bundle and every file of a tree is compiled with it.
 pub(crate) fn compiler() -> Compiler {
     let mut compiler = Compiler::new();
-    compiler.set_params(CompilerParams::default().disable_includes(true).disable_unknown_escape_warning(true));
+    compiler.set_params(params());
     for external in EXTERNALS {
         compiler.define_symbol(external, "");
     }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use detection::{Answer, Connection, Isolation, Limits, Loaded, Received, Request, WireError, decode_files};
 use sandbox::{ByteSize, Confinement, SandboxError, confine_self};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, prepare};
 use crate::{assemble, self_test};
 
 use file::{FileJob, read, words};
@@ -42,6 +42,7 @@ fn begin(connection: &Connection<io::Stdin>) -> Result<Option<Limits>, WireError
     let Request::Start(limits) = message else { return Err(WireError::Malformed) };
     // A panic is caught and told as a note; nobody reads it on standard error.
     std::panic::set_hook(Box::new(|_| {}));
+    prepare();
     match confine(&limits) {
         Ok(isolation) => connection.send(&Answer::Ready(isolation), &[], None).map(|()| Some(limits)),
         Err(error) => {
@@ -144,7 +145,7 @@ impl Shared {
     fn assemble(&self, file: &OwnedFd) -> Result<(), WireError> {
         let assembled = caught(|| {
             let files = decode_files(&read_rules(file)?).map_err(|error| error.to_string())?;
-            assemble::assemble(&files)
+            assemble::assemble(&files, self.limits.threads)
         });
         match assembled {
             Ok(assembled) => {

@@ -209,6 +209,8 @@ pub enum Cause {
     Circle,
     /// The engine does not compile one of its rules.
     Compile,
+    /// The condition of one of its rules may go round without an end that anybody waits for.
+    Endless,
     /// It declares a class of data to collect that is no name.
     Collects,
 }
@@ -230,6 +232,7 @@ impl Cause {
             Self::UnknownRule => "unknown-rule",
             Self::Circle => "circle",
             Self::Compile => "compile",
+            Self::Endless => "endless",
             Self::Collects => "collects",
         }
     }

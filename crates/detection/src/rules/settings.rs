@@ -16,7 +16,7 @@ pub(super) const SETTINGS_BYTES_MAX: usize = 64 << 10;
 pub const BUNDLE_BYTES_MAX: u64 = 64 << 20;
 /// Most rules of a bundle: nine times as many as a real one has.
 pub const RULES_MAX: u32 = 50_000;
-/// Largest rule. The largest real one has 74 KB. Its bytes also bound how deep the engine's parser can go
+/// Largest rule. The largest real one has 37 KB. Its bytes also bound how deep the engine's parser can go
 /// into it, which has one stack frame for each operator of a chain.
 pub const RULE_BYTES_MAX: u32 = 128 << 10;
 /// Largest file of a tree: four times the largest real one (1 MB).

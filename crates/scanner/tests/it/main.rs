@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod assemble;
 mod command;
 mod ending;
 mod place;

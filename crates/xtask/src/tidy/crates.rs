@@ -80,6 +80,7 @@ const TESTS: &[&str] = &["bench", "clerestory-fuzz"];
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("axum", &["server", "bench", "simulation"]),
     ("boreal", &["scanner", "bench"]),
+    ("boreal-parser", &["scanner"]),
     ("tower-http", &["server"]),
     ("sqlx", &["storage", "remote"]),
     ("object_store", &["remote"]),
