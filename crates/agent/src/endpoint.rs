@@ -140,9 +140,14 @@ impl<'a> Endpoint<'a> {
         Slots::read(Places { state: &self.config.state, install: &self.config.install }, &product.id)
     }
 
-    /// The products of the configuration that the policy has, with their lanes.
-    pub(crate) fn lane_of(&self, product: &Product) -> Option<Lane> {
-        self.policy.policy().product(&product.id).map(|it| it.lane)
+    /// The lanes that releases of a product may come through: rules also through the slow one, which
+    /// asks more. None, if the policy does not have the product.
+    pub(crate) fn lanes_of(&self, product: &Product) -> &'static [Lane] {
+        match self.policy.policy().product(&product.id).map(|it| it.lane) {
+            None => &[],
+            Some(Lane::Slow) => &[Lane::Slow],
+            Some(Lane::Fast) => &[Lane::Fast, Lane::Slow],
+        }
     }
 
     /// Now, for evidence that came over the network: the smaller of both ages counts.

@@ -145,8 +145,8 @@ fn product_at<'a>(endpoint: &Endpoint<'a>, path: &str) -> Option<(&'a Product, L
     let mut parts = path.split('/');
     let (folder, id) = (parts.next()?, parts.next()?);
     let product = endpoint.config.products.iter().find(|product| product.id.as_str() == id)?;
-    let lane = endpoint.lane_of(product)?;
-    (layout::folder(lane) == folder).then_some((product, lane))
+    let lane = endpoint.lanes_of(product).iter().find(|lane| layout::folder(**lane) == folder)?;
+    Some((product, *lane))
 }
 
 fn next<R: BufRead>(export: &mut Export<R>) -> Result<Vec<u8>, ExportError> {

@@ -97,7 +97,7 @@ impl Endpoint<'_> {
 
     fn ask_mirrors(&mut self, client: &Client, prover: &TileProver<'_>, report: &mut Report) -> Result<Round, Failure> {
         let mut round = Round::default();
-        let lanes: BTreeSet<Lane> = self.config.products.iter().filter_map(|it| self.lane_of(it)).collect();
+        let lanes: BTreeSet<Lane> = self.config.products.iter().flat_map(|it| self.lanes_of(it)).copied().collect();
         for lane in lanes {
             let kept = std::fs::read(self.status_path(lane)).ok().map(|bytes| (Digest::of(&bytes), bytes));
             let seen = self.memory.mark(lane, self.policy.policy());

@@ -85,7 +85,7 @@ impl Endpoint<'_> {
     /// [`Failure`] of the agent's own state.
     pub fn status(&self) -> Result<StatusReport, Failure> {
         let policy = self.policy.policy();
-        let mut lanes: Vec<Lane> = self.config.products.iter().filter_map(|it| self.lane_of(it)).collect();
+        let mut lanes: Vec<Lane> = self.config.products.iter().flat_map(|it| self.lanes_of(it)).copied().collect();
         lanes.sort();
         lanes.dedup();
         let product = |product: &crate::config::Product| {

@@ -92,7 +92,7 @@ impl Endpoint<'_> {
         let config = self.config;
         let mut left: Vec<&Product> = Vec::new();
         for product in &config.products {
-            if self.lane_of(product).is_some() {
+            if !self.lanes_of(product).is_empty() {
                 left.push(product);
                 continue;
             }
@@ -179,18 +179,36 @@ impl Endpoint<'_> {
         online: &Online<'_>,
         report: &mut Report,
     ) -> Result<(), Failure> {
-        // The missing status was reported; what is installed stays.
-        let Some(lane) = self.lane_of(product) else { return Ok(()) };
-        let Some(status) = online.news.statuses.get(&lane) else { return Ok(()) };
-        let place = layout::Product { lane, id: &product.id };
-        let list = self.releases(&trusted.find(&place.releases())?, trusted, mirror)?;
         let mut slots = self.slots(product)?;
         let ring = self.config.ring_of(product);
         let is_new = |it: &&channel::Listed| slots.record.highest.is_none_or(|highest| it.number > highest);
-        let candidates: Vec<_> = list.releases().iter().rev().filter(is_new).filter(|it| it.ring >= ring).collect();
+        let (mut candidates, mut missing) = (Vec::new(), None);
+        let lanes = self.lanes_of(product);
+        for lane in lanes {
+            // A missing status was reported; what is installed stays.
+            let Some(status) = online.news.statuses.get(lane) else { continue };
+            let place = layout::Product { lane: *lane, id: &product.id };
+            let list = match trusted.find(&place.releases()) {
+                Ok(target) => self.releases(&target, trusted, mirror)?,
+                // Rules need not have taken each lane.
+                Err(error @ tuf::Error::UnknownTarget(_)) => {
+                    missing = Some((missing.map_or(1, |(count, _)| count + 1), error));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let fit = list.releases().iter().filter(is_new).filter(|it| it.ring >= ring);
+            candidates.extend(fit.map(|it| (it.number, place, status)));
+        }
+        if let Some((count, error)) = missing
+            && count == lanes.len()
+        {
+            return Err(error.into());
+        }
+        candidates.sort_by_key(|(number, ..)| std::cmp::Reverse(*number));
         let mut first_failure = None;
-        for candidate in candidates.into_iter().take(CANDIDATES_MAX) {
-            let target = trusted.find(&place.bundle(candidate.number))?;
+        for (number, place, status) in candidates.into_iter().take(CANDIDATES_MAX) {
+            let target = trusted.find(&place.bundle(number))?;
             let bytes = fetch_small(trusted, &target, BUNDLE_BYTES_MAX, mirror)?;
             match self.approve(product, &bytes, status, &slots, online) {
                 Ok(approved) => {

@@ -1,6 +1,6 @@
 //! Requests and responses.
 
-use attest::Lane;
+use attest::{Lane, ProductId, Ring};
 use serde::{Deserialize, Serialize};
 use stdx::Digest;
 use tlog::EntryIndex;
@@ -16,6 +16,10 @@ pub mod path {
     pub const RESULTS: &str = "/v1/results";
     /// `POST`: ask for the second signature under a `release` or `promotion`.
     pub const RELEASES: &str = "/v1/releases";
+    /// `POST`: a canary's signed health report.
+    pub const REPORTS: &str = "/v1/health";
+    /// `GET`: [`super::Baked`] releases of rules, which may be promoted.
+    pub const BAKES: &str = "/v1/bakes";
     /// `GET …/{lane}`: the lane's current status, as a bundle.
     pub const STATUS: &str = "/v1/status";
     /// `GET`: whether the process serves.
@@ -32,6 +36,20 @@ pub struct Appended {
     pub index: EntryIndex,
     /// Its C2SP tlog-proof under a cosigned checkpoint, as text.
     pub proof: String,
+}
+
+/// A release of rules that fared well for long enough in its ring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Baked {
+    /// The product.
+    pub product: ProductId,
+    /// Its version.
+    pub version: String,
+    /// The ring that it was in.
+    pub ring: Ring,
+    /// A bundle with the logged `bake` statement.
+    pub bundle: String,
 }
 
 /// "Rebuild this": what the vendor claims. The rebuilder resolves every input by itself; of the

@@ -132,25 +132,25 @@ pub fn write_export(
 /// Path and file of each target of a product's newest release, the bundle first, then the
 /// artifacts by their place.
 fn release_files(channel: &Channel, product: &ProductId, ring: Ring) -> Result<Vec<(String, String)>, Error> {
+    let mut newest = None;
+    // Rules may have come through either lane.
     for lane in [Lane::Slow, Lane::Fast] {
-        let product = Product { lane, id: product };
-        let releases = channel.releases(product)?;
-        let Some(newest) = releases.releases().iter().rev().find(|it| it.ring >= ring) else { continue };
-        let prefix = product.release_prefix(newest.number);
-        let mut found = Vec::new();
-        for (path, file) in
-            channel.delegated(lane)?.content().targets.iter().filter(|(path, _)| path.starts_with(&prefix))
-        {
-            let name = path.strip_prefix(&prefix).unwrap_or_default();
-            // `bundle` has no number, and comes first.
-            let place = name.split('-').next().and_then(|place| place.parse::<u64>().ok());
-            let Ok(target) = path.parse() else { continue };
-            found.push((place, path.clone(), Repository::location(&target, file).to_string()));
-        }
-        found.sort();
-        return Ok(found.into_iter().map(|(_, path, location)| (path, location)).collect());
+        let releases = channel.releases(Product { lane, id: product })?;
+        let of_lane = releases.releases().iter().rev().find(|it| it.ring >= ring).map(|it| (it.number, lane));
+        newest = newest.max(of_lane);
     }
-    Err(Error::NoRelease(product.to_string()))
+    let Some((number, lane)) = newest else { return Err(Error::NoRelease(product.to_string())) };
+    let prefix = Product { lane, id: product }.release_prefix(number);
+    let mut found = Vec::new();
+    for (path, file) in channel.delegated(lane)?.content().targets.iter().filter(|(path, _)| path.starts_with(&prefix)) {
+        let name = path.strip_prefix(&prefix).unwrap_or_default();
+        // `bundle` has no number, and comes first.
+        let place = name.split('-').next().and_then(|place| place.parse::<u64>().ok());
+        let Ok(target) = path.parse() else { continue };
+        found.push((place, path.clone(), Repository::location(&target, file).to_string()));
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path, location)| (path, location)).collect())
 }
 
 fn header_line(members: &[Member]) -> Vec<u8> {

@@ -66,6 +66,9 @@ pub enum Command {
     /// Approve, publish, promote
     #[command(subcommand)]
     Release(command::release::Command),
+    /// Detection rules, and the hosts that get them first
+    #[command(subcommand)]
+    Rules(command::rules::Command),
     /// Revoke and stop, as the supervisor
     #[command(subcommand)]
     Status(command::status::Command),

@@ -22,6 +22,7 @@ pub mod demo;
 pub mod domain;
 pub mod duty;
 pub mod failure;
+pub mod follow;
 pub mod http;
 pub mod kept;
 pub mod key_file;

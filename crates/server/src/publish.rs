@@ -1,14 +1,12 @@
 //! The vendor's channel: made once, fed by releases, kept fresh.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use api::{BodyLimit, path};
-use attest::{BUNDLE_BYTES_MAX, Bundle, Envelope};
+use attest::{BUNDLE_BYTES_MAX, Bundle, Envelope, Lane};
 use channel::{Channel, Delegates, Keys, Lifetimes, Signing};
 use stdx::{Clock, Digest};
 use tuf::{Ed25519Signer, Metadata, PublicKey, Root, Signer, Signers, TopLevelSigners, Version};
@@ -104,15 +102,8 @@ pub fn create(config: &Config, clock: &dyn Clock, kept: Option<Kept>) -> anyhow:
 /// When the channel or a file is missing.
 pub fn publish(config: &Config, domain: &Domain, publication: &Publication) -> anyhow::Result<()> {
     let desk = ChannelDesk::load(&vendor(config)?.channel)?;
-    let artifacts: BTreeMap<Digest, PathBuf> = publication
-        .approved
-        .artifacts()
-        .iter()
-        .zip(&publication.artifacts)
-        .map(|(subject, (_, path))| (subject.sha256(), path.clone()))
-        .collect();
-    let publication =
-        channel::Publication { approved: &publication.approved, bundle: &publication.bundle, artifacts: &artifacts };
+    let Publication { approved, bundle, files } = publication;
+    let publication = channel::Publication { approved, bundle, artifacts: files };
     change(domain, |channel| desk.with(&*domain.clock, |signing| Ok(channel.publish(&publication, signing)?)))?;
     Ok(())
 }
@@ -136,12 +127,17 @@ pub fn freshen(config: &Config, domain: &Domain) -> anyhow::Result<()> {
     for lane in &domain.policy.policy().lanes {
         let url = supervisor.join(&format!("{}/{}", path::STATUS, lane.lane));
         let bytes = domain.client.get(&url, BodyLimit(BUNDLE_BYTES_MAX as u64))?;
-        let bundle = Bundle::parse(&bytes).with_context(|| url.clone())?;
-        let evidence = Evidence::open(&domain.policy, &bundle)?;
-        let status = domain.policy.current_status(&evidence, lane.lane, None, &domain.moment())?;
-        change(domain, |channel| Ok(channel.publish_status(&status, &bundle)?))?;
+        publish_status(domain, lane.lane, &bytes).with_context(|| url.clone())?;
     }
     Ok(())
+}
+
+/// Puts a status that holds into the channel.
+pub(crate) fn publish_status(domain: &Domain, lane: Lane, bytes: &[u8]) -> anyhow::Result<()> {
+    let bundle = Bundle::parse(bytes)?;
+    let evidence = Evidence::open(&domain.policy, &bundle)?;
+    let status = domain.policy.current_status(&evidence, lane, None, &domain.moment())?;
+    change(domain, |channel| Ok(channel.publish_status(&status, &bundle)?))
 }
 
 /// Freshens now and then, while this process is on duty, until told to stop.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::BaseUrl;
+use attest::Lane;
 use axum::{Router, middleware};
 use log::{Faulty, Limits, Log, LogParts};
 use stdx::{SystemClock, SystemEntropy};
@@ -26,7 +27,7 @@ use crate::lease::Lease;
 use crate::metrics::{LogProbe, Probes, Steps, StoreProbe};
 use crate::stores::{self, Access, State};
 use crate::supervise::{StatusProbe, Supervisor};
-use crate::{key_file, peer, policy_folder, publish};
+use crate::{follow, key_file, peer, policy_folder, publish};
 
 /// Tells the parts of a process when to stop. Requests come first: they need the tasks.
 #[derive(Clone, Debug)]
@@ -65,7 +66,12 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             let copied = Arc::clone(&channel);
             // A machine that is new has all of it before it serves any.
             tokio::task::spawn_blocking(move || copied.pull()).await?.context("the channel can't be copied")?;
-            service.tasks.spawn(publish::keep_fresh(Arc::new(config.clone()), domain, duty, stop.tasks.clone()));
+            let config = Arc::new(config.clone());
+            if has_fast_lane(&domain) && vendor.keys.rules.is_some() && vendor.supervisor.is_some() {
+                let (own, tasks) = (Arc::clone(&config), stop.tasks.clone());
+                service.tasks.spawn(follow::follow(own, domain.clone(), duty.clone(), tasks));
+            }
+            service.tasks.spawn(publish::keep_fresh(config, domain, duty, stop.tasks.clone()));
             service.router = service.router.merge(http::tree::router(channel));
             Ok(service)
         }
@@ -76,6 +82,9 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             service.states.push(state);
             service.probes.add(StatusProbe(Arc::clone(&supervisor)));
             service.tasks.spawn(Arc::clone(&supervisor).work(stop.tasks.clone()));
+            if has_fast_lane(supervisor.domain()) {
+                service.tasks.spawn(Arc::clone(&supervisor).bake(duty.clone(), stop.tasks.clone()));
+            }
             service.tasks.spawn(Arc::clone(&supervisor).keep_fresh(duty.clone(), stop.tasks.clone()));
             let desk = http::supervisor::router(supervisor);
             service.router = service.router.merge(match forwarding {
@@ -85,6 +94,10 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             Ok(service)
         }
     }
+}
+
+fn has_fast_lane(domain: &Domain) -> bool {
+    domain.policy.policy().lane(Lane::Fast).is_some()
 }
 
 async fn witness(section: &WitnessConfig, config: &Config) -> anyhow::Result<Service> {

@@ -11,6 +11,7 @@ pub mod key;
 pub mod log;
 pub mod policy;
 pub mod release;
+pub mod rules;
 pub mod serve;
 pub mod shell;
 pub mod status;
@@ -47,6 +48,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Audit(arguments) => audit::run(&arguments, output),
         Command::Assembly(command) => assembly::run(&command, output),
         Command::Release(command) => release::run(&command, output),
+        Command::Rules(command) => rules::run(&command, output),
         Command::Status(command) => status::run(&command, output),
         Command::Witness(command) => witness::run(&command, output),
         Command::Demo(arguments) => demo::run(&arguments, output),

@@ -50,11 +50,13 @@ pub enum Code {
     Request,
     /// The supervisor does not sign this.
     NotSigned,
+    /// A host's health report does not count.
+    Report,
 }
 
 impl Code {
     /// All of them, for the test that compares `docs/errors.md`.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NotFound,
         Self::Method,
         Self::TooLong,
@@ -75,6 +77,7 @@ impl Code {
         Self::Witness,
         Self::Request,
         Self::NotSigned,
+        Self::Report,
     ];
 
     /// The stable code.
@@ -101,6 +104,7 @@ impl Code {
             Self::Witness => "witness",
             Self::Request => "request",
             Self::NotSigned => "not-signed",
+            Self::Report => "report",
         }
     }
 
@@ -119,7 +123,8 @@ impl Code {
             | Self::EntryPosition
             | Self::Witness
             | Self::Request
-            | Self::NotSigned => ErrorClass::Rejected,
+            | Self::NotSigned
+            | Self::Report => ErrorClass::Rejected,
             Self::Busy | Self::Timeout | Self::PoolFull | Self::NotWitnessed | Self::NoSequencer | Self::Storage => {
                 ErrorClass::Unavailable
             }
@@ -161,6 +166,7 @@ impl Code {
             Self::Witness => "C2SP tlog-witness says what the status means",
             Self::Request => "docs/errors.md names the form of each request",
             Self::NotSigned => "the message names what is missing; nothing was signed",
+            Self::Report => "ask the supervisor's operator whether this host is enrolled (`clerestory rules hosts`)",
         })
     }
 }

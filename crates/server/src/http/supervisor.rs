@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::path;
-use attest::Lane;
+use attest::{ENVELOPE_BYTES_MAX, Envelope, Lane};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
@@ -20,7 +20,7 @@ use crate::http::error::{Code, HttpError};
 use crate::http::server::checked_body;
 use crate::http::stream::{self, FileHeaders, NO_CACHE};
 use crate::http::tree::CHANNEL;
-use crate::supervise::{PutError, SecondError, Supervisor};
+use crate::supervise::{PutError, ReportError, SecondError, Supervisor};
 
 /// A record of 10,000 inputs, and recipe and lock of a megabyte each, escaped into JSON.
 const REBUILD_BYTES_MAX: usize = 16 << 20;
@@ -39,6 +39,8 @@ pub fn router(supervisor: Arc<Supervisor>) -> Router {
         .route(&format!("{}/{{ticket}}/objects/{{object}}", path::REBUILDS), put(object))
         .route(path::RESULTS, post(result).layer(DefaultBodyLimit::max(DRAFT_BYTES_MAX)))
         .route(path::RELEASES, post(release).layer(DefaultBodyLimit::max(DRAFT_BYTES_MAX)))
+        .route(path::REPORTS, post(report).layer(DefaultBodyLimit::max(ENVELOPE_BYTES_MAX)))
+        .route(path::BAKES, get(bakes))
         .route(&format!("{}/{{lane}}", path::STATUS), get(status))
         .route(&format!("{CHANNEL}/status/{{file}}"), get(mirrored_status))
         .route(&format!("{CHANNEL}/policy/{{file}}"), get(mirrored_policy))
@@ -95,6 +97,23 @@ async fn result(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result
 async fn release(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result<Response, HttpError> {
     let signed = supervisor.sign_release(&parse(body)?).await.map_err(|error| second(&error))?;
     Ok(json(signed.to_bytes()))
+}
+
+async fn report(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result<Response, HttpError> {
+    let body = checked_body(body)?;
+    let envelope = Envelope::parse(&body).map_err(|error| HttpError::new(Code::Report, error.to_string()))?;
+    match supervisor.take_report(&envelope).await {
+        Ok(()) => Ok(Json(()).into_response()),
+        Err(ReportError::Evidence(refusal)) => {
+            Err(HttpError::new(Code::Report, format!("the report does not count: {refusal}")))
+        }
+        Err(error @ ReportError::Refused(_)) => Err(HttpError::new(Code::Report, error.to_string())),
+        Err(error @ ReportError::Unavailable(_)) => Err(HttpError::new(Code::Storage, error.to_string())),
+    }
+}
+
+async fn bakes(State(supervisor): State<Arc<Supervisor>>) -> Result<Response, HttpError> {
+    Ok(Json(supervisor.bakes().await.map_err(|error| storage(&error))?).into_response())
 }
 
 async fn status(State(supervisor): State<Arc<Supervisor>>, Path(lane): Path<String>) -> Result<Response, HttpError> {

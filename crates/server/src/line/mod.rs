@@ -16,7 +16,7 @@ use api::BaseUrl;
 use assembly::{
     Asking, BuildRecord, Builder, Checkout, Conditions, Depot, Environment, Fetched, Product, Progress, Resolved,
 };
-use attest::{Bundle, BundleEntry};
+use attest::{Bundle, BundleEntry, Lane};
 use sandbox::{Cancel, Sandbox};
 use stdx::{UnixTime, durable};
 use tlog::SignerKey;
@@ -38,6 +38,7 @@ pub struct Line {
     builder: SignerKey,
     release: SignerKey,
     recorder: SignerKey,
+    rules: Option<SignerKey>,
     supervisor: BaseUrl,
 }
 
@@ -99,6 +100,7 @@ impl Line {
             builder: key_file::load(&vendor.keys.builder)?,
             release: key_file::load(&vendor.keys.release)?,
             recorder: key_file::load(&vendor.keys.recorder)?,
+            rules: vendor.keys.rules.as_deref().map(key_file::load).transpose()?,
             supervisor,
         })
     }
@@ -107,6 +109,20 @@ impl Line {
     #[must_use]
     pub const fn domain(&self) -> &Domain {
         &self.domain
+    }
+
+    /// Where the supervisor answers.
+    #[must_use]
+    pub(crate) const fn supervisor(&self) -> &BaseUrl {
+        &self.supervisor
+    }
+
+    /// The key that signs releases of `lane`.
+    fn release_key(&self, lane: Lane) -> anyhow::Result<&SignerKey> {
+        match lane {
+            Lane::Slow => Ok(&self.release),
+            Lane::Fast => Ok(self.rules.as_ref().ok_or_else(no_rules_key)?),
+        }
     }
 
     /// Fetches, logs the source, builds.
@@ -159,6 +175,12 @@ impl Line {
         self.domain.save(&folder)?;
         Ok(Built { product, record, fetched, source, started, folder })
     }
+}
+
+/// Whoever has no key for rules releases none.
+pub(crate) fn no_rules_key() -> Failure {
+    Failure::usage("the configuration names no key for rules")
+        .hint("`clerestory key generate` makes one; name it as `rules` under `[keys]`, and in the policy")
 }
 
 /// What a build needs, at hand; its source is logged.

@@ -1,20 +1,22 @@
 //! From a result to a release that endpoints accept.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use api::{BodyLimit, ReleaseRequest, path};
 use attest::{
-    Approval, Artifact, BUNDLE_BYTES_MAX, BuildResult, Bundle, BundleEntry, Envelope, Position, ProductId, Promotion,
-    Release, ReleaseNumber, Ring, Statement, StatementId, predicate_type,
+    Approval, Artifact, BUNDLE_BYTES_MAX, BuildResult, Bundle, BundleEntry, Envelope, Lane, Position, ProductId,
+    Promotion, Release, ReleaseNumber, Ring, Statement, StatementId, predicate_type,
 };
 use bytes::Bytes;
 use policy::Role;
 use serde::{Deserialize, Serialize};
+use stdx::Digest;
 use storage::RecordKey;
 use tlog::SignerKey;
-use verify::{Approved, CurrentStatus, Draft, Evidence, Request};
+use verify::{Approved, CurrentStatus, Draft, Evidence, Recorded, Request};
 
 use super::{Line, bundle_text, read_bundle, write};
 use crate::domain::{BuildFolder, Domain};
@@ -44,8 +46,15 @@ pub struct Publication {
     pub approved: Approved<Release>,
     /// What endpoints check.
     pub bundle: Bundle,
-    /// The files: name and path.
-    pub artifacts: Vec<(String, PathBuf)>,
+    /// Where its artifacts are, and the patches that lead to them, by their content.
+    pub files: BTreeMap<Digest, PathBuf>,
+}
+
+/// Where a release goes.
+#[derive(Clone, Copy)]
+struct To {
+    lane: Lane,
+    ring: Ring,
 }
 
 /// The last release of a product, in the catalog.
@@ -126,13 +135,15 @@ impl Line {
             }
             return self.finish(product, version, released.entries(), ring).await;
         }
-        let lane = self.lane_of(product)?;
-        let status = self.status(lane)?;
+        let lane = self.lane_of_result(&evidence)?;
+        // Rules go to those first who agreed to it.
+        let ring = if lane == Lane::Fast { Ring::Canary } else { ring };
+        let (status, key) = (self.status(lane)?, self.release_key(lane)?);
         let stream = self.domain.stream(&format!("release/{}", self.domain.organisation))?;
         let entry = stream
             .write(|position| {
-                let draft = self.draft(&evidence, position, ring, last)?;
-                let mut envelope = sign_draft(&self.check_draft(&evidence, &draft, &status)?, &self.release)?;
+                let draft = self.draft(&evidence, position, To { lane, ring }, last)?;
+                let mut envelope = sign_draft(&self.check_draft(&evidence, &draft, &status)?, key)?;
                 envelope.merge(&self.release_signature(lane, &envelope, &evidence)?)?;
                 Ok(envelope)
             })
@@ -152,7 +163,7 @@ impl Line {
     fn released(&self, folder: &BuildFolder, evidence: &Bundle) -> anyhow::Result<Option<(Bundle, Last)>> {
         let Some(bundle) = read_bundle(&folder.file(RELEASE_BUNDLE))? else { return Ok(None) };
         let result = Evidence::open(&self.domain.policy, evidence)?.one::<BuildResult>(Role::Builder)?.id();
-        let release = Evidence::open(&self.domain.policy, &bundle)?.one::<Release>(Role::Release)?;
+        let release = recorded(&Evidence::open(&self.domain.policy, &bundle)?)?;
         let says = &release.statement().predicate;
         if says.result != result {
             // A version that was built again has another result.
@@ -166,26 +177,54 @@ impl Line {
     /// # Errors
     /// When there is no such release, or the supervisor does not agree.
     pub async fn promote(&self, product: &ProductId, version: &str, ring: Ring) -> anyhow::Result<Publication> {
+        self.promote_with(product, version, ring, &Bundle::default()).await
+    }
+
+    /// Widens the ring of a release of rules, for which `bake` says that it fared well.
+    ///
+    /// # Errors
+    /// When there is no such release, or the supervisor does not agree.
+    pub(crate) async fn promote_with(
+        &self,
+        product: &ProductId,
+        version: &str,
+        ring: Ring,
+        bake: &Bundle,
+    ) -> anyhow::Result<Publication> {
         let folder = self.folder(product, version);
         self.domain.pull(&folder)?;
         let bundle = read_bundle(&folder.file(RELEASE_BUNDLE))?.ok_or_else(|| {
             Failure::refused(format!("`{product}` {version} has not been released")).hint("release it first")
         })?;
-        let bundle = with_present(&bundle, &self.evidence(&folder)?)?;
-        let lane = self.lane_of(product)?;
-        let released = Evidence::open(&self.domain.policy, &bundle)?.one::<Release>(Role::Release)?;
+        let bundle = with_present(&bundle, &self.evidence(&folder)?)?.with(bake)?;
+        let released = recorded(&Evidence::open(&self.domain.policy, &bundle)?)?;
+        let lane = released.statement().predicate.lane;
+        let key = self.release_key(lane)?;
         let stream = self.domain.stream(&format!("release/{}", self.domain.organisation))?;
         let entry = stream
             .write(|position| {
                 let predicate = Promotion { position, product: product.clone(), release: released.id(), ring };
                 let statement = Statement { subject: released.statement().subject.clone(), predicate };
-                let mut envelope = Envelope::sign(statement.encode()?, &[&self.release])?;
+                let mut envelope = Envelope::sign(statement.encode()?, &[key])?;
                 envelope.merge(&self.release_signature(lane, &envelope, &bundle)?)?;
                 Ok(envelope)
             })
             .await?;
         let entries: Vec<BundleEntry> = bundle.entries().iter().cloned().chain(std::iter::once(entry)).collect();
         self.finish(product, version, &entries, ring).await
+    }
+
+    /// How far a version has come, by what is recorded here; `None` if it was not released here.
+    pub(crate) fn ring_of(&self, product: &ProductId, version: &str) -> anyhow::Result<Option<Ring>> {
+        let folder = self.folder(product, version);
+        self.domain.pull(&folder)?;
+        let Some(bundle) = read_bundle(&folder.file(RELEASE_BUNDLE))? else { return Ok(None) };
+        let evidence = Evidence::open(&self.domain.policy, &bundle)?;
+        let mut ring = recorded(&evidence)?.statement().predicate.ring;
+        for promotion in evidence.all::<Promotion>(Role::Rules)? {
+            ring = ring.max(promotion.statement().predicate.ring);
+        }
+        Ok(Some(ring))
     }
 
     async fn finish(
@@ -195,19 +234,46 @@ impl Line {
         entries: &[BundleEntry],
         ring: Ring,
     ) -> anyhow::Result<Publication> {
-        let lane = self.lane_of(product)?;
-        let url = self.domain.log_url(&self.domain.lane(lane)?.log)?;
-        let bundle = tokio::task::block_in_place(|| under_one_checkpoint(entries, &url, &self.domain.client))?;
+        let bundle = self.prove(entries)?;
+        let evidence = Evidence::open(&self.domain.policy, &bundle)?;
+        let lane = recorded(&evidence)?.statement().predicate.lane;
         let (status, at) = (self.status(lane)?, self.domain.moment());
         let request = Request { product, ring, status: &status, at: &at, installed: None };
-        let approved = self.domain.policy.approve(&Evidence::open(&self.domain.policy, &bundle)?, &request)?;
+        let approved = self.domain.policy.approve(&evidence, &request)?;
         let folder = self.folder(product, version);
         write(&folder.file(RELEASE_BUNDLE), &bundle.to_bytes())?;
         self.domain.save(&folder)?;
         let outputs = folder.file("outputs");
-        let artifacts =
-            approved.artifacts().iter().map(|artifact| (artifact.name.clone(), outputs.join(&artifact.name))).collect();
-        Ok(Publication { approved, bundle, artifacts })
+        let artifacts = approved.artifacts().iter().map(|it| (it.sha256(), outputs.join(&it.name)));
+        let deltas = approved.release().artifacts.iter().flat_map(|it| &it.deltas);
+        let patches = deltas.map(|delta| (delta.patch, folder.file("patches").join(delta.patch.to_string())));
+        let files = artifacts.chain(patches).collect();
+        Ok(Publication { approved, bundle, files })
+    }
+
+    /// Each log's entries under one checkpoint of it.
+    fn prove(&self, entries: &[BundleEntry]) -> anyhow::Result<Bundle> {
+        let mut of_logs: Vec<(tlog::Origin, Vec<BundleEntry>)> = Vec::new();
+        for entry in entries {
+            let origin = entry.proof.checkpoint().checkpoint().origin();
+            match of_logs.iter_mut().find(|(log, _)| log == origin) {
+                Some((_, of_log)) => of_log.push(entry.clone()),
+                None => of_logs.push((origin.clone(), vec![entry.clone()])),
+            }
+        }
+        let mut bundle = Bundle::default();
+        for (origin, entries) in of_logs {
+            let url = self.domain.log_url(&origin)?;
+            let proven = tokio::task::block_in_place(|| under_one_checkpoint(&entries, &url, &self.domain.client))?;
+            bundle = bundle.with(&proven)?;
+        }
+        Ok(bundle)
+    }
+
+    /// What both builders found the result fit for.
+    fn lane_of_result(&self, evidence: &Bundle) -> anyhow::Result<Lane> {
+        let result = Evidence::open(&self.domain.policy, evidence)?.one::<BuildResult>(Role::Builder)?;
+        Ok(result.statement().predicate.lane.unwrap_or(Lane::Slow))
     }
 
     /// Result and approvals under one checkpoint.
@@ -236,14 +302,10 @@ impl Line {
                 entries.extend(approvals.cloned());
             }
         }
-        let Some(origin) = entries.first().map(|entry| entry.proof.checkpoint().checkpoint().origin().clone()) else {
-            return Ok(Bundle::default());
-        };
-        let url = self.domain.log_url(&origin)?;
-        tokio::task::block_in_place(|| under_one_checkpoint(&entries, &url, &self.domain.client))
+        self.prove(&entries)
     }
 
-    fn status(&self, lane: attest::Lane) -> anyhow::Result<CurrentStatus> {
+    fn status(&self, lane: Lane) -> anyhow::Result<CurrentStatus> {
         let url = self.supervisor.join(&format!("{}/{lane}", path::STATUS));
         let bytes = tokio::task::block_in_place(|| self.domain.client.get(&url, STATUS_BYTES_MAX))?;
         let bundle = Bundle::parse(&bytes).context("the supervisor's status")?;
@@ -255,7 +317,7 @@ impl Line {
         &self,
         evidence: &Bundle,
         position: Position,
-        ring: Ring,
+        to: To,
         last: Option<Last>,
     ) -> anyhow::Result<Statement<Release>> {
         let result = Evidence::open(&self.domain.policy, evidence)?.one::<BuildResult>(Role::Builder)?;
@@ -280,8 +342,8 @@ impl Line {
             version: says.version.clone(),
             number: last.map_or(ReleaseNumber::FIRST, |last| last.number.next()),
             previous: last.map(|last| last.id),
-            lane: self.lane_of(&says.product)?,
-            ring,
+            lane: to.lane,
+            ring: to.ring,
             result: result.id(),
             policy: self.domain.policy.id(),
             artifacts,
@@ -303,12 +365,7 @@ impl Line {
         Ok(self.domain.policy.approve_draft(&evidence, draft, status, &self.domain.moment())?)
     }
 
-    fn release_signature(
-        &self,
-        lane: attest::Lane,
-        envelope: &Envelope,
-        evidence: &Bundle,
-    ) -> anyhow::Result<Envelope> {
+    fn release_signature(&self, lane: Lane, envelope: &Envelope, evidence: &Bundle) -> anyhow::Result<Envelope> {
         let request = ReleaseRequest {
             lane,
             envelope: String::from_utf8(envelope.to_bytes())?,
@@ -341,6 +398,14 @@ fn with_present(released: &Bundle, evidence: &Bundle) -> anyhow::Result<Bundle> 
         |entry: &&BundleEntry| entry.envelope.claimed_type().is_none_or(|claimed| !replaced.contains(&claimed));
     let kept = released.entries().iter().filter(is_kept);
     Ok(Bundle::new(kept.chain(evidence.entries()).cloned().collect())?)
+}
+
+/// The release in the evidence, whichever lane's keys have signed it.
+fn recorded(evidence: &Evidence<'_>) -> Result<Recorded<Release>, verify::Refusal> {
+    match evidence.one::<Release>(Role::Release) {
+        Err(verify::Refusal::NotSigned { .. }) => evidence.one::<Release>(Role::Rules),
+        other => other,
+    }
 }
 
 fn is_of(approval: &BundleEntry, result: Option<StatementId>) -> bool {

@@ -1,5 +1,6 @@
 //! The supervisor's part: rebuilding with inputs of its own, signing second, and saying no.
 
+mod canary;
 mod rebuild;
 mod second;
 mod status;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use tlog::SignerKey;
 use tokio::sync::Notify;
 
+pub use canary::{Host, ReportError};
 pub use rebuild::PutError;
 pub use second::SecondError;
 pub(crate) use second::Signed;
@@ -29,6 +31,7 @@ pub struct Supervisor {
     release: SignerKey,
     recorder: SignerKey,
     status: SignerKey,
+    rules: Option<SignerKey>,
     cache: Option<PathBuf>,
     work: Notify,
 }
@@ -58,6 +61,7 @@ impl Supervisor {
             release: key_file::load(&section.keys.release)?,
             recorder: key_file::load(&section.keys.recorder)?,
             status: key_file::load(&section.keys.status)?,
+            rules: section.keys.rules.as_deref().map(key_file::load).transpose()?,
             cache: section.cache.clone(),
             config: (**section).clone(),
             work: Notify::new(),

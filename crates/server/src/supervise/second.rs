@@ -1,22 +1,24 @@
 //! The second signature: under a `result` that this supervisor reproduced, and under a `release`
 //! that has everything the policy asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use api::{DraftRequest, ReleaseRequest};
 use assembly::BuildRecord;
-use attest::{BuildResult, Bundle, Envelope, ProductId, Promotion, Release, ReleaseNumber, Statement, StatementId};
+use attest::{
+    BuildResult, Bundle, Envelope, Lane, ProductId, Promotion, Release, ReleaseNumber, Statement, StatementId,
+};
 use bytes::Bytes;
-use policy::Role;
+use policy::{Role, Signer};
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, UnixTime};
 use storage::{Key, Swap};
-use verify::{Evidence, Request};
+use verify::Evidence;
 
 use super::Supervisor;
 use crate::line::rebuild::result;
-use crate::line::sign_draft;
+use crate::line::{no_rules_key, sign_draft};
 
 /// Why the supervisor does not sign.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +49,7 @@ impl Supervisor {
         let drafted = envelope(&request.envelope)?;
         let verified = self.domain.policy.verify::<BuildResult>(&drafted, Role::Builder)?;
         let position = verified.statement().predicate.position.clone();
-        self.check_position(&position, verified.signers().iter().map(|signer| &signer.organisation))?;
+        self.check_position(&position, verified.signers())?;
         // What is signed is what this supervisor found, drafted anew; it must come to the same bytes.
         let expected = result(&own, job.source, position).map_err(refused)?;
         if expected != *verified.statement() {
@@ -70,35 +72,37 @@ impl Supervisor {
         let at = self.domain.moment();
         let status = policy.current_status(&Evidence::open(policy, &status)?, request.lane, None, &at)?;
         let evidence = Evidence::open(policy, &evidence)?;
-        let mut next = None;
-        let (statement, signers) = if drafted.claimed_type() == Some(attest::predicate_type::<Promotion>()) {
-            let verified = policy.verify::<Promotion>(&drafted, Role::Release)?;
-            let says = &verified.statement().predicate;
-            let canary = attest::Ring::Canary;
-            let approved = policy.approve(
-                &evidence,
-                &Request { product: &says.product, ring: canary, status: &status, at: &at, installed: None },
-            )?;
-            if says.release != approved.id() || verified.statement().subject != approved.statement().subject {
-                return Err(SecondError::Refused("the promotion is of another release".to_owned()));
-            }
-            (says.position.clone(), verified.signers().clone())
-        } else {
-            let verified = policy.verify::<Release>(&drafted, Role::Release)?;
-            let statement: &Statement<Release> = verified.statement();
-            check_lifetime(&statement.predicate, at.now())?;
-            next = Some(policy.approve_draft(&evidence, statement, &status, &at)?);
-            (statement.predicate.position.clone(), verified.signers().clone())
+        let (role, key) = match request.lane {
+            Lane::Slow => (Role::Release, &self.release),
+            Lane::Fast => (Role::Rules, self.rules.as_ref().ok_or_else(|| refused(no_rules_key()))?),
         };
-        self.check_position(&statement, signers.iter().map(|signer| &signer.organisation))?;
-        if let Some(approved) = next {
-            let says = approved.release();
-            self.check_once(says).await?;
-            self.take_number(approved.statement(), approved.id()).await?;
-            self.note_once(says).await?;
-            return sign_draft(&approved, &self.release).map_err(refused);
+        if drafted.claimed_type() == Some(attest::predicate_type::<Promotion>()) {
+            let verified = policy.verify::<Promotion>(&drafted, role)?;
+            let draft = verified.statement();
+            // What was seen at the canaries is this supervisor's own statement in its own log.
+            let approved = policy.approve_promotion(&evidence, draft, &status, &at)?;
+            check_lane(approved.release(), request.lane)?;
+            self.check_position(&draft.predicate.position, verified.signers())?;
+            if request.lane == Lane::Fast {
+                self.widen(&draft.predicate).await.map_err(|error| unavailable(format!("{error:#}")))?;
+            }
+            return Envelope::sign(drafted.payload().to_vec(), &[key]).map_err(refused);
         }
-        Envelope::sign(drafted.payload().to_vec(), &[&self.release]).map_err(refused)
+        let verified = policy.verify::<Release>(&drafted, role)?;
+        let statement: &Statement<Release> = verified.statement();
+        check_lane(&statement.predicate, request.lane)?;
+        check_lifetime(&statement.predicate, at.now())?;
+        let approved = policy.approve_draft(&evidence, statement, &status, &at)?;
+        self.check_position(&statement.predicate.position, verified.signers())?;
+        let says = approved.release();
+        self.check_once(says).await?;
+        self.take_number(approved.statement(), approved.id()).await?;
+        self.note_once(says).await?;
+        if request.lane == Lane::Fast {
+            let watched = self.watch(approved.statement(), approved.id()).await;
+            watched.map_err(|error| unavailable(format!("{error:#}")))?;
+        }
+        sign_draft(&approved, key).map_err(refused)
     }
 
     /// A result is released once: its approvals were given for that. Whoever wants its content back
@@ -162,16 +166,17 @@ impl Supervisor {
     }
 
     /// The place must be in a stream of the organisation that drafted and signed first.
-    fn check_position<'a>(
+    pub(super) fn check_position(
         &self,
         position: &attest::Position,
-        mut signers: impl Iterator<Item = &'a attest::OrganisationId>,
+        signers: &BTreeSet<Signer>,
     ) -> Result<(), SecondError> {
         let opened = self.domain.policy.policy().streams.iter();
         let stream = opened.clone().find(|it| it.stream == position.stream && it.log == position.log);
         let stream =
             stream.ok_or_else(|| SecondError::Refused(format!("the policy opens no stream `{}`", position.stream)))?;
-        if signers.any(|signer| *signer == stream.organisation) && stream.organisation != self.domain.organisation {
+        let is_theirs = signers.iter().any(|signer| signer.organisation == stream.organisation);
+        if is_theirs && stream.organisation != self.domain.organisation {
             return Ok(());
         }
         Err(SecondError::Refused(format!("stream `{}` is not the drafter's", position.stream)))
@@ -262,6 +267,14 @@ fn content_of(release: &Statement<Release>) -> Result<Digest, SecondError> {
     let says = &release.predicate;
     let about = (&release.subject, &says.version, says.number, &says.previous, says.ring, &says.result);
     Ok(Digest::of(&serde_json::to_vec(&about).map_err(refused)?))
+}
+
+/// Each lane has keys of its own.
+fn check_lane(release: &Release, lane: Lane) -> Result<(), SecondError> {
+    if release.lane == lane {
+        return Ok(());
+    }
+    Err(SecondError::Refused(format!("the release is of lane `{}`, not `{lane}`", release.lane)))
 }
 
 /// A release that could be newly installed for ever would outlive every status that is lost.

@@ -344,7 +344,8 @@ impl Supervisor {
 
     /// A heartbeat in each stream that has nothing else to say.
     async fn beat(&self) {
-        for name in ["rebuild", "desk"] {
+        let canary = self.domain.policy.policy().lane(Lane::Fast).map(|_| "canary");
+        for name in ["rebuild", "desk"].into_iter().chain(canary) {
             self.domain.beat(name, &self.recorder, Duration::from_secs(self.config.heartbeat_s)).await;
         }
     }

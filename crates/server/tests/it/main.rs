@@ -12,6 +12,7 @@ mod admission;
 mod append;
 mod auditing;
 mod backups;
+mod canary;
 mod command_line;
 mod damaged;
 mod documents;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use attest::{Envelope, Lane, StatementId};
 use policy::{
-    Ages, LanePolicy, LogPolicyEntry, Organisation, Policy, ProductPolicy, Role, RoleKey, StreamPolicy, Threshold,
-    Witnessing,
+    Ages, CanaryPolicy, LanePolicy, LogPolicyEntry, Organisation, Policy, ProductPolicy, Role, RoleKey, StreamPolicy,
+    Threshold, Witnessing,
 };
 use server::config::Config;
 use stdx::{Digest, durable};
@@ -226,6 +226,18 @@ impl System {
         }
     }
 
+    /// The fast lane, with a product of its own, in a policy that releases.
+    pub(crate) fn with_fast_lane(policy: &mut Policy, canary: CanaryPolicy) {
+        let fast =
+            LanePolicy { lane: Lane::Fast, approvals: Vec::new(), canary: Some(canary), ..policy.lanes[0].clone() };
+        policy.lanes.push(fast);
+        policy.products.push(ProductPolicy { id: "signatures".parse().unwrap(), lane: Lane::Fast });
+        let like = policy.streams.iter().find(|it| it.stream.as_str() == "status/slow").unwrap().clone();
+        for name in ["status/fast", "canary/supervisor"] {
+            policy.streams.push(StreamPolicy { stream: name.parse().unwrap(), ..like.clone() });
+        }
+    }
+
     fn streams(&self) -> Vec<StreamPolicy> {
         // Whose log, which stream, and whose that is.
         const TESTS: [[&str; 3]; 2] =
@@ -253,6 +265,7 @@ impl System {
         let roles = [
             ("builder", Role::Builder),
             ("release", Role::Release),
+            ("rules", Role::Rules),
             ("approver", Role::Approver),
             ("policy", Role::Policy),
             ("recorder", Role::Recorder),
