@@ -16,6 +16,9 @@ pub mod path {
     pub const RESULTS: &str = "/v1/results";
     /// `POST`: ask for the second signature under a `release` or `promotion`.
     pub const RELEASES: &str = "/v1/releases";
+    /// `POST`: assemble rules. `POST …/{ticket}/files`: what the assembly wants.
+    /// `POST …/{ticket}/result`: ask for the second signature under their `result`.
+    pub const RULES: &str = "/v1/rules";
     /// `POST`: a canary's signed health report.
     pub const REPORTS: &str = "/v1/health";
     /// `GET`: [`super::Baked`] releases of rules, which may be promoted.
@@ -36,6 +39,33 @@ pub struct Appended {
     pub index: EntryIndex,
     /// Its C2SP tlog-proof under a cosigned checkpoint, as text.
     pub proof: String,
+}
+
+/// "Assemble these rules": what the vendor has logged. Of the vendor the supervisor takes the files
+/// of the tree, by digest; it answers with no digest of what comes out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RulesRequest {
+    /// A bundle with the vendor's logged `source` statement.
+    pub source: String,
+    /// The tree's manifest (`docs/formats/build.md`), whose SHA-256 the statement names.
+    pub manifest: String,
+}
+
+/// How an assembly of rules stands. Its ticket is the `source` statement's identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase", deny_unknown_fields)]
+pub enum RulesState {
+    /// These files are missing: `POST` them all.
+    Wanting {
+        /// Their digests.
+        objects: Vec<Digest>,
+    },
+    /// The supervisor has assembled them.
+    Assembled {
+        /// A bundle with its logged `refusal`, if it finds them not fit for the fast lane.
+        refusal: Option<String>,
+    },
 }
 
 /// A release of rules that fared well for long enough in its ring.

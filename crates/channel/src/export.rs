@@ -142,7 +142,8 @@ fn release_files(channel: &Channel, product: &ProductId, ring: Ring) -> Result<V
     let Some((number, lane)) = newest else { return Err(Error::NoRelease(product.to_string())) };
     let prefix = Product { lane, id: product }.release_prefix(number);
     let mut found = Vec::new();
-    for (path, file) in channel.delegated(lane)?.content().targets.iter().filter(|(path, _)| path.starts_with(&prefix)) {
+    for (path, file) in channel.delegated(lane)?.content().targets.iter().filter(|(path, _)| path.starts_with(&prefix))
+    {
         let name = path.strip_prefix(&prefix).unwrap_or_default();
         // `bundle` has no number, and comes first.
         let place = name.split('-').next().and_then(|place| place.parse::<u64>().ok());

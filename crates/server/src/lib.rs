@@ -34,6 +34,7 @@ pub mod policy_folder;
 pub mod process;
 pub mod prove;
 pub mod publish;
+mod rules;
 pub mod serve;
 pub mod stores;
 pub mod stream;

@@ -26,6 +26,10 @@ use crate::supervise::{PutError, ReportError, SecondError, Supervisor};
 const REBUILD_BYTES_MAX: usize = 16 << 20;
 /// An envelope and a bundle, escaped.
 const DRAFT_BYTES_MAX: usize = 4 << 20;
+/// A manifest of 20,000 files with paths of 400 bytes, escaped, and a bundle.
+const RULES_BYTES_MAX: usize = 12 << 20;
+/// All files of a tree of rules, and their digests.
+const FILES_BYTES_MAX: usize = 68 << 20;
 /// The largest artifact that is taken; it is held in memory while it is stored.
 const OBJECT_BYTES_MAX: usize = 256 << 20;
 /// Two such objects are half a gigabyte.
@@ -39,6 +43,12 @@ pub fn router(supervisor: Arc<Supervisor>) -> Router {
         .route(&format!("{}/{{ticket}}/objects/{{object}}", path::REBUILDS), put(object))
         .route(path::RESULTS, post(result).layer(DefaultBodyLimit::max(DRAFT_BYTES_MAX)))
         .route(path::RELEASES, post(release).layer(DefaultBodyLimit::max(DRAFT_BYTES_MAX)))
+        .route(path::RULES, post(rules).layer(DefaultBodyLimit::max(RULES_BYTES_MAX)))
+        .route(&format!("{}/{{ticket}}/files", path::RULES), post(files))
+        .route(
+            &format!("{}/{{ticket}}/result", path::RULES),
+            post(rules_result).layer(DefaultBodyLimit::max(DRAFT_BYTES_MAX)),
+        )
         .route(path::REPORTS, post(report).layer(DefaultBodyLimit::max(ENVELOPE_BYTES_MAX)))
         .route(path::BAKES, get(bakes))
         .route(&format!("{}/{{lane}}", path::STATUS), get(status))
@@ -96,6 +106,35 @@ async fn result(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result
 
 async fn release(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result<Response, HttpError> {
     let signed = supervisor.sign_release(&parse(body)?).await.map_err(|error| second(&error))?;
+    Ok(json(signed.to_bytes()))
+}
+
+async fn rules(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result<Response, HttpError> {
+    let state = supervisor.take_rules(parse(body)?).await.map_err(|error| refused(&error))?;
+    Ok(Json(state).into_response())
+}
+
+async fn files(
+    State(supervisor): State<Arc<Supervisor>>,
+    Path(ticket): Path<String>,
+    request: Request,
+) -> Result<Response, HttpError> {
+    let ticket = digest(&ticket)?;
+    // As for objects: nothing is read before somebody here wants it.
+    if !supervisor.wants_files(&ticket).await.map_err(|error| storage(&error))? {
+        return Err(HttpError::new(Code::NotFound, format!("no rules `{ticket}` want files")));
+    }
+    let Ok(_permit) = OBJECTS.try_acquire() else {
+        return Err(HttpError::new(Code::Busy, "other objects are being taken"));
+    };
+    let body = axum::body::to_bytes(request.into_body(), FILES_BYTES_MAX).await;
+    let body = body.map_err(|error| HttpError::new(Code::TooLong, format!("rules `{ticket}`: {error}")))?;
+    let state = supervisor.take_files(&ticket, &body).await.map_err(|error| refused(&error))?;
+    Ok(Json(state).into_response())
+}
+
+async fn rules_result(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result<Response, HttpError> {
+    let signed = supervisor.sign_rules(&parse(body)?).await.map_err(|error| second(&error))?;
     Ok(json(signed.to_bytes()))
 }
 

@@ -10,8 +10,9 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::get;
-use http::HeaderMap;
+use http::{Extensions, HeaderMap, StatusCode, Version, header};
 use storage::Key;
+use tower_http::compression::CompressionLayer;
 
 use crate::http::error::{Code, HttpError};
 use crate::http::stream::{self, FileHeaders};
@@ -32,7 +33,26 @@ fn is_read_first(key: &Key) -> bool {
 
 /// Serves the files of `folder`, and nothing outside, whatever links point there.
 pub fn router(folder: Arc<KeptFolder>) -> Router {
-    Router::new().route(&format!("{CHANNEL}/{{*path}}"), get(file)).with_state(folder)
+    let compression = CompressionLayer::new().gzip(true).compress_when(is_text as Compressible);
+    Router::new().route(&format!("{CHANNEL}/{{*path}}"), get(file)).layer(compression).with_state(folder)
+}
+
+type Compressible = fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool;
+
+/// Evidence and rules come to a half and less; products are mostly compressed already.
+fn is_text(_: StatusCode, _: Version, headers: &HeaderMap, _: &Extensions) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|it| *it == JSON || *it == TEXT)
+}
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain";
+
+fn content_type(key: &str) -> &'static str {
+    match key.rsplit('.').next() {
+        Some("json" | "bundle" | "envelope" | "releases") => JSON,
+        Some("yar") => TEXT,
+        _ => stream::OCTETS,
+    }
 }
 
 async fn file(
@@ -50,8 +70,7 @@ async fn file(
     let opened =
         tokio::task::spawn_blocking(move || open(folder.path(), &wanted)).await.map_err(|error| storage(&error))?;
     let file = opened.map_err(|error| storage(&error))?.ok_or_else(|| HttpError::not_found(&path))?;
-    let content_type = if key.as_str().ends_with(".json") { "application/json" } else { stream::OCTETS };
-    let headers = FileHeaders { content_type, cache_control: stream::NO_CACHE };
+    let headers = FileHeaders { content_type: content_type(key.as_str()), cache_control: stream::NO_CACHE };
     if key.as_str().starts_with(STATUS) {
         let read = tokio::task::spawn_blocking(move || read(file)).await.map_err(|error| storage(&error))?;
         return Ok(stream::tagged(read.map_err(|error| storage(&error))?, headers, &asked));

@@ -6,6 +6,7 @@
 mod import;
 pub(crate) mod rebuild;
 mod release;
+mod rules;
 mod standing;
 pub(crate) mod submit;
 
@@ -25,6 +26,7 @@ pub use import::Handover;
 pub use rebuild::RebuildOutcome;
 pub use release::{ApprovalOf, Publication, approve};
 pub(crate) use release::{logged_release, sign_draft};
+pub use rules::Pushed;
 pub use standing::Standing;
 
 use crate::config::Config;

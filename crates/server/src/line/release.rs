@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use api::{BodyLimit, ReleaseRequest, path};
 use attest::{
     Approval, Artifact, BUNDLE_BYTES_MAX, BuildResult, Bundle, BundleEntry, Envelope, Lane, Position, ProductId,
-    Promotion, Release, ReleaseNumber, Ring, Statement, StatementId, predicate_type,
+    Promotion, Release, ReleaseNumber, Ring, Statement, StatementId, Subject, predicate_type,
 };
 use bytes::Bytes;
+use detection::{BUNDLE_FILE, INDEX_FILE};
 use policy::Role;
 use serde::{Deserialize, Serialize};
 use stdx::Digest;
@@ -18,6 +19,7 @@ use storage::RecordKey;
 use tlog::SignerKey;
 use verify::{Approved, CurrentStatus, Draft, Evidence, Recorded, Request};
 
+use super::rules::deltas;
 use super::{Line, bundle_text, read_bundle, write};
 use crate::domain::{BuildFolder, Domain};
 use crate::failure::Failure;
@@ -132,6 +134,7 @@ impl Line {
             // Or else the next one would be drafted under this one's number, for good.
             if last.is_none_or(|last| last.number < this.number) {
                 self.remember(product, this).await?;
+                self.note_released(product, &evidence).await?;
             }
             return self.finish(product, version, released.entries(), ring).await;
         }
@@ -156,6 +159,7 @@ impl Line {
         write(&folder.file(RELEASE_BUNDLE), &Bundle::new(entries.clone())?.to_bytes())?;
         self.domain.save(&folder)?;
         self.remember(product, Last { number, id }).await?;
+        self.note_released(product, &evidence).await?;
         self.finish(product, version, &entries, ring).await
     }
 
@@ -322,9 +326,12 @@ impl Line {
     ) -> anyhow::Result<Statement<Release>> {
         let result = Evidence::open(&self.domain.policy, evidence)?.one::<BuildResult>(Role::Builder)?;
         let says = &result.statement().predicate;
-        let outputs = self.folder(&says.product, &says.version).file("outputs");
-        let mut artifacts = Vec::new();
-        for subject in &result.statement().subject {
+        let folder = self.folder(&says.product, &says.version);
+        let outputs = folder.file("outputs");
+        let (mut artifacts, mut subjects) = (Vec::new(), Vec::new());
+        // What is said of each rule lies beside the log: an endpoint finds it in the rules themselves.
+        let is_released = |it: &&Subject| self.lane_of(&says.product).ok() == Some(Lane::Slow) || it.name != INDEX_FILE;
+        for subject in result.statement().subject.iter().filter(is_released) {
             let path = outputs.join(&subject.name);
             let file = std::fs::File::open(&path).with_context(|| format!("can't read `{}`", path.display()))?;
             let (digest, size) = stdx::Digest::of_reader(file)?;
@@ -333,7 +340,9 @@ impl Line {
                     .hint("build it again, or restore the file; nothing was signed")
                     .into());
             }
-            artifacts.push(Artifact { size, deltas: Vec::new() });
+            let deltas = if subject.name == BUNDLE_FILE { deltas(&folder)? } else { Vec::new() };
+            artifacts.push(Artifact { size, deltas });
+            subjects.push(subject.clone());
         }
         let now = self.domain.clock.now();
         let predicate = Release {
@@ -351,7 +360,7 @@ impl Line {
             expires: now.after(LIFETIME),
             minimum_engine: None,
         };
-        Ok(Statement { subject: result.statement().subject.clone(), predicate })
+        Ok(Statement { subject: subjects, predicate })
     }
 
     /// The vendor's own discipline: nothing leaves unless it may be signed.

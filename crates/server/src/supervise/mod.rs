@@ -2,6 +2,7 @@
 
 mod canary;
 mod rebuild;
+mod rules;
 mod second;
 mod status;
 mod worker;

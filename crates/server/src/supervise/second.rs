@@ -98,6 +98,8 @@ impl Supervisor {
         self.check_once(says).await?;
         self.take_number(approved.statement(), approved.id()).await?;
         self.note_once(says).await?;
+        let noted = self.note_rules(says, &evidence).await;
+        noted.map_err(|error| unavailable(format!("{error:#}")))?;
         if request.lane == Lane::Fast {
             let watched = self.watch(approved.statement(), approved.id()).await;
             watched.map_err(|error| unavailable(format!("{error:#}")))?;
@@ -191,7 +193,7 @@ fn unavailable(error: impl std::fmt::Display) -> SecondError {
     SecondError::Unavailable(error.to_string())
 }
 
-fn last_key(product: &ProductId) -> Result<Key, storage::KeyError> {
+pub(super) fn last_key(product: &ProductId) -> Result<Key, storage::KeyError> {
     format!("released/{product}").parse()
 }
 

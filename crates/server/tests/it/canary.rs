@@ -17,12 +17,12 @@ use crate::process::Server;
 use crate::raw;
 use crate::system::{Scope, System};
 
-const PRODUCT: &str = "signatures";
+pub(crate) const PRODUCT: &str = "signatures";
 const CANARY: CanaryPolicy = CanaryPolicy { healthy: 2, bake_s: 1, unhealthy: 1, fires: 100 };
 
 /// A vendor, a supervisor and witnesses with a fast lane; two hosts are enrolled.
-struct Lanes {
-    system: System,
+pub(crate) struct Lanes {
+    pub(crate) system: System,
     vendor: BufReader<ChildStderr>,
     hosts: Vec<Host>,
 }
@@ -34,7 +34,7 @@ struct Host {
 }
 
 impl Lanes {
-    fn running() -> Self {
+    pub(crate) fn running() -> Self {
         let change = |_: &System, policy: &mut policy::Policy| System::with_fast_lane(policy, CANARY);
         let mut system = System::made_in(tempfile::tempdir().unwrap(), Scope::Releases, [&[], &[]], change);
         system.witnesses.iter_mut().for_each(Server::start);
@@ -61,7 +61,7 @@ impl Lanes {
     }
 
     /// Reads what the vendor says until it has said this.
-    fn wait_for(&mut self, what: &str) {
+    pub(crate) fn wait_for(&mut self, what: &str) {
         let mut line = String::new();
         while !line.contains(what) {
             line.clear();
@@ -69,16 +69,16 @@ impl Lanes {
         }
     }
 
-    fn publish(&self, version: &str) -> crate::process::Done {
+    pub(crate) fn publish(&self, version: &str) -> crate::process::Done {
         self.system.run(&["--json", "release", "publish", "--config", "vendor/clerestory.toml", PRODUCT, version])
     }
 
-    fn release(&self, version: &str) -> (Statement<Release>, StatementId) {
+    pub(crate) fn release(&self, version: &str) -> (Statement<Release>, StatementId) {
         let path = self.system.file(&format!("vendor/builds/{PRODUCT}/{version}/release.bundle"));
         let bundle = Bundle::parse(&std::fs::read(path).unwrap()).unwrap();
         let entries = bundle.entries().iter().map(|entry| &entry.envelope);
-        let found = entries.filter_map(|it| Some((Statement::<Release>::decode(it.payload()).ok()?, it.id())));
-        found.last().unwrap()
+        let mut found = entries.filter_map(|it| Some((Statement::<Release>::decode(it.payload()).ok()?, it.id())));
+        found.next().unwrap()
     }
 
     /// What a host would report of a version.
@@ -104,7 +104,7 @@ impl Lanes {
     }
 
     /// Both hosts say that all is well.
-    fn all_is_well(&mut self, version: &str) {
+    pub(crate) fn all_is_well(&mut self, version: &str) {
         for at in 0..self.hosts.len() {
             self.hosts[at].sent += 1;
             let (subject, health) = self.report(&self.hosts[at], version);
@@ -113,7 +113,7 @@ impl Lanes {
         }
     }
 
-    fn ring(&self, version: &str) -> Ring {
+    pub(crate) fn ring(&self, version: &str) -> Ring {
         let folder = self.system.file("vendor/channel");
         let id = PRODUCT.parse().unwrap();
         let product = channel::layout::Product { lane: Lane::Fast, id: &id };
@@ -130,7 +130,7 @@ impl Lanes {
 
     /// A result of rules that both builders signed. (The builders are the test; that builds agree is
     /// shown elsewhere.)
-    fn built(&self, version: &str, lane: Option<Lane>) {
+    pub(crate) fn built(&self, version: &str, lane: Option<Lane>) {
         let content = format!("rule r{version} {{ condition: false }}\n");
         let folder = format!("vendor/builds/{PRODUCT}/{version}");
         durable::create_folder(&self.system.file(&format!("{folder}/outputs"))).unwrap();
@@ -200,7 +200,7 @@ fn rules_go_ring_by_ring_and_by_themselves() {
 
 #[test]
 fn a_report_counts_only_from_an_enrolled_host_and_once() {
-    let mut lanes = Lanes::running();
+    let lanes = Lanes::running();
     lanes.built("1", Some(Lane::Fast));
     lanes.publish("1").ok();
     let (subject, health) = lanes.report(&lanes.hosts[0], "1");
@@ -299,4 +299,31 @@ fn what_is_not_fit_for_the_fast_lane_needs_people() {
     assert_eq!((&released["ring"], &released["number"]), (&"all".into(), &1.into()));
     let (release, _) = lanes.release("1");
     assert_eq!(release.predicate.lane, Lane::Slow);
+}
+
+#[test]
+fn the_supervisor_signs_each_lane_with_its_own_key_only() {
+    let lanes = Lanes::running();
+    lanes.built("1", Some(Lane::Fast));
+    lanes.publish("1").ok();
+    let (release, _) = lanes.release("1");
+    let next = |lane, key: &str| {
+        let mut draft = release.clone();
+        draft.predicate.lane = lane;
+        let envelope = Envelope::sign(draft.encode().unwrap(), &[&lanes.system.key("vendor", key)]).unwrap();
+        let evidence = std::fs::read(lanes.system.file(&format!("vendor/builds/{PRODUCT}/1/result.bundle"))).unwrap();
+        let request = api::ReleaseRequest {
+            lane,
+            envelope: String::from_utf8(envelope.to_bytes()).unwrap(),
+            evidence: String::from_utf8(evidence).unwrap(),
+        };
+        raw::post(lanes.system.supervisor.address(), "/v1/releases", &serde_json::to_vec(&request).unwrap())
+    };
+    assert_eq!(next(Lane::Fast, "rules").status, 200);
+    for (lane, key) in [(Lane::Slow, "rules"), (Lane::Fast, "release")] {
+        let response = next(lane, key);
+        assert!(response.error().contains("has no signature by a"), "{}", response.error());
+    }
+    // With the right key and no approvals.
+    assert!(next(Lane::Slow, "release").error().contains("needs 1 `approver` signature(s)"));
 }

@@ -38,7 +38,10 @@ pub(super) struct Derived {
 impl Derived {
     /// Nothing yet, for `organisation` under these versions of a policy, the last of which is in force.
     pub(super) fn of(organisation: &OrganisationId, versions: &[TrustedPolicy]) -> Self {
-        let keys = versions.iter().flat_map(|it| it.policy().keys(organisation, KeyRole::Release));
+        let keys = versions.iter().flat_map(|it| {
+            let policy = it.policy();
+            policy.keys(organisation, KeyRole::Release).chain(policy.keys(organisation, KeyRole::Rules))
+        });
         let streams = versions.last().into_iter().flat_map(|it| &it.policy().streams);
         let own = streams.filter(|it| it.organisation == *organisation);
         Self {

@@ -57,10 +57,10 @@ pub(super) fn channel(folder: &Path, policy: &TrustedPolicy, report: &mut Report
         Ok(channel) => targets(&channel, report),
         Err(error) => report.damage(folder.display(), format!("{:#}", anyhow::Error::new(error))),
     }
-    for path in files(&folder.join("targets"))? {
+    for path in files(&folder.join("targets"))?.into_iter().chain(files(&folder.join("patches"))?) {
         report.objects += 1;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let named: Option<Digest> = name.split_once('.').and_then(|(digest, _)| digest.parse().ok());
+        let named: Option<Digest> = name.split('.').next().and_then(|digest| digest.parse().ok());
         match (named, std::fs::File::open(&path).and_then(Digest::of_reader)) {
             (Some(named), Ok((found, _))) if named == found => {}
             (_, Err(error)) => report.damage(path.display(), error.to_string()),

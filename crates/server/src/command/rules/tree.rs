@@ -1,0 +1,284 @@
+//! `clerestory rules check | push | diff | test | corpus`: from a tree to a release.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use attest::{Bundle, ProductId, Reason};
+use clap::Args;
+use detection::{Decision, Diff, Index, Rejected, Report, Reports, Revision, RulesTree, decide, diff};
+use serde::Serialize;
+use stdx::Digest;
+
+use crate::command::{Output, block_on, read_limited};
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::line::{Line, Pushed};
+use crate::{publish, rules};
+
+/// Where trees of rules are.
+#[derive(Debug, Args)]
+pub(super) struct Trees {
+    /// A git repository: trees are then commits of it
+    #[arg(long, value_name = "FOLDER")]
+    repository: Option<PathBuf>,
+}
+
+/// Arguments of `rules check` and `rules test`.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    #[command(flatten)]
+    trees: Trees,
+    /// The tree: a folder with rules.toml in it, or a commit
+    tree: String,
+    /// The folder with `corpora/`
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    data: PathBuf,
+    /// The index (`rules.json`) of the release before
+    #[arg(long, value_name = "FILE")]
+    previous: Option<PathBuf>,
+}
+
+/// Arguments of `rules push`.
+#[derive(Debug, Args)]
+pub struct PushArguments {
+    #[command(flatten)]
+    trees: Trees,
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The tree: a folder with rules.toml in it, or a commit
+    tree: String,
+    /// What the version is called, for people
+    #[arg(value_name = "VERSION")]
+    of_version: String,
+}
+
+/// Arguments of `rules diff`.
+#[derive(Debug, Args)]
+pub struct DiffArguments {
+    #[command(flatten)]
+    trees: Trees,
+    /// The tree before: a folder, or a commit
+    old: String,
+    /// The tree now: a folder, or a commit
+    new: String,
+    /// The folder with `corpora/`
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    data: PathBuf,
+}
+
+/// Arguments of `rules corpus`.
+#[derive(Debug, Args)]
+pub struct CorpusArguments {
+    /// The folder of samples
+    folder: PathBuf,
+}
+
+/// What of a long list people are shown; `--json` has all.
+const SHOWN_MAX: usize = 50;
+
+impl Trees {
+    fn open(&self, tree: &str) -> anyhow::Result<RulesTree> {
+        let opened = match &self.repository {
+            Some(repository) => RulesTree::from_commit(repository, &Revision(tree.to_owned())),
+            None => RulesTree::from_folder(Path::new(tree)),
+        };
+        opened.with_context(|| format!("the tree `{tree}`"))
+    }
+}
+
+#[derive(Serialize)]
+struct Checked {
+    product: ProductId,
+    bundle: Digest,
+    bytes: u64,
+    rules: usize,
+    rejected: Vec<Rejected>,
+    /// `fast`, or `slow` for the reasons below.
+    lane: &'static str,
+    reasons: Vec<detection::Reason>,
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { product, bundle, bytes, rules, rejected, lane, reasons } = self;
+        writeln!(f, "{product}: {rules} rules, {bytes} bytes, SHA-256 {bundle}")?;
+        for it in rejected.iter().take(SHOWN_MAX) {
+            writeln!(f, "  rejected: {} ({}): {}", it.file, it.cause.as_str(), it.detail)?;
+        }
+        more(f, rejected.len())?;
+        writeln!(f, "lane {lane}")?;
+        reasons.iter().take(SHOWN_MAX).try_for_each(|reason| writeln!(f, "  {reason}"))?;
+        more(f, reasons.len())
+    }
+}
+
+fn more(f: &mut fmt::Formatter<'_>, all: usize) -> fmt::Result {
+    match all.saturating_sub(SHOWN_MAX) {
+        0 => Ok(()),
+        more => writeln!(f, "  and {more} more (--json shows them)"),
+    }
+}
+
+pub(super) fn check(arguments: &CheckArguments, output: Output) -> anyhow::Result<()> {
+    let (tree, report) = made(&arguments.trees, &arguments.tree, &arguments.data)?;
+    let previous = match &arguments.previous {
+        Some(path) => Some(Index::parse(&read_limited(path, usize::try_from(detection::INDEX_BYTES_MAX)?)?)?),
+        None => None,
+    };
+    let (lane, reasons) = match decide(&report, tree.settings(), previous.as_ref()) {
+        Decision::Fast => ("fast", Vec::new()),
+        Decision::Slow(reasons) => ("slow", reasons),
+    };
+    let Index { product, bundle, rules, rejected, .. } = report.index;
+    let checked =
+        Checked { product, bundle: bundle.digest, bytes: bundle.size, rules: rules.len(), rejected, lane, reasons };
+    output.print(&checked)?;
+    if lane == "fast" { Ok(()) } else { Err(slow().into()) }
+}
+
+fn slow() -> Failure {
+    Failure::refused("these rules are not fit for the fast lane")
+        .hint("change what the reasons name, or have people approve the result and release it through the slow lane")
+}
+
+#[derive(Serialize)]
+struct Tested {
+    known_bad: usize,
+    goodware: usize,
+    missed: Vec<String>,
+    false_alarms: Vec<(String, Vec<String>)>,
+    unread: Vec<(String, String)>,
+}
+
+impl fmt::Display for Tested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} known-bad samples, {} not found", self.known_bad, self.missed.len())?;
+        self.missed.iter().take(SHOWN_MAX).try_for_each(|sample| writeln!(f, "  missed: {sample}"))?;
+        more(f, self.missed.len())?;
+        writeln!(f, "{} harmless samples, {} with a false alarm", self.goodware, self.false_alarms.len())?;
+        for (sample, rules) in self.false_alarms.iter().take(SHOWN_MAX) {
+            writeln!(f, "  {sample}: {}", rules.join(", "))?;
+        }
+        more(f, self.false_alarms.len())?;
+        self.unread.iter().take(SHOWN_MAX).try_for_each(|(sample, why)| writeln!(f, "  unread: {sample}: {why}"))
+    }
+}
+
+pub(super) fn test(arguments: &CheckArguments, output: Output) -> anyhow::Result<()> {
+    let (_, report) = made(&arguments.trees, &arguments.tree, &arguments.data)?;
+    let behaviour = report.behaviour.ok_or_else(|| {
+        Failure::refused("rules.toml names no corpora").hint("`clerestory rules corpus FOLDER` gives their digests")
+    })?;
+    let (bad, good) = (behaviour.known_bad, behaviour.goodware);
+    let missed: Vec<_> = bad.samples.iter().filter(|(_, rules)| rules.is_empty()).map(|(it, _)| it.clone()).collect();
+    let alarms = good.samples.iter().filter(|(_, rules)| !rules.is_empty());
+    let tested = Tested {
+        known_bad: bad.samples.len(),
+        goodware: good.samples.len(),
+        missed,
+        false_alarms: alarms.map(|(it, rules)| (it.clone(), rules.iter().cloned().collect())).collect(),
+        unread: bad.unread.into_iter().chain(good.unread).collect(),
+    };
+    output.print(&tested)?;
+    if tested.missed.is_empty() && tested.false_alarms.is_empty() && tested.unread.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::refused("the rules do not behave").hint("each sample above says how").into())
+}
+
+pub(super) fn differ(arguments: &DiffArguments, output: Output) -> anyhow::Result<()> {
+    let (_, old) = made(&arguments.trees, &arguments.old, &arguments.data)?;
+    let (_, new) = made(&arguments.trees, &arguments.new, &arguments.data)?;
+    let diff: Diff = diff(Reports { before: Some(&old), now: &new });
+    output.print(&diff)
+}
+
+fn made(trees: &Trees, tree: &str, data: &Path) -> anyhow::Result<(RulesTree, Report)> {
+    let tree = trees.open(tree)?;
+    let made = rules::make(&tree, data)?;
+    Ok((tree, made.report))
+}
+
+pub(super) fn corpus(arguments: &CorpusArguments, output: Output) -> anyhow::Result<()> {
+    output.print(&rules::corpus_digest(&arguments.folder)?)
+}
+
+#[derive(Serialize)]
+struct PushReport {
+    product: ProductId,
+    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statement: Option<String>,
+    bundle_bytes: usize,
+    patches: Vec<u64>,
+    reasons: Vec<Reason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<String>,
+}
+
+impl fmt::Display for PushReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {}: {}", self.product, self.version, self.outcome)?;
+        if let (Some(number), Some(statement)) = (self.number, &self.statement) {
+            writeln!(f, "  release #{number}, statement {statement}, {} bytes of evidence", self.bundle_bytes)?;
+        }
+        for Reason { code, rule, file, detail } in self.reasons.iter().take(SHOWN_MAX) {
+            let of = |name: &str, it: &Option<String>| it.as_ref().map_or(String::new(), |it| format!(" {name} {it}"));
+            writeln!(f, "  {code}{}{}: {detail}", of("rule", rule), of("in", file))?;
+        }
+        more(f, self.reasons.len())
+    }
+}
+
+pub(super) fn push(arguments: &PushArguments, output: Output) -> anyhow::Result<()> {
+    let tree = arguments.trees.open(&arguments.tree)?;
+    let (product, version) = (tree.settings().product.clone(), arguments.of_version.clone());
+    block_on(async {
+        let config = Config::load(&arguments.config)?;
+        let line = Line::open(&config).await?;
+        let pushed = line.push(&tree, &version, |step| tracing::info!("{step}")).await?;
+        match pushed {
+            Pushed::Released(publication) => {
+                tokio::task::block_in_place(|| publish::publish(&config, line.domain(), &publication))?;
+                let release = publication.approved.release();
+                output.print(&PushReport {
+                    product,
+                    version,
+                    number: Some(release.number.get()),
+                    outcome: "released to the canaries",
+                    statement: Some(publication.approved.id().to_string()),
+                    bundle_bytes: publication.bundle.to_bytes().len(),
+                    patches: release.artifacts.iter().flat_map(|it| &it.deltas).map(|it| it.size).collect(),
+                    reasons: Vec::new(),
+                    refusal: None,
+                })
+            }
+            Pushed::Refused { reasons, refusal, folder } => {
+                let first = |refusal: Bundle| refusal.entries().first().map(|entry| entry.envelope.id().to_string());
+                output.print(&PushReport {
+                    product: product.clone(),
+                    version: version.clone(),
+                    number: None,
+                    outcome: "not fit for the fast lane",
+                    statement: None,
+                    bundle_bytes: 0,
+                    patches: Vec::new(),
+                    reasons,
+                    refusal: refusal.and_then(first),
+                })?;
+                let result = folder.join("result.bundle");
+                let hint = format!(
+                    "change what the reasons name; or have people approve `{}` (`clerestory release approve`), then \
+                     `clerestory release publish {product} {version}`",
+                    result.display()
+                );
+                Err(Failure::refused("these rules are not fit for the fast lane").hint(hint).into())
+            }
+        }
+    })
+}

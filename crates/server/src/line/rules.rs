@@ -1,0 +1,323 @@
+//! Rules from a tree to a release: both organisations assemble at the same time, and what both find
+//! fit goes out at once. Each step leaves a file, so that a push that was interrupted goes on.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use api::{BodyLimit, DraftRequest, RulesRequest, RulesState, path};
+use assembly::Depot;
+use attest::tree::Node;
+use attest::{
+    BuildResult, Bundle, BundleEntry, Delta, Envelope, Lane, ProductId, Reason, Refused, Ring, Source, Statement,
+    Subject,
+};
+use bytes::Bytes;
+use detection::{
+    BUNDLE_BYTES_MAX, BUNDLE_FILE, Decision, INDEX_BYTES_MAX, INDEX_FILE, Index, Patch, RulesFile, RulesTree, Step,
+    decide, encode_files,
+};
+use policy::{Policy, Role};
+use serde::{Deserialize, Serialize};
+use stdx::{Digest, durable};
+use storage::RecordKey;
+use verify::Evidence;
+
+use super::{Line, Publication, bundle_text, read_bundle, write};
+use crate::domain::BuildFolder;
+use crate::failure::Failure;
+use crate::rules::{self, Made, OfSource};
+
+/// A state carries a statement.
+const STATE_BYTES_MAX: BodyLimit = BodyLimit(1 << 20);
+/// How far back patches begin: 1, 2, 4 … releases.
+const PATCHES: u32 = 8;
+const HISTORY_MAX: usize = 1 << (PATCHES - 1);
+/// A patch that is longer than a tenth of the whole saves little, and costs every endpoint the line that
+/// pins it.
+const PATCH_PART: u64 = 10;
+
+/// What came of a push.
+pub enum Pushed {
+    /// It is released to the canaries.
+    Released(Box<Publication>),
+    /// People must look at it: its result is signed by both, and waits for approvals.
+    Refused {
+        /// Why, as the vendor finds.
+        reasons: Vec<Reason>,
+        /// The supervisor's refusal, as logged, if it refuses too.
+        refusal: Option<Bundle>,
+        /// Where the result is.
+        folder: PathBuf,
+    },
+}
+
+/// The releases of a product of rules so far, in the catalog.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct History {
+    /// SHA-256 of the bundles, oldest first.
+    bundles: Vec<Digest>,
+    /// SHA-256 of the last one's index.
+    index: Option<Digest>,
+}
+
+impl Line {
+    /// Logs the tree, has it assembled here and by the supervisor, and releases what comes out.
+    /// `step` is told what is being done.
+    ///
+    /// # Errors
+    /// When one of both can't assemble it, or the bytes differ.
+    pub async fn push(&self, tree: &RulesTree, version: &str, mut step: impl FnMut(&str)) -> anyhow::Result<Pushed> {
+        let product = &tree.settings().product;
+        if self.lane_of(product)? != Lane::Fast {
+            return Err(Failure::refused(format!("the policy has `{product}` in the slow lane, for code"))
+                .hint("give the rules a product of their own in lane `fast`")
+                .into());
+        }
+        let (folder, depot) = (self.folder(product, version), self.domain.depot(None)?);
+        self.domain.pull(&folder)?;
+        durable::create_folder(&folder.file("outputs"))?;
+        step("logging the source");
+        let source = self.log_tree(tree, version, &folder).await?;
+        let of = OfSource { version: version.to_owned(), source: source.envelope.id() };
+        step("both assemble");
+        let (made, state) = tokio::task::block_in_place(|| {
+            std::thread::scope(|scope| {
+                let theirs = scope.spawn(|| self.ask_assembly(tree, &source));
+                let own = rules::make(tree, self.domain.data.path());
+                let theirs = theirs.join().map_err(|_| anyhow::anyhow!("the thread that asks the supervisor failed"));
+                Ok::<_, anyhow::Error>((own, theirs??))
+            })
+        })?;
+        let RulesState::Assembled { refusal } = state else {
+            anyhow::bail!("the supervisor wants the same files again")
+        };
+        let refusal = refusal.map(|text| Bundle::parse(text.as_bytes())).transpose().context("the refusal")?;
+        if let Some(refusal) = &refusal {
+            write(&folder.file("refusal.bundle"), &refusal.to_bytes())?;
+        }
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => return self.not_assembled(&error, refusal, &folder).map_err(|_| error),
+        };
+        let history = self.history(product).await?;
+        let previous = self.previous_index(&history, &depot).await?;
+        let decision = decide(&made.report, tree.settings(), previous.as_ref());
+        let lane = (decision == Decision::Fast && refusal.is_none()).then_some(Lane::Fast);
+        self.keep_made(&made, &folder, &depot).await?;
+        step("signing the result");
+        self.log_rules(&made, &of, lane, &folder).await?;
+        self.make_patches(&made, &history, &folder, &depot).await?;
+        self.domain.save(&folder)?;
+        if lane.is_none() {
+            let mut reasons = rules::logged(&decision);
+            reasons.extend(refusal.as_ref().map(reasons_of).unwrap_or_default());
+            let mut known = BTreeSet::new();
+            reasons.retain(|it| known.insert((it.code.clone(), it.rule.clone(), it.detail.clone())));
+            return Ok(Pushed::Refused { reasons, refusal, folder: folder.path().to_owned() });
+        }
+        step("releasing");
+        Ok(Pushed::Released(Box::new(self.release(product, version, Ring::Canary).await?)))
+    }
+
+    /// What is released now is what the next rules are compared with, and where patches begin.
+    pub(super) async fn note_released(&self, product: &ProductId, evidence: &Bundle) -> anyhow::Result<()> {
+        let result = Evidence::open(&self.domain.policy, evidence)?.one::<BuildResult>(Role::Builder)?;
+        let of = |name: &str| result.statement().subject.iter().find(|it| it.name == name).map(Subject::sha256);
+        let (Some(bundle), Some(index)) = (of(BUNDLE_FILE), of(INDEX_FILE)) else { return Ok(()) };
+        let mut history = self.history(product).await?;
+        history.enter(bundle, index);
+        let bytes = Bytes::from(serde_json::to_vec(&history)?);
+        Ok(self.domain.catalog().put(&history_key(product)?, bytes).await?)
+    }
+
+    fn not_assembled(
+        &self,
+        error: &anyhow::Error,
+        refusal: Option<Bundle>,
+        folder: &BuildFolder,
+    ) -> Result<Pushed, ()> {
+        let code = rules::blames_rules(error).ok_or(())?;
+        let detail = format!("{error:#}");
+        let reasons = vec![Reason { code: code.to_owned(), rule: None, file: None, detail }];
+        Ok(Pushed::Refused { reasons, refusal, folder: folder.path().to_owned() })
+    }
+
+    /// Logs the `source` statement; once for a version and its tree.
+    async fn log_tree(&self, tree: &RulesTree, version: &str, folder: &BuildFolder) -> anyhow::Result<BundleEntry> {
+        let path = folder.file("source.bundle");
+        if let Some(entry) = read_bundle(&path)?.and_then(|bundle| bundle.entries().first().cloned())
+            && let Ok(statement) = Statement::<Source>::decode(entry.envelope.payload())
+            && statement.subject.iter().any(|subject| subject.sha256() == tree.digest())
+        {
+            return Ok(entry);
+        }
+        let manifest = detection::parse_manifest(&tree.manifest())?;
+        let sizes = manifest.iter().filter_map(|(_, node)| match node {
+            Node::File { size, .. } => Some(*size),
+            _ => None,
+        });
+        let (files, bytes) = sizes.fold((0_u64, 0_u64), |(files, bytes), size| (files + 1, bytes.saturating_add(size)));
+        let stream = self.domain.stream(&format!("assembly/{}", self.domain.organisation))?;
+        let entry = stream
+            .write(|position| {
+                let predicate = Source {
+                    position,
+                    product: tree.settings().product.clone(),
+                    version: version.to_owned(),
+                    files,
+                    bytes,
+                    revision: None,
+                };
+                let subject = vec![Subject::new("source", tree.digest())];
+                Ok(Envelope::sign(Statement { subject, predicate }.encode()?, &[&self.recorder])?)
+            })
+            .await?;
+        write(&folder.file("tree.manifest"), tree.manifest().as_bytes())?;
+        write(&path, &Bundle::new(vec![entry.clone()])?.to_bytes())?;
+        Ok(entry)
+    }
+
+    /// Has the supervisor assemble the tree, with the files that it lacks.
+    fn ask_assembly(&self, tree: &RulesTree, source: &BundleEntry) -> anyhow::Result<RulesState> {
+        let url = self.supervisor.join(path::RULES);
+        let source_text = bundle_text(&Bundle::new(vec![source.clone()])?)?;
+        let request = RulesRequest { source: source_text, manifest: tree.manifest() };
+        let state: RulesState = self.domain.client.post_json(&url, &request, STATE_BYTES_MAX)?;
+        let RulesState::Wanting { objects } = &state else { return Ok(state) };
+        let file = |digest: &Digest| {
+            let bytes = tree.content(digest).with_context(|| {
+                Failure::refused(format!("the supervisor wants object {digest}, which is no part of the tree"))
+            })?;
+            Ok(RulesFile { path: digest.to_string(), bytes: bytes.to_vec() })
+        };
+        let files = objects.iter().map(file).collect::<anyhow::Result<Vec<_>>>()?;
+        let url = format!("{url}/{}/files", source.envelope.id());
+        let answer = self.domain.client.post(&url, &encode_files(&files)?, STATE_BYTES_MAX)?;
+        serde_json::from_slice(&answer).context("the supervisor's answer")
+    }
+
+    async fn keep_made(&self, made: &Made, folder: &BuildFolder, depot: &Depot) -> anyhow::Result<()> {
+        let index = made.report.index.to_bytes();
+        write(&folder.file("outputs").join(BUNDLE_FILE), &made.bundle)?;
+        write(&folder.file("outputs").join(INDEX_FILE), &index)?;
+        write(&folder.file("report.json"), &made.report.to_bytes())?;
+        self.domain.keep(depot, made.bundle.clone().into()).await?;
+        self.domain.keep(depot, index.into()).await?;
+        Ok(())
+    }
+
+    /// Drafts the `result`, has the supervisor sign the same payload, and logs it; once for what came
+    /// out of a source.
+    async fn log_rules(
+        &self,
+        made: &Made,
+        of: &OfSource,
+        lane: Option<Lane>,
+        folder: &BuildFolder,
+    ) -> anyhow::Result<()> {
+        let path = folder.file("result.bundle");
+        if let Some(entry) = read_bundle(&path)?.and_then(|bundle| bundle.entries().first().cloned())
+            && let Ok(signed) = self.domain.policy.verify::<attest::BuildResult>(&entry.envelope, Role::Builder)
+            && *signed.statement() == made.outline.result(of, lane, signed.statement().predicate.position.clone())
+        {
+            return Ok(());
+        }
+        let url = format!("{}/{}/result", path::RULES, of.source);
+        let stream = self.domain.stream(&format!("assembly/{}", self.domain.organisation))?;
+        let entry = stream
+            .write(|position| {
+                let draft = made.outline.result(of, lane, position);
+                let mut envelope = Envelope::sign(draft.encode()?, &[&self.builder])?;
+                let text = String::from_utf8(envelope.to_bytes())?;
+                let request = DraftRequest { ticket: *of.source.digest(), envelope: text };
+                envelope.merge(&self.second_signature(&url, &request)?)?;
+                let signed = self.domain.policy.verify::<attest::BuildResult>(&envelope, Role::Builder)?;
+                Policy::decide(Role::Builder, &self.domain.lane(Lane::Fast)?.builders, signed.signers())?;
+                Ok(envelope)
+            })
+            .await?;
+        write(&path, &Bundle::new(vec![entry])?.to_bytes())
+    }
+
+    /// Patches from 1, 2, 4 … releases before, where they are worth it.
+    async fn make_patches(
+        &self,
+        made: &Made,
+        history: &History,
+        folder: &BuildFolder,
+        depot: &Depot,
+    ) -> anyhow::Result<()> {
+        durable::create_folder(&folder.file("patches"))?;
+        let mut deltas: Vec<Delta> = Vec::new();
+        for from in history.ancestors() {
+            let known = from == made.outline.bundle || deltas.iter().any(|delta| delta.from == from);
+            if known || !self.domain.bring(depot, &from).await? {
+                continue;
+            }
+            let patch = tokio::task::block_in_place(|| -> anyhow::Result<Patch> {
+                let old = depot.content().get(&from, BUNDLE_BYTES_MAX)?;
+                Ok(Patch::make(Step { old: &old, new: &made.bundle })?)
+            })?;
+            let size = patch.bytes.len() as u64;
+            if size.saturating_mul(PATCH_PART) > made.bundle.len() as u64 {
+                continue;
+            }
+            let digest = Digest::of(&patch.bytes);
+            write(&folder.file("patches").join(digest.to_string()), &patch.bytes)?;
+            deltas.push(Delta { from, patch: digest, size });
+        }
+        write(&folder.file(DELTAS), &serde_json::to_vec(&deltas)?)
+    }
+
+    async fn previous_index(&self, history: &History, depot: &Depot) -> anyhow::Result<Option<Index>> {
+        let Some(digest) = history.index else { return Ok(None) };
+        anyhow::ensure!(self.domain.bring(depot, &digest).await?, "the last release's index {digest} is missing here");
+        Ok(Some(Index::parse(&depot.content().get(&digest, INDEX_BYTES_MAX)?)?))
+    }
+
+    async fn history(&self, product: &ProductId) -> anyhow::Result<History> {
+        let bytes = self.domain.catalog().record(&history_key(product)?).await?;
+        Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?.unwrap_or_default())
+    }
+}
+
+/// The deltas of a build's bundle, which its release pins.
+const DELTAS: &str = "deltas.json";
+
+/// What was made for the release of this version, if it is one of rules.
+pub(super) fn deltas(folder: &BuildFolder) -> anyhow::Result<Vec<Delta>> {
+    match std::fs::read(folder.file(DELTAS)) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).context("the deltas can't be read"),
+    }
+}
+
+impl History {
+    fn enter(&mut self, bundle: Digest, index: Digest) {
+        self.index = Some(index);
+        // A push that went on where another was interrupted has entered it before.
+        if self.bundles.last() != Some(&bundle) {
+            self.bundles.push(bundle);
+        }
+        let many = self.bundles.len().saturating_sub(HISTORY_MAX);
+        self.bundles.drain(..many);
+    }
+
+    /// 1, 2, 4 … releases before the next.
+    fn ancestors(&self) -> Vec<Digest> {
+        let back = (0..PATCHES).map(|power| 1_usize << power);
+        back.filter_map(|back| self.bundles.get(self.bundles.len().checked_sub(back)?).copied()).collect()
+    }
+}
+
+fn reasons_of(refusal: &Bundle) -> Vec<Reason> {
+    let first = refusal.entries().first().map(|entry| Statement::<Refused>::decode(entry.envelope.payload()));
+    first.and_then(Result::ok).map(|refused| refused.predicate.reasons).unwrap_or_default()
+}
+
+fn history_key(product: &ProductId) -> anyhow::Result<RecordKey> {
+    Ok(RecordKey { table: "rules".parse()?, key: product.as_str().parse()? })
+}

@@ -1,0 +1,181 @@
+//! Rules from a tree to an endpoint's patch, with real processes and the real scanner.
+
+use std::path::Path;
+
+use attest::{BuildResult, Bundle, Envelope, Lane, Mismatch, Refused, Ring, Source, Statement, Subject};
+use detection::{Patch, Pin};
+use stdx::{Digest, durable};
+
+use crate::canary::{Lanes, PRODUCT};
+use crate::process::Done;
+use crate::raw;
+use crate::system::System;
+
+/// The string that only the known-bad sample has.
+const MARK: &str = "clerestory-known-bad-sample";
+
+/// `cargo test -p server` alone builds no scanner.
+fn needs_scanner() {
+    let server = Path::new(env!("CARGO_BIN_EXE_clerestory"));
+    assert!(server.with_file_name("clerestory-scan").is_file(), "build it first: cargo build -p scanner");
+}
+
+/// The same corpora on both sides, as each organisation would have copied them.
+fn corpora(system: &System) -> String {
+    let sample = |corpus: &str, name: &str, content: &str| {
+        durable::create_folder(&system.file(corpus)).unwrap();
+        durable::write(&system.file(&format!("{corpus}/{name}")), content.as_bytes()).unwrap();
+    };
+    sample("bad", "sample.bin", MARK);
+    sample("good", "letter.txt", "Dear reader, nothing is wrong with this letter.");
+    let digests = ["bad", "good"].map(|corpus| {
+        let digest = system.run(&["--json", "rules", "corpus", corpus]).ok().json().as_str().unwrap().to_owned();
+        for side in ["vendor", "supervisor"] {
+            let copy = system.file(&format!("{side}/corpora/{digest}"));
+            durable::create_folder(&copy).unwrap();
+            for entry in std::fs::read_dir(system.file(corpus)).unwrap() {
+                let from = entry.unwrap().path();
+                std::fs::copy(&from, copy.join(from.file_name().unwrap())).unwrap();
+            }
+        }
+        digest
+    });
+    format!("[corpus]\nknown_bad = \"{}\"\ngoodware = \"{}\"\n", digests[0], digests[1])
+}
+
+/// Some hundred rules, so that a patch is worth it; `more` is one of its own.
+fn tree(system: &System, name: &str, corpora: &str, more: &str) {
+    durable::create_folder(&system.file(&format!("{name}/yara"))).unwrap();
+    let write = |file: &str, text: &str| {
+        durable::write(&system.file(&format!("{name}/{file}")), text.as_bytes()).unwrap();
+    };
+    write("NOTICE", "Rules of a test.\n");
+    write("rules.toml", &format!("product = \"{PRODUCT}\"\nnotice = \"NOTICE\"\n{corpora}"));
+    let rule = |n: u32| {
+        let text = Digest::of(&n.to_be_bytes());
+        format!("rule known_{n} {{ meta: author = \"nobody\" strings: $a = \"{text}\" condition: $a }}\n")
+    };
+    write("yara/many.yar", &(0..300).map(rule).collect::<String>());
+    write("yara/bad.yar", &format!("rule bad_sample {{ strings: $a = \"{MARK}\" condition: $a }}\n"));
+    write("yara/more.yar", more);
+}
+
+fn push(system: &System, tree: &str, version: &str) -> Done {
+    system.run(&["--json", "rules", "push", "--config", "vendor/clerestory.toml", tree, version])
+}
+
+/// The first release has nothing to compare with, so people look at it.
+fn first_release(lanes: &Lanes, corpora: &str) {
+    let system = &lanes.system;
+    tree(system, "tree1", corpora, "rule more { strings: $a = \"a text of its own\" condition: $a }\n");
+    let done = push(system, "tree1", "1");
+    assert_eq!(done.code, 1, "{done:?}");
+    let report = done.json();
+    let codes: Vec<_> = report["reasons"].as_array().unwrap().iter().map(|it| it["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["first-release"]);
+    assert!(report["refusal"].is_string(), "the supervisor finds the same, and has logged it: {report}");
+    let result = format!("vendor/builds/{PRODUCT}/1/result.bundle");
+    for name in ["vendor", "supervisor"] {
+        let (config, key) = (format!("{name}/clerestory.toml"), format!("{name}/keys/approver.key"));
+        let out = format!("vendor/builds/{PRODUCT}/1/approvals/{name}.bundle");
+        let approve = ["release", "approve", "--config", &config, "--key", &key, "--result", &result, "--out", &out];
+        system.run(&approve).ok();
+    }
+    assert_eq!(lanes.publish("1").ok().json()["ring"], "all");
+}
+
+#[test]
+fn rules_are_pushed_and_an_endpoint_needs_only_a_patch() {
+    needs_scanner();
+    let mut lanes = Lanes::running();
+    let corpora = corpora(&lanes.system);
+    first_release(&lanes, &corpora);
+    let more = "rule more { strings: $a = \"another text of its own\" condition: $a }\n";
+    tree(&lanes.system, "tree2", &corpora, more);
+    let report = push(&lanes.system, "tree2", "2").ok().json();
+    assert_eq!((&report["number"], &report["patches"].as_array().unwrap().len()), (&2.into(), &1));
+    assert_eq!(lanes.ring("2"), Ring::Canary);
+    // Again is the same.
+    assert_eq!(push(&lanes.system, "tree2", "2").ok().json()["statement"], report["statement"]);
+
+    let (release, _) = lanes.release("2");
+    assert_eq!(release.predicate.lane, Lane::Fast);
+    assert_eq!(release.subject.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["rules.yar"]);
+    let artifact = &release.predicate.artifacts[0];
+    let delta = &artifact.deltas[0];
+    let address = lanes.system.vendor.address();
+    let path = channel::layout::patch(&PRODUCT.parse().unwrap(), &delta.patch);
+    let bytes = raw::get(address, &format!("/channel/{path}")).body;
+    assert_eq!((Digest::of(&bytes), bytes.len() as u64), (delta.patch, delta.size));
+    let old = std::fs::read(lanes.system.file(&format!("vendor/builds/{PRODUCT}/1/outputs/rules.yar"))).unwrap();
+    let to = Pin { digest: release.subject[0].sha256(), size: artifact.size };
+    let new = Patch { from: delta.from, to, bytes }.apply(&old).unwrap();
+    assert!(String::from_utf8(new).unwrap().contains("another text of its own"));
+
+    lanes.all_is_well("2");
+    lanes.wait_for("promoted");
+    assert_eq!(lanes.ring("2"), Ring::Early);
+}
+
+#[test]
+fn what_the_machine_refuses_is_on_record() {
+    needs_scanner();
+    let lanes = Lanes::running();
+    let corpora = corpora(&lanes.system);
+    first_release(&lanes, &corpora);
+    let greedy = "rule more { meta: collects = \"documents\" strings: $a = \"Dear reader\" condition: $a }\n";
+    tree(&lanes.system, "tree2", &corpora, greedy);
+    let done = push(&lanes.system, "tree2", "2");
+    assert_eq!(done.code, 1, "{done:?}");
+    let refused = logged::<Refused>(&lanes.system);
+    let codes: Vec<_> = refused.last().unwrap().predicate.reasons.iter().map(|it| it.code.as_str()).collect();
+    assert_eq!(codes, ["collects", "fires-on-goodware"]);
+    assert!(lanes.system.run(&["release", "publish", "--config", "vendor/clerestory.toml", PRODUCT, "2"]).code == 1);
+}
+
+/// What the supervisor has logged of this kind.
+fn logged<P: attest::Predicate>(system: &System) -> Vec<Statement<P>> {
+    let entries = ["--json", "log", "entries", "--log", "supervisor.example/log", "--config", "vendor/clerestory.toml"];
+    let listed = system.run(&entries).ok().json();
+    let payload = |entry: &serde_json::Value| Statement::<P>::decode(entry["payload"].to_string().as_bytes()).ok();
+    listed["entries"].as_array().unwrap().iter().filter_map(payload).collect()
+}
+
+#[test]
+fn a_claim_of_other_bytes_is_a_mismatch_for_good() {
+    needs_scanner();
+    let lanes = Lanes::running();
+    let corpora = corpora(&lanes.system);
+    tree(&lanes.system, "tree1", &corpora, "rule more { strings: $a = \"a text of its own\" condition: $a }\n");
+    assert_eq!(push(&lanes.system, "tree1", "1").code, 1);
+    // The vendor claims, over the same logged source, that something else came out.
+    let folder = lanes.system.file(&format!("vendor/builds/{PRODUCT}/1"));
+    let entry = |name: &str| {
+        let bundle = Bundle::parse(&std::fs::read(folder.join(name)).unwrap()).unwrap();
+        bundle.entries()[0].envelope.clone()
+    };
+    let source = entry("source.bundle");
+    assert!(Statement::<Source>::decode(source.payload()).is_ok());
+    let honest = Statement::<BuildResult>::decode(entry("result.bundle").payload()).unwrap();
+    let claim = |change: &dyn Fn(&mut Statement<BuildResult>)| {
+        let mut draft = honest.clone();
+        change(&mut draft);
+        let envelope = Envelope::sign(draft.encode().unwrap(), &[&lanes.system.key("vendor", "builder")]).unwrap();
+        let request = api::DraftRequest {
+            ticket: *source.id().digest(),
+            envelope: String::from_utf8(envelope.to_bytes()).unwrap(),
+        };
+        let path = format!("/v1/rules/{}/result", source.id());
+        raw::post(lanes.system.supervisor.address(), &path, &serde_json::to_vec(&request).unwrap())
+    };
+    assert_eq!(claim(&|_| {}).status, 200, "what both made is signed again");
+    let other = claim(&|draft| draft.subject[0] = Subject::new("rules.yar", Digest::of(b"a back door")));
+    assert!(other.error().contains("mismatch"), "{}", other.error());
+    let other = claim(&|draft| draft.predicate.lane = Some(Lane::Fast));
+    assert!(other.error().contains("not fit for the fast lane"), "{}", other.error());
+    let logged = logged::<Mismatch>(&lanes.system);
+    assert_eq!(logged.len(), 1);
+    assert_eq!(logged[0].subject[0].sha256(), Digest::of(b"a back door"));
+    let shown = lanes.system.run(&["status", "show", "--config", "supervisor/clerestory.toml"]).ok();
+    assert!(shown.stdout.contains(&format!("mismatch {PRODUCT} 1")), "{shown:?}");
+}
