@@ -2,9 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use attest::Lane;
+use attest::{Lane, Ring};
 use channel::layout::{self, Product};
-use channel::{Delegates, Error, Publication, Published, Releases};
+use channel::{Delegates, Error, ExportRequest, Publication, Published, Releases, write_export};
 use stdx::{Clock as _, Digest};
 use testkit::{PRODUCT, RULES_PRODUCT, ReleaseOptions, Released};
 use tuf::{
@@ -105,6 +105,23 @@ fn the_rules_key_describes_no_product() {
     let fetch = FolderFetch::new(vendor.channel.folder());
     let trusted = client.refresh(&fetch, now).unwrap();
     assert_ne!(trusted.find(&path).unwrap().file(), &forged);
+}
+
+#[test]
+fn an_export_has_the_newest_rules_of_either_lane() {
+    let mut vendor = Vendor::new();
+    let exported = |vendor: &Vendor| -> Vec<String> {
+        let id = RULES_PRODUCT.parse().unwrap();
+        let request = ExportRequest { products: std::slice::from_ref(&id), ring: Ring::Canary };
+        let members = write_export(&vendor.channel, &request, &mut Vec::new()).unwrap();
+        members.into_iter().map(|member| member.path).collect()
+    };
+    publish(&mut vendor, b"first", Vec::new()).1.unwrap();
+    assert_eq!(exported(&vendor), ["rules/signatures/1/bundle", "rules/signatures/1/0-rules.yar"]);
+    vendor.publish(RULES_PRODUCT, b"second, with approvals").1.unwrap();
+    assert_eq!(exported(&vendor), ["products/signatures/2/bundle", "products/signatures/2/0-a_file_1.bin"]);
+    publish(&mut vendor, b"third", Vec::new()).1.unwrap();
+    assert_eq!(exported(&vendor)[0], "rules/signatures/3/bundle");
 }
 
 #[test]

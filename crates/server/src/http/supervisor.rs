@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::path;
+use api::{RulesState, path};
 use attest::{ENVELOPE_BYTES_MAX, Envelope, Lane};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -15,6 +15,7 @@ use http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use stdx::Digest;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
 use crate::http::error::{Code, HttpError};
 use crate::http::server::checked_body;
@@ -110,8 +111,8 @@ async fn release(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Resul
 }
 
 async fn rules(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result<Response, HttpError> {
-    let state = supervisor.take_rules(parse(body)?).await.map_err(|error| refused(&error))?;
-    Ok(Json(state).into_response())
+    let request = parse(body)?;
+    done(tokio::spawn(async move { supervisor.take_rules(request).await }).await)
 }
 
 async fn files(
@@ -129,8 +130,13 @@ async fn files(
     };
     let body = axum::body::to_bytes(request.into_body(), FILES_BYTES_MAX).await;
     let body = body.map_err(|error| HttpError::new(Code::TooLong, format!("rules `{ticket}`: {error}")))?;
-    let state = supervisor.take_files(&ticket, &body).await.map_err(|error| refused(&error))?;
-    Ok(Json(state).into_response())
+    done(tokio::spawn(async move { supervisor.take_files(&ticket, &body).await }).await)
+}
+
+/// An assembly goes on when its request has timed out; whoever asks again finds what came of it.
+fn done(state: Result<anyhow::Result<RulesState>, JoinError>) -> Result<Response, HttpError> {
+    let state = state.map_err(|error| HttpError::new(Code::Storage, error.to_string()))?;
+    Ok(Json(state.map_err(|error| refused(&error))?).into_response())
 }
 
 async fn rules_result(State(supervisor): State<Arc<Supervisor>>, body: Body) -> Result<Response, HttpError> {

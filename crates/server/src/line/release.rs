@@ -133,8 +133,8 @@ impl Line {
         if let Some((released, this)) = self.released(&folder, &evidence)? {
             // Or else the next one would be drafted under this one's number, for good.
             if last.is_none_or(|last| last.number < this.number) {
-                self.remember(product, this).await?;
                 self.note_released(product, &evidence).await?;
+                self.remember(product, this).await?;
             }
             return self.finish(product, version, released.entries(), ring).await;
         }
@@ -158,8 +158,8 @@ impl Line {
         // neither drafts the same number again, which the supervisor signs again.
         write(&folder.file(RELEASE_BUNDLE), &Bundle::new(entries.clone())?.to_bytes())?;
         self.domain.save(&folder)?;
-        self.remember(product, Last { number, id }).await?;
         self.note_released(product, &evidence).await?;
+        self.remember(product, Last { number, id }).await?;
         self.finish(product, version, &entries, ring).await
     }
 

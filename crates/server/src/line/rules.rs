@@ -250,30 +250,46 @@ impl Line {
         depot: &Depot,
     ) -> anyhow::Result<()> {
         durable::create_folder(&folder.file("patches"))?;
-        let mut deltas: Vec<Delta> = Vec::new();
+        let mut olds: Vec<Digest> = Vec::new();
         for from in history.ancestors() {
-            let known = from == made.outline.bundle || deltas.iter().any(|delta| delta.from == from);
-            if known || !self.domain.bring(depot, &from).await? {
-                continue;
+            let known = from == made.outline.bundle || olds.contains(&from);
+            if !known && self.domain.bring(depot, &from).await? {
+                olds.push(from);
             }
-            let patch = tokio::task::block_in_place(|| -> anyhow::Result<Patch> {
-                let old = depot.content().get(&from, BUNDLE_BYTES_MAX)?;
-                Ok(Patch::make(Step { old: &old, new: &made.bundle })?)
-            })?;
-            let size = patch.bytes.len() as u64;
+        }
+        let patch = |from: &Digest| -> anyhow::Result<Patch> {
+            let old = depot.content().get(from, BUNDLE_BYTES_MAX)?;
+            Ok(Patch::make(Step { old: &old, new: &made.bundle })?)
+        };
+        let patch = &patch;
+        let patches = tokio::task::block_in_place(|| {
+            std::thread::scope(|scope| {
+                let making: Vec<_> = olds.iter().map(|from| scope.spawn(move || patch(from))).collect();
+                let made = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                    thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread that makes a patch failed")))
+                };
+                making.into_iter().map(made).collect::<anyhow::Result<Vec<Patch>>>()
+            })
+        })?;
+        let mut deltas: Vec<Delta> = Vec::new();
+        for Patch { from, bytes, .. } in patches {
+            let size = bytes.len() as u64;
             if size.saturating_mul(PATCH_PART) > made.bundle.len() as u64 {
                 continue;
             }
-            let digest = Digest::of(&patch.bytes);
-            write(&folder.file("patches").join(digest.to_string()), &patch.bytes)?;
+            let digest = Digest::of(&bytes);
+            write(&folder.file("patches").join(digest.to_string()), &bytes)?;
             deltas.push(Delta { from, patch: digest, size });
         }
         write(&folder.file(DELTAS), &serde_json::to_vec(&deltas)?)
     }
 
+    /// The index of the release before; one that is not here any more is none.
     async fn previous_index(&self, history: &History, depot: &Depot) -> anyhow::Result<Option<Index>> {
         let Some(digest) = history.index else { return Ok(None) };
-        anyhow::ensure!(self.domain.bring(depot, &digest).await?, "the last release's index {digest} is missing here");
+        if !self.domain.bring(depot, &digest).await? {
+            return Ok(None);
+        }
         Ok(Some(Index::parse(&depot.content().get(&digest, INDEX_BYTES_MAX)?)?))
     }
 

@@ -193,7 +193,7 @@ fn unavailable(error: impl std::fmt::Display) -> SecondError {
     SecondError::Unavailable(error.to_string())
 }
 
-pub(super) fn last_key(product: &ProductId) -> Result<Key, storage::KeyError> {
+fn last_key(product: &ProductId) -> Result<Key, storage::KeyError> {
     format!("released/{product}").parse()
 }
 

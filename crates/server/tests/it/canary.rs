@@ -327,3 +327,53 @@ fn the_supervisor_signs_each_lane_with_its_own_key_only() {
     // With the right key and no approvals.
     assert!(next(Lane::Slow, "release").error().contains("needs 1 `approver` signature(s)"));
 }
+
+/// The file as it is on the wire for a client that speaks gzip.
+fn zipped(lanes: &Lanes, file: &str) -> usize {
+    let head = "HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAccept-Encoding: gzip\r\n\r\n";
+    let response = raw::send(lanes.system.vendor.address(), format!("GET /channel/{file} {head}").as_bytes());
+    assert_eq!((response.status, response.header("content-encoding")), (200, Some("gzip")), "{file}");
+    // Chunks of at most 64 KiB have a line before and after each: none of these files has more than one.
+    response.body.len()
+}
+
+#[test]
+fn what_each_release_costs_every_endpoint_fits_six_kilobytes() {
+    let lanes = Lanes::running();
+    for version in 1..=9_u64 {
+        lanes.built(&version.to_string(), Some(Lane::Fast));
+        // As many patches as a release of long-lived rules has.
+        let folder = lanes.system.file(&format!("vendor/builds/{PRODUCT}/{version}"));
+        durable::create_folder(&folder.join("patches")).unwrap();
+        let deltas: Vec<_> = (0..8)
+            .map(|at| {
+                let patch = Digest::of(format!("patch {version} {at}").as_bytes());
+                let bytes = patch.to_string();
+                let digest = Digest::of(bytes.as_bytes());
+                durable::write(&folder.join("patches").join(digest.to_string()), bytes.as_bytes()).unwrap();
+                let from = Digest::of(format!("from {version} {at}").as_bytes());
+                attest::Delta { from, patch: digest, size: bytes.len() as u64 }
+            })
+            .collect();
+        durable::write(&folder.join("deltas.json"), &serde_json::to_vec(&deltas).unwrap()).unwrap();
+        lanes.publish(&version.to_string()).ok();
+    }
+    let channel = channel::Channel::open(&lanes.system.file("vendor/channel")).unwrap();
+    let (repository, id) = (channel.repository(), PRODUCT.parse().unwrap());
+    let rules = repository.delegated(&channel::layout::role(Lane::Fast)).unwrap();
+    let product = channel::layout::Product { lane: Lane::Fast, id: &id };
+    let target =
+        |path: tuf::TargetPath| tuf::Repository::location(&path, &rules.content().targets[path.as_str()]).to_string();
+    let files = [
+        "metadata/timestamp.json".to_owned(),
+        format!("metadata/{}.snapshot.json", repository.snapshot().version()),
+        format!("metadata/{}.rules.json", rules.version()),
+        target(product.releases()),
+        target(product.bundle(attest::ReleaseNumber::new(9))),
+        "status/fast.bundle".to_owned(),
+    ];
+    let sizes: Vec<_> = files.iter().map(|file| (zipped(&lanes, file), file)).collect();
+    let sum: usize = sizes.iter().map(|(size, _)| size).sum();
+    println!("{sum} bytes: {sizes:#?}");
+    assert!(sum <= 6 * 1024, "{sum} bytes: {sizes:#?}");
+}

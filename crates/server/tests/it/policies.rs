@@ -94,6 +94,26 @@ fn senseless_policies_are_named() {
     assert!(check(|policy| policy.witnessing.faulty = 2).contains("does not survive 2 faulty witnesses"));
     assert!(check(|policy| policy.change.truncate(1)).contains("at least two must agree"));
     assert!(check(|policy| policy.lanes[0].approvals.clear()).contains("names no approvals"));
+    const CANARY: policy::CanaryPolicy = policy::CanaryPolicy { healthy: 1, bake_s: 1, unhealthy: 1, fires: 1 };
+    assert!(check(|policy| policy.lanes[0].canary = Some(CANARY)).contains("`canary` belongs to the fast lane"));
+    assert!(
+        check(|policy| {
+            System::with_fast_lane(policy, CANARY);
+            policy.lanes[1].canary = None;
+        })
+        .contains("the fast lane needs it")
+    );
+    assert!(
+        check(|policy| System::with_fast_lane(policy, policy::CanaryPolicy { healthy: 0, ..CANARY }))
+            .contains("healthy must not be zero")
+    );
+    assert!(
+        check(|policy| {
+            System::with_fast_lane(policy, CANARY);
+            policy.streams.retain(|it| !it.stream.as_str().starts_with("canary/"));
+        })
+        .contains("a stream `canary/supervisor`")
+    );
     assert!(
         check(|policy| policy.organisations[0].keys[1] = policy.organisations[0].keys[0].clone()).contains("one key")
     );

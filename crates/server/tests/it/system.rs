@@ -232,7 +232,8 @@ impl System {
             LanePolicy { lane: Lane::Fast, approvals: Vec::new(), canary: Some(canary), ..policy.lanes[0].clone() };
         policy.lanes.push(fast);
         policy.products.push(ProductPolicy { id: "signatures".parse().unwrap(), lane: Lane::Fast });
-        let like = policy.streams.iter().find(|it| it.stream.as_str() == "status/slow").unwrap().clone();
+        let like = policy.streams.iter().find(|it| it.organisation.as_str() == "supervisor").unwrap();
+        let like = StreamPolicy { log: "supervisor.example/log".parse().unwrap(), ..like.clone() };
         for name in ["status/fast", "canary/supervisor"] {
             policy.streams.push(StreamPolicy { stream: name.parse().unwrap(), ..like.clone() });
         }
