@@ -218,6 +218,10 @@ impl<'a> Budget<'a> {
     }
 }
 
+/// `xz -9` takes a dictionary of 64 MiB, which the archive announces and the decoder then allocates;
+/// a little more is the decoder itself.
+const XZ_WINDOW_KIB_MAX: u32 = 65 << 10;
+
 fn decompress<'r>(archive: &str, reader: impl Read + 'r) -> Result<Box<dyn Read + 'r>, ArchiveError> {
     let malformed =
         |error: io::Error| ArchiveError::Malformed { archive: archive.to_owned(), reason: error.to_string() };
@@ -225,8 +229,9 @@ fn decompress<'r>(archive: &str, reader: impl Read + 'r) -> Result<Box<dyn Read 
     let magic: Vec<u8> = io::BufRead::fill_buf(&mut reader).map_err(malformed)?.iter().take(6).copied().collect();
     Ok(match magic.as_slice() {
         [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(reader)),
-        // The decoder allocates the dictionary that the archive announces, at most 1.5 GiB.
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(lzma_rust2::XzReader::new(reader, true)),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
+            Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_WINDOW_KIB_MAX))
+        }
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::new(reader).map_err(malformed)?),
         _ => Box::new(reader),
     })
