@@ -11,6 +11,9 @@ use crate::dedup::Dedup;
 use crate::nodes::Nodes;
 use crate::{Error, Limits};
 
+/// So many entries become published ones before others get at the pool again, 0.1 ms later.
+const PUBLISHED_AT_ONCE: usize = 256;
+
 /// How far a batch has come.
 #[derive(Clone, Debug)]
 pub(crate) enum Progress {
@@ -161,12 +164,16 @@ impl Pool {
 
     /// The batch is published from `first` on: its entries are found by index from now on.
     pub(crate) fn published(&self, batch: &Batch, first: EntryIndex) {
-        let mut state = self.lock();
-        for (leaf, index) in batch.leaves.iter().zip(first.get()..) {
-            state.published.insert(leaf, EntryIndex::new(index));
-            state.places.remove(leaf);
+        let mut index = first.get();
+        for leaves in batch.leaves.chunks(PUBLISHED_AT_ONCE) {
+            let mut state = self.lock();
+            for leaf in leaves {
+                state.published.insert(leaf, EntryIndex::new(index));
+                state.places.remove(leaf);
+                index += 1;
+            }
         }
-        state.bytes -= batch.bytes;
+        self.lock().bytes -= batch.bytes;
     }
 
     /// Nothing more comes out of this pool, and nothing more goes in.

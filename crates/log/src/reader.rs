@@ -1,6 +1,6 @@
 //! Reading a log under a checkpoint that the caller has verified.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tlog::{
     tiles_for_growth, tiles_for_inclusion,
 };
 
-use crate::{SourceError, TileSource, layout};
+use crate::{Class, SourceError, TileSource, layout};
 
 /// How many objects are asked for at once.
 const REQUESTS_MAX: usize = 16;
@@ -146,26 +146,28 @@ impl Reader {
 
     /// Reads everything that a log writes when it grows from `old` to this head, and computes
     /// the tree from it: entries to leaf hashes to tiles to the root.
-    pub(crate) async fn read_back(&self, old: TreeSize) -> Result<(), ReadError> {
-        let growth = || old..self.head.size;
-        let tiles: Vec<TileId> = tiles_for_growth(growth()).collect();
-        let wanted = tiles.iter().copied().chain(tiles_for_edge(self.head.size)).collect();
-        let bundles: Vec<EntryBundleId> = bundles_for_growth(growth()).collect();
-        let fetch = |id| async move { Ok::<_, ReadError>((id, self.fetch_exactly(layout::bundle(id)).await?)) };
-        let entries: Vec<_> = stream::iter(bundles).map(fetch).buffered(REQUESTS_MAX).try_collect().await?;
-        self.compute(wanted, move |tree| {
-            for tile in &tiles {
-                let hashes = tree.tile(*tile)?;
-                let bundle = tile.bundle().and_then(|id| entries.iter().find(|(found, _)| *found == id));
-                if let Some((id, (key, bytes))) = bundle
-                    && let Err(problem) = check_bundle(*id, bytes, hashes)
-                {
-                    return Ok(Err(ReadError::Wrong { key: key.clone(), problem }));
-                }
-            }
-            Ok(Ok(()))
-        })
-        .await?
+    pub(crate) async fn read_back(&self, old: TreeHead) -> Result<(), ReadError> {
+        let edge = Self::new(Arc::clone(&self.source), old).edge().await?;
+        let growth = || old.size..self.head.size;
+        let leaves = |id| async move { Ok::<_, ReadError>((id, self.leaves(id).await?)) };
+        let bundles: Vec<(EntryBundleId, Vec<Hash>)> =
+            stream::iter(bundles_for_growth(growth())).map(leaves).buffered(REQUESTS_MAX).try_collect().await?;
+        let wanted: BTreeSet<TileId> = tiles_for_growth(growth()).chain(tiles_for_edge(self.head.size)).collect();
+        let fetch = |id| async move { Ok::<_, ReadError>((id, self.fetch_tile(id).await?)) };
+        let tiles: BTreeMap<_, _> = stream::iter(wanted).map(fetch).buffered(REQUESTS_MAX).try_collect().await?;
+        let head = self.head;
+        hashing(layout::checkpoint(), move || check_growth(edge, &bundles, &tiles, head)).await
+    }
+
+    /// The leaf hashes of a bundle's entries, as it lies in its place.
+    async fn leaves(&self, id: EntryBundleId) -> Result<Vec<Hash>, ReadError> {
+        let (key, bytes) = self.fetch_exactly(layout::bundle(id)).await?;
+        let object = key.clone();
+        let hash = move || match decode_bundle(id, &bytes) {
+            Ok(entries) => Ok(entries.into_iter().map(leaf_hash).collect()),
+            Err(error) => Err(ReadError::Wrong { key, problem: error.to_string() }),
+        };
+        hashing(object, hash).await
     }
 
     /// Runs a computation on the tiles it is known to need, and fetches what else it asks for.
@@ -239,6 +241,53 @@ impl Reader {
             outcome => outcome,
         }
     }
+}
+
+/// The old edge, grown by the leaf hashes of these bundles, has this head and these tiles.
+fn check_growth(
+    mut edge: TreeEdge,
+    bundles: &[(EntryBundleId, Vec<Hash>)],
+    tiles: &BTreeMap<TileId, Bytes>,
+    expected: TreeHead,
+) -> Result<(), ReadError> {
+    let mut computed = TileSet::new();
+    for (id, leaves) in bundles {
+        // The tree had the first entries of the first bundle before.
+        let before = edge.size().get().saturating_sub(id.tile().entries().start.get());
+        for leaf in leaves.iter().skip(usize::try_from(before).unwrap_or(usize::MAX)) {
+            edge.append(leaf, |tile, bytes| computed.insert(tile, bytes.to_vec()));
+        }
+    }
+    edge.partial_tiles().for_each(|(tile, bytes)| computed.insert(tile, bytes.to_vec()));
+    for (id, leaves) in bundles {
+        let tile = tiles.get(&id.tile()).map_or(&[][..], |bytes| bytes.as_chunks::<32>().0);
+        let differs = |(leaf, hash): (&Hash, &[u8; 32])| leaf.as_bytes() != hash;
+        if let Some(position) = leaves.iter().zip(tile).position(differs) {
+            let problem = format!("the entry at position {position} doesn't have the hash in the tile");
+            return Err(ReadError::Wrong { key: layout::bundle(*id), problem });
+        }
+    }
+    if edge.head() != expected {
+        return Err(ProofError::Root { computed: edge.root(), expected: expected.root }.into());
+    }
+    match computed.iter().find(|(tile, bytes)| tiles.get(tile).is_some_and(|found| found != bytes)) {
+        Some((tile, _)) => Err(ReadError::Wrong {
+            key: layout::tile(tile),
+            problem: "its hashes are not those of the entries below it".to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Hashing a bundle takes up to 9 ms, and the bundles of a batch share the cores: no work for an
+/// async thread.
+async fn hashing<T: Send + 'static>(
+    key: Key,
+    work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, ReadError> {
+    // It is lost only with the runtime.
+    let lost = |_| SourceError { key, reason: "the process ends".to_owned(), class: Class::Unavailable };
+    tokio::task::spawn_blocking(work).await.map_err(lost)?
 }
 
 /// The entries of a bundle (or the first of the full one in its place) if they have these leaf

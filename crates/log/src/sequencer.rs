@@ -1,15 +1,17 @@
 //! One batch after the other: stage, compare, sign and swap, apply and read back while the
 //! witnesses cosign, publish. Only staging may overlap: what is staged is not signed, so a full
-//! batch is put on disk while the one before it is published.
+//! batch is put on disk while all the rest is done for the one before it.
 
-use std::future::Future;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt as _, MaybeDone, maybe_done};
 use storage::{Folder, Listing, ObjectStore, Swap};
-use tlog::{EntryIndex, SignedCheckpoint, TILE_WIDTH, TreeSize, tiles_for_growth};
+use tlog::{EntryIndex, SignedCheckpoint, TILE_WIDTH, TreeHead, TreeSize, tiles_for_growth};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::engine::{Shared, sign, source};
@@ -71,6 +73,8 @@ pub struct Sequencer {
     pending: Option<Pending>,
     /// Taken from the pool, and not yet signed.
     prepared: Option<Prepared>,
+    /// The full batch after that, on its way to disk.
+    ahead: Option<Ahead>,
     /// Sizes that the history has an object of, ascending.
     history: Vec<TreeSize>,
     /// The size behind which nothing superfluous is left. A crash may have left something of the
@@ -84,7 +88,7 @@ pub struct Sequencer {
 
 /// A signed checkpoint on its way to everybody.
 pub(crate) struct Pending {
-    old: TreeSize,
+    old: TreeHead,
     objects: Objects,
     done: Done,
     batch: Option<(Batch, Nodes)>,
@@ -93,8 +97,37 @@ pub(crate) struct Pending {
 /// The next batch, as it will stand in the log if it is signed.
 struct Prepared {
     batch: Batch,
+    old: TreeSize,
     grown: Grown,
     staged: Staged,
+}
+
+type Staging = BoxFuture<'static, Result<Prepared, Error>>;
+
+/// A batch that is staged while the one before it is signed and published. It goes on only while
+/// the sequencer does something, and ends with it.
+struct Ahead {
+    progress: watch::Sender<Progress>,
+    staging: Pin<Box<MaybeDone<Staging>>>,
+}
+
+impl Ahead {
+    /// Does `work`, and lets the batch ahead go on meanwhile.
+    async fn beside<T>(ahead: &mut Option<Self>, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            if let Some(ahead) = ahead {
+                let _ = ahead.staging.as_mut().poll(context);
+            }
+            work.as_mut().poll(context)
+        })
+        .await
+    }
+
+    async fn staged(mut self) -> Result<Prepared, Error> {
+        self.staging.as_mut().await;
+        self.staging.as_mut().take_output().expect("it is done, and taken once")
+    }
 }
 
 /// Where a batch's entries are, before it is signed.
@@ -126,12 +159,12 @@ enum Done {
 impl Pending {
     /// The locked checkpoint, which was applied when the log was opened.
     pub(crate) fn recovered(locked: &Locked) -> Self {
-        Self { old: locked.old.size, objects: Objects::default(), done: Done::Applied, batch: None }
+        Self { old: locked.old, objects: Objects::default(), done: Done::Applied, batch: None }
     }
 
     /// The locked checkpoint once more, for fresh cosignatures.
     fn refresh(locked: &Locked) -> Self {
-        Self { old: locked.head().size, objects: Objects::default(), done: Done::ReadBack, batch: None }
+        Self { old: locked.head(), objects: Objects::default(), done: Done::ReadBack, batch: None }
     }
 }
 
@@ -149,6 +182,7 @@ impl Sequencer {
             locked,
             pending,
             prepared: None,
+            ahead: None,
             history,
             collected,
             refresh_at,
@@ -226,7 +260,7 @@ impl Sequencer {
         }
         match self.advance().await {
             Err(error) if error.class() != Class::Unavailable => {
-                let error = self.unless_lost(error).await;
+                let error = unless_lost(&self.shared, &self.locked, error).await;
                 tracing::error!(log.origin = %self.shared.origin, %error, "the log stops");
                 let reason = Arc::new(error);
                 self.stop(&reason);
@@ -236,43 +270,58 @@ impl Sequencer {
         }
     }
 
-    /// Once another process has taken the lock over, what this one finds in store or at the witnesses
-    /// is no sign of damage: the log has gone on without it.
-    async fn unless_lost(&self, error: Error) -> Error {
-        let key = layout::lock(&self.shared.origin);
-        match self.shared.parts.locks.get(&key).await {
-            // A swap of its own that may have happened changes the version too.
-            Ok(Some(found))
-                if self.locked.version.as_ref() != Some(&found.version) && !matches!(error, Error::Unknown { .. }) =>
-            {
-                Error::LockLost
-            }
-            _ => error,
-        }
-    }
-
     fn stop(&mut self, reason: &Arc<Error>) {
         self.stopped = Some(Arc::clone(reason));
         self.shared.pool.stop(reason);
         let pending = self.pending.take().and_then(|pending| pending.batch).map(|(batch, _)| batch);
         let prepared = self.prepared.take().map(|prepared| prepared.batch);
-        for batch in prepared.into_iter().chain(pending) {
-            batch.progress.send_replace(Progress::Stopped(Arc::clone(reason)));
+        let batches = prepared.into_iter().chain(pending).map(|batch| batch.progress);
+        for progress in batches.chain(self.ahead.take().map(|ahead| ahead.progress)) {
+            progress.send_replace(Progress::Stopped(Arc::clone(reason)));
         }
     }
 
     async fn advance(&mut self) -> Result<Step, Error> {
-        if self.pending.is_none() {
-            if self.prepared.is_none() {
-                self.prepared = match self.shared.pool.take() {
-                    Some(batch) => Some(self.compute(batch).await?),
-                    None if self.until_refresh().is_zero() => return self.refresh().await,
-                    None => return Ok(Step::Idle),
-                };
+        if self.pending.is_none() && self.prepared.is_none() {
+            let taken = match self.ahead.take() {
+                Some(ahead) => Some(ahead.staged().await?),
+                None => match self.shared.pool.take() {
+                    Some(batch) => Some(compute(&self.shared, self.edge.clone(), batch).await?),
+                    None => None,
+                },
+            };
+            match taken {
+                Some(prepared) => self.prepared = Some(prepared),
+                None if self.until_refresh().is_zero() => return self.refresh().await,
+                None => return Ok(Step::Idle),
             }
+        }
+        let mut ahead = self.ahead.take().or_else(|| self.look_ahead());
+        let outcome = Ahead::beside(&mut ahead, self.sign_and_publish()).await;
+        self.ahead = ahead;
+        outcome
+    }
+
+    async fn sign_and_publish(&mut self) -> Result<Step, Error> {
+        if self.pending.is_none() {
             self.sign().await?;
         }
         self.publish().await
+    }
+
+    /// Begins to stage the batch after the next one, if it is full: one that isn't may still grow.
+    fn look_ahead(&self) -> Option<Ahead> {
+        let batch = self.shared.pool.take_full()?;
+        let edge = self.prepared.as_ref().map_or(&self.edge, |prepared| &prepared.grown.edge).clone();
+        let (shared, progress) = (Arc::clone(&self.shared), batch.progress.clone());
+        let staging = async move {
+            let mut prepared = compute(&shared, edge, batch).await?;
+            if let Err(error) = stage(&*shared.parts.objects, &mut prepared).await {
+                tracing::warn!(%error, "the next batch could not be staged ahead; it is staged when it is due");
+            }
+            Ok(prepared)
+        };
+        Some(Ahead { progress, staging: Box::pin(maybe_done(staging.boxed())) })
     }
 
     fn until_refresh(&self) -> Duration {
@@ -296,10 +345,13 @@ impl Sequencer {
     /// Stages the batch, makes sure that nothing speaks against signing, signs, and swaps.
     async fn sign(&mut self) -> Result<(), Error> {
         let Some(mut prepared) = self.prepared.take() else { return Ok(()) };
-        let old = self.locked.head().size;
         let objects = &*self.shared.parts.objects;
-        let (staged, compared, own) =
-            tokio::join!(stage(objects, old, &mut prepared), self.compare(), self.check_own());
+        let signed = self.shared.reader(self.locked.head());
+        let (staged, compared, own) = tokio::join!(
+            stage(objects, &mut prepared),
+            self.witnesses.compare(&signed),
+            check_own(&self.shared, &self.locked, &self.edge)
+        );
         // What forbids signing for ever comes before what forbids it now.
         let outcomes = [own, compared, staged];
         let error = outcomes.into_iter().filter_map(Result::err).min_by_key(|e| e.class() == Class::Unavailable);
@@ -315,7 +367,7 @@ impl Sequencer {
         let (old, head) = (self.locked.head(), prepared.grown.head);
         // A tree only grows, by what was put in.
         assert_eq!(head.size.get(), old.size.get() + prepared.batch.entries.len() as u64, "entries were lost");
-        assert_eq!(old.size, self.edge.tree.size(), "the batch doesn't start at the edge");
+        assert_eq!((old.size, old.size), (self.edge.tree.size(), prepared.old), "the batch doesn't start at the edge");
         assert!(!matches!(prepared.staged, Staged::Not), "nothing is signed before it is staged");
         let batch = match &prepared.staged {
             Staged::WithLock(entries) => entries.clone(),
@@ -346,24 +398,7 @@ impl Sequencer {
         self.history.push(head.size);
         batch.progress.send_replace(Progress::Sequenced(EntryIndex::new(old.size.get())));
         let batch = Some((batch, grown.nodes));
-        self.pending = Some(Pending { old: old.size, objects: grown.objects, done: Done::Signed, batch });
-        Ok(())
-    }
-
-    async fn compare(&self) -> Result<(), Error> {
-        self.witnesses.compare(&self.shared.reader(self.locked.head())).await
-    }
-
-    /// What is stored must still be what this process thinks that it wrote.
-    async fn check_own(&self) -> Result<(), Error> {
-        let (objects, key) = (&*self.shared.parts.objects, self.shared.parts.signer.verifier());
-        same_history(objects, &self.locked, key).await?;
-        let found = published(objects, &self.locked, key).await?;
-        if found.is_none() && self.shared.published.borrow().is_some() {
-            return Err(corrupt(layout::checkpoint(), "is gone".to_owned()));
-        }
-        let found = edge(&self.shared.reader(self.locked.head())).await?;
-        assert_eq!(found.tree, self.edge.tree, "two edges with one root");
+        self.pending = Some(Pending { old, objects: grown.objects, done: Done::Signed, batch });
         Ok(())
     }
 
@@ -375,8 +410,7 @@ impl Sequencer {
         let proofs = Reader::new(Arc::new(batch), self.locked.head());
         let write = write(&self.shared, &self.locked, pending);
         let cosign = self.witnesses.cosign(&self.locked.checkpoint, &proofs);
-        let ((done, written), lines, prepared) = tokio::join!(write, cosign, self.prepare());
-        self.prepared = self.prepared.take().or(prepared);
+        let ((done, written), lines) = tokio::join!(write, cosign);
         if let Some(pending) = &mut self.pending {
             pending.done = done;
         }
@@ -399,38 +433,6 @@ impl Sequencer {
         self.collect().await;
         tracing::debug!(log.origin = %self.shared.origin, log.size = size.get(), "checkpoint published");
         Ok(Step::Published(size))
-    }
-
-    /// Hashes and encodes a batch, a large one on a blocking thread.
-    async fn compute(&self, batch: Batch) -> Result<Prepared, Error> {
-        let edge = self.edge.clone();
-        let bytes = encoded_bytes(&batch.entries);
-        let goes_with_lock = bytes <= self.shared.parts.limits.locked_bytes;
-        let is_small = batch.entries.len() <= IN_PLACE_ENTRIES_MAX && bytes <= IN_PLACE_BYTES_MAX;
-        let work = move || {
-            let grown = grow(edge, batch.entries.iter().zip(&batch.leaves));
-            let staged = if goes_with_lock { Staged::WithLock(encode(&batch.entries)) } else { Staged::Not };
-            Prepared { batch, grown, staged }
-        };
-        if is_small {
-            return Ok(work());
-        }
-        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)
-    }
-
-    /// Stages the next batch, if there is a full one: one that isn't may still grow meanwhile.
-    async fn prepare(&self) -> Option<Prepared> {
-        if self.prepared.is_some() {
-            return None;
-        }
-        let batch = self.shared.pool.take_full()?;
-        // Only with the runtime can it be lost, and then the log is closed.
-        let mut prepared = self.compute(batch).await.ok()?;
-        let objects = &*self.shared.parts.objects;
-        if let Err(error) = stage(objects, self.locked.head().size, &mut prepared).await {
-            tracing::warn!(%error, "the next batch could not be staged ahead; it is staged when it is due");
-        }
-        Some(prepared)
     }
 
     /// Tells everybody who waits.
@@ -498,12 +500,56 @@ async fn delete_folder(objects: &dyn ObjectStore, folder: Folder) -> Result<(), 
 const IN_PLACE_ENTRIES_MAX: usize = 64;
 const IN_PLACE_BYTES_MAX: usize = 128 << 10;
 
+/// Once another process has taken the lock over, what this one finds in store or at the witnesses
+/// is no sign of damage: the log has gone on without it.
+async fn unless_lost(shared: &Shared, locked: &Locked, error: Error) -> Error {
+    match shared.parts.locks.get(&layout::lock(&shared.origin)).await {
+        // A swap of its own that may have happened changes the version too.
+        Ok(Some(found))
+            if locked.version.as_ref() != Some(&found.version) && !matches!(error, Error::Unknown { .. }) =>
+        {
+            Error::LockLost
+        }
+        _ => error,
+    }
+}
+
+/// What is stored must still be what this process thinks that it wrote.
+async fn check_own(shared: &Shared, locked: &Locked, expected: &Edge) -> Result<(), Error> {
+    let (objects, key) = (&*shared.parts.objects, shared.parts.signer.verifier());
+    same_history(objects, locked, key).await?;
+    let found = published(objects, locked, key).await?;
+    if found.is_none() && shared.published.borrow().is_some() {
+        return Err(corrupt(layout::checkpoint(), "is gone".to_owned()));
+    }
+    let found = edge(&shared.reader(locked.head())).await?;
+    assert_eq!(found.tree, expected.tree, "two edges with one root");
+    Ok(())
+}
+
+/// Hashes and encodes a batch behind this edge, a large one on a blocking thread.
+async fn compute(shared: &Shared, edge: Edge, batch: Batch) -> Result<Prepared, Error> {
+    let bytes = encoded_bytes(&batch.entries);
+    let goes_with_lock = bytes <= shared.parts.limits.locked_bytes;
+    let is_small = batch.entries.len() <= IN_PLACE_ENTRIES_MAX && bytes <= IN_PLACE_BYTES_MAX;
+    let work = move || {
+        let old = edge.tree.size();
+        let grown = grow(edge, batch.entries.iter().zip(&batch.leaves));
+        let staged = if goes_with_lock { Staged::WithLock(encode(&batch.entries)) } else { Staged::Not };
+        Prepared { batch, old, grown, staged }
+    };
+    if is_small {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)
+}
+
 /// Puts the entries of a large batch on disk, as the bundles that they will be, unless they are there.
-async fn stage(objects: &dyn ObjectStore, old: TreeSize, prepared: &mut Prepared) -> Result<(), Error> {
+async fn stage(objects: &dyn ObjectStore, prepared: &mut Prepared) -> Result<(), Error> {
     if !matches!(prepared.staged, Staged::Not) {
         return Ok(());
     }
-    let folder = layout::staged(old, &prepared.grown.head);
+    let folder = layout::staged(prepared.old, &prepared.grown.head);
     let bundles = prepared.grown.objects.bundles.iter();
     objects.put_all(bundles.map(|(id, bytes)| (layout::staged_bundle(&folder, *id), bytes.clone())).collect()).await?;
     prepared.staged = Staged::AsBundles;
