@@ -35,9 +35,7 @@ pub(crate) fn run(engine: &Engine) -> Result<SelfTest, String> {
             "the self-test failed: the engine does not tell the EICAR test file from a harmless text".to_owned()
         );
     }
-    let missed = engine.rules().filter(|rule| rule.to_lowercase().contains("eicar"));
-    let missed = missed.filter(|rule| !found.iter().any(|found| found == rule)).map(str::to_owned).collect();
-    Ok(SelfTest { found, missed, harmless })
+    Ok(SelfTest { found, harmless })
 }
 
 fn names(engine: &Engine, path: &str, text: &str) -> Result<Vec<String>, String> {

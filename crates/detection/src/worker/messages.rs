@@ -98,13 +98,13 @@ pub struct Loaded {
 
 /// What rules say of two samples made on the spot: the EICAR test file and a harmless text.
 ///
-/// That the engine finds the first by a rule of its own is not here: without that nothing loads.
+/// That the engine, with these rules beside its own, finds the first by its own is not here: without
+/// that nothing loads. A bundle need not find it, whatever its rules are called: a well-known
+/// collection has rules named after it that look for something else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SelfTest {
     /// The bundle's rules that find the EICAR test file.
     pub found: Vec<String>,
-    /// Rules with `eicar` in their name that do not.
-    pub missed: Vec<String>,
     /// Rules that fire on the harmless text.
     pub harmless: Vec<String>,
 }
@@ -113,7 +113,7 @@ impl SelfTest {
     /// Whether rules that passed this test may go into service.
     #[must_use]
     pub const fn is_passed(&self) -> bool {
-        self.missed.is_empty() && self.harmless.is_empty()
+        self.harmless.is_empty()
     }
 }
 

@@ -32,12 +32,11 @@ fn rules_are_tested_before_they_are_used() {
     let mut worker = Worker::start(program(), limits(1)).unwrap();
     let loaded = worker.load(RULES.as_bytes()).unwrap();
     let found = vec!["eicar_file".to_owned()];
-    assert_eq!((loaded.rules, loaded.self_test), (3, SelfTest { found, ..SelfTest::default() }));
+    assert_eq!((loaded.rules, loaded.self_test), (3, SelfTest { found, harmless: Vec::new() }));
 
-    let broad = worker.load(b"rule Eicar_of_another { condition: false } rule any { condition: true }").unwrap();
+    let broad = worker.load(b"rule any { condition: true }").unwrap();
     assert!(!broad.self_test.is_passed());
-    assert_eq!(broad.self_test.missed, ["Eicar_of_another"]);
-    assert_eq!(broad.self_test.harmless, ["any"]);
+    assert_eq!(broad.self_test, SelfTest { found: vec!["any".to_owned()], harmless: vec!["any".to_owned()] });
 
     for bad in ["rule", "rule a { condition: b }", "include \"/etc/passwd\"", "\u{0}"] {
         let error = worker.load(bad.as_bytes()).unwrap_err();
