@@ -50,11 +50,9 @@ pub(crate) async fn apply(objects: &dyn ObjectStore, locked: &Locked, batch: Obj
         }
     }
     written.push((layout::history(locked.head().size), locked.checkpoint.to_string().into()));
-    let applied = async {
-        objects.put_all(written).await?;
-        objects.move_all(moves).await
-    };
-    match applied.await {
+    // At once: each waits for the disk, and both may be repeated.
+    let applied = tokio::join!(objects.put_all(written), objects.move_all(moves));
+    match applied.0.and(applied.1) {
         Err(storage::Error::Conflict { key }) => {
             Err(corrupt(key, "has other content than this log is about to write there".to_owned()))
         }

@@ -10,6 +10,7 @@
 mod list;
 mod write;
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -164,7 +165,7 @@ impl ObjectStore for FileObjects {
             within_limit(key, bytes.len() as u64)?;
         }
         let folders = self.writable()?;
-        let paths: Vec<PathBuf> = objects.iter().map(|(key, _)| folders.path(key)).collect();
+        let synced = write::folders_of(objects.iter().map(|(key, _)| folders.path(key)));
         let share = objects.len().div_ceil(BATCH_TASKS).max(1);
         let mut tasks = Vec::new();
         let mut rest = objects;
@@ -176,18 +177,15 @@ impl ObjectStore for FileObjects {
         for task in tasks {
             joined(task.await)?;
         }
-        blocking(move || write::sync_folders(&paths)).await
+        sync_all(synced).await
     }
 
     /// By renaming: what an object holds was synced when it was put.
     async fn move_all(&self, moves: Vec<Move>) -> Result<(), Error> {
         let folders = self.writable()?;
-        blocking(move || {
-            moves.iter().try_for_each(|it| write::move_one(&folders, it))?;
-            let places: Vec<PathBuf> = moves.iter().map(|it| folders.path(&it.to)).collect();
-            write::sync_folders(&places)
-        })
-        .await
+        let synced = write::folders_of(moves.iter().map(|it| folders.path(&it.to)));
+        blocking(move || moves.iter().try_for_each(|it| write::move_one(&folders, it))).await?;
+        sync_all(synced).await
     }
 
     async fn replace(&self, key: &Key, bytes: Bytes) -> Result<(), Error> {
@@ -246,6 +244,21 @@ fn is_missing(error: &io::Error) -> bool {
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
     let path = path.to_owned();
     move |source| Error::File { action, path, source }
+}
+
+/// Folders at once: in turn each would wait for the disk to empty its cache.
+async fn sync_all(folders: BTreeSet<PathBuf>) -> Result<(), Error> {
+    let folders: Vec<PathBuf> = folders.into_iter().collect();
+    let share = folders.len().div_ceil(BATCH_TASKS).max(1);
+    let tasks: Vec<_> = folders
+        .chunks(share)
+        .map(<[PathBuf]>::to_vec)
+        .map(|share| tokio::task::spawn_blocking(move || share.iter().try_for_each(|folder| write::sync(folder))))
+        .collect();
+    for task in tasks {
+        joined(task.await)?;
+    }
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {

@@ -31,9 +31,9 @@ pub(super) fn place(folders: &Folders, objects: &[(Key, Bytes)]) -> Result<(), E
     objects.iter().try_for_each(|(key, bytes)| place_one(folders, key, bytes).map(|_| ()))
 }
 
-pub(super) fn sync_folders(paths: &[PathBuf]) -> Result<(), Error> {
-    let folders: BTreeSet<&Path> = paths.iter().filter_map(|path| path.parent()).collect();
-    folders.into_iter().try_for_each(sync)
+/// The folders that these files are in, each once.
+pub(super) fn folders_of(paths: impl Iterator<Item = PathBuf>) -> BTreeSet<PathBuf> {
+    paths.filter_map(|path| path.parent().map(Path::to_owned)).collect()
 }
 
 /// Removes an object, and its folder if that was the last in it: a log's partial tiles have a
@@ -153,7 +153,7 @@ fn sync_folder_of(path: &Path) -> Result<(), Error> {
     path.parent().map_or(Ok(()), sync)
 }
 
-fn sync(path: &Path) -> Result<(), Error> {
+pub(super) fn sync(path: &Path) -> Result<(), Error> {
     match File::open(path).and_then(|file| file.sync_all()) {
         // Deleted meanwhile, with all that was in it: nothing is left to sync.
         Err(error) if is_missing(&error) => Ok(()),
