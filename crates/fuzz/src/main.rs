@@ -13,6 +13,7 @@ mod lookup_side;
 mod memory;
 mod metadata;
 mod notes;
+mod scanner_side;
 mod statements;
 
 use std::sync::OnceLock;
@@ -30,6 +31,7 @@ fn targets() -> Vec<Target> {
         metadata::TARGETS,
         assembly_side::TARGETS,
         agent_side::TARGETS,
+        scanner_side::TARGETS,
         lookup_side::TARGETS,
     ]
     .concat()

@@ -7,6 +7,8 @@ use lzma_rust2::{LzipReader, LzmaReader, XzReader};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
+use super::timed::Timed;
+
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Codec {
@@ -28,7 +30,7 @@ pub(super) const fn kib(window_bytes_max: u32) -> u32 {
 impl Codec {
     /// What comes out of `bytes`. Several streams one behind the other are one, where the format says so.
     /// Windows are as large as what came out at most, and never larger than `window_bytes_max`.
-    pub(super) fn reader<'a>(self, bytes: &'a [u8], window_bytes_max: u32) -> io::Result<Box<dyn Read + 'a>> {
+    pub(super) fn reader<'a>(self, bytes: Timed<'a>, window_bytes_max: u32) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::Gzip => Box::new(GzipMembers { member: GzDecoder::new(bytes) }),
             Self::Deflate => Box::new(DeflateDecoder::new(bytes)),
@@ -38,14 +40,14 @@ impl Codec {
             Self::LzmaAlone => Box::new(LzmaReader::new_mem_limit(bytes, kib(window_bytes_max), None)?),
             // Its windows have at most 512 MiB, and grow with what comes out.
             Self::Lzip => Box::new(LzipReader::new(bytes)),
-            Self::Zstd => Box::new(ZstdFrames { rest: bytes, frame: None, window_bytes_max }),
+            Self::Zstd => Box::new(ZstdFrames { input: bytes, frame: None, window_bytes_max }),
         })
     }
 }
 
 /// The members of a gzip file. What follows the last one and is no member is not its content.
 struct GzipMembers<'a> {
-    member: GzDecoder<&'a [u8]>,
+    member: GzDecoder<Timed<'a>>,
 }
 
 impl Read for GzipMembers<'_> {
@@ -55,19 +57,19 @@ impl Read for GzipMembers<'_> {
             if read > 0 || buffer.is_empty() {
                 return Ok(read);
             }
-            let rest: &[u8] = self.member.get_ref();
-            if !rest.starts_with(b"\x1f\x8b") {
+            let input = *self.member.get_ref();
+            if !input.rest.starts_with(b"\x1f\x8b") {
                 return Ok(0);
             }
-            self.member = GzDecoder::new(rest);
+            self.member = GzDecoder::new(input);
         }
     }
 }
 
 /// Zstandard frames, with those that are to be skipped between them.
 struct ZstdFrames<'a> {
-    rest: &'a [u8],
-    frame: Option<StreamingDecoder<&'a [u8], FrameDecoder>>,
+    input: Timed<'a>,
+    frame: Option<StreamingDecoder<Timed<'a>, FrameDecoder>>,
     window_bytes_max: u32,
 }
 
@@ -79,17 +81,17 @@ impl Read for ZstdFrames<'_> {
                 if read > 0 || buffer.is_empty() {
                     return Ok(read);
                 }
-                self.rest = frame.get_ref();
+                self.input = *frame.get_ref();
                 self.frame = None;
             }
-            if self.rest.fill_buf()?.is_empty() {
+            if self.input.fill_buf()?.is_empty() {
                 return Ok(0);
             }
-            match StreamingDecoder::new_with_max_window_size(self.rest, self.window_bytes_max.into()) {
+            match StreamingDecoder::new_with_max_window_size(self.input, self.window_bytes_max.into()) {
                 Ok(frame) => self.frame = Some(frame),
                 Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
                     let length = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(8);
-                    self.rest = self.rest.get(length..).ok_or(io::ErrorKind::UnexpectedEof)?;
+                    self.input.rest = self.input.rest.get(length..).ok_or(io::ErrorKind::UnexpectedEof)?;
                 }
                 Err(FrameDecoderError::WindowSizeTooBig { .. }) => return Err(io::ErrorKind::OutOfMemory.into()),
                 Err(error) => return Err(io::Error::other(error)),

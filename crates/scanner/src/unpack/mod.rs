@@ -28,6 +28,7 @@ mod seven;
 mod streams;
 mod tar;
 mod text;
+mod timed;
 mod walk;
 mod zip;
 

@@ -29,6 +29,8 @@ impl From<io::Error> for Fault {
             io::ErrorKind::UnexpectedEof => Self::new(NoteCode::Truncated, "the data ends early"),
             io::ErrorKind::OutOfMemory => Self::new(NoteCode::TooLarge, "it takes a larger window than allowed"),
             io::ErrorKind::Unsupported => Self::new(NoteCode::Unsupported, "its decoder knows no such method"),
+            io::ErrorKind::TimedOut => Self::new(NoteCode::Timeout, "the time is over"),
+            io::ErrorKind::QuotaExceeded => Self::new(NoteCode::Bomb, "more bytes than the file's size explains"),
             _ => Self::malformed("the data can't be decoded"),
         }
     }

@@ -1,14 +1,12 @@
 //! Compound files: the documents of old Office, `.msi`, `.msg`, `Thumbs.db`.
 
-use std::io::Cursor;
-
 use cfb::CompoundFile;
 
 use super::office;
 use super::walk::{Step, Walk};
 
 pub(super) fn open(walk: &mut Walk<'_>, bytes: &[u8]) -> Step {
-    let mut file = match CompoundFile::open(Cursor::new(bytes)) {
+    let mut file = match CompoundFile::open(walk.timed(bytes)) {
         Ok(file) => file,
         Err(error) => {
             walk.note(error.into());

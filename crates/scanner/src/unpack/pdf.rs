@@ -38,9 +38,9 @@ pub(super) fn open(walk: &mut Walk<'_>, bytes: &[u8]) -> Step {
             continue;
         }
         number += 1;
-        let mut decoder = ZlibDecoder::new(data);
+        let mut decoder = ZlibDecoder::new(walk.timed(data));
         walk.decoded(format!("stream-{number}").as_bytes(), &mut decoder)?;
-        at = bytes.len().saturating_sub(decoder.get_ref().len());
+        at = bytes.len().saturating_sub(decoder.get_ref().rest.len());
     }
     if memmem::find(bytes, b"/Encrypt ").is_some() {
         walk.note(Fault::new(NoteCode::Encrypted, "its streams and texts take a password"));

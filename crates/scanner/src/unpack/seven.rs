@@ -1,6 +1,6 @@
 //! 7z, by the crate `sevenz-rust2`.
 
-use std::io::{Cursor, Read};
+use std::io::Read;
 
 use detection::NoteCode;
 use sevenz_rust2::{ArchiveEntry, ArchiveReader, EntryDecision, Error, Password};
@@ -11,7 +11,7 @@ use super::walk::{Step, Walk};
 
 pub(super) fn open(walk: &mut Walk<'_>, bytes: &[u8]) -> Step {
     let limit = usize::try_from(kib(walk.window_bytes_max())).unwrap_or(usize::MAX);
-    let mut archive = match ArchiveReader::new_with_memory_limit(Cursor::new(bytes), Password::empty(), limit) {
+    let mut archive = match ArchiveReader::new_with_memory_limit(walk.timed(bytes), Password::empty(), limit) {
         Ok(archive) => archive,
         Err(error) => {
             walk.note(fault(&error));

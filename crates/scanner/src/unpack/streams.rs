@@ -8,12 +8,13 @@ use flate2::bufread::GzDecoder;
 use super::codecs::Codec;
 use super::fields::Fields;
 use super::note::Fault;
+use super::tar;
 use super::walk::{Step, Walk};
 
 pub(super) fn open(walk: &mut Walk<'_>, codec: Codec, bytes: &[u8]) -> Step {
     let name = (codec == Codec::Gzip).then(|| gzip_name(bytes)).flatten();
     let name = name.unwrap_or_else(|| walk.inner_name());
-    let mut reader = match codec.reader(bytes, walk.window_bytes_max()) {
+    let mut reader = match codec.reader(walk.timed(bytes), walk.window_bytes_max()) {
         Ok(reader) => reader,
         Err(error) => {
             walk.note(error.into());
@@ -24,6 +25,14 @@ pub(super) fn open(walk: &mut Walk<'_>, codec: Codec, bytes: &[u8]) -> Step {
     if codec == Codec::LzmaAlone && decoded.bytes.is_empty() && decoded.fault.is_some() {
         // It only looked like it: there is no magic.
         walk.forget(decoded);
+        return Ok(());
+    }
+    if decoded.is_cut() && tar::is_tar(&decoded.bytes) {
+        // Larger than a member may be: from the start again, and only its members are in memory.
+        walk.forget(decoded);
+        if let Ok(reader) = codec.reader(walk.timed(bytes), walk.window_bytes_max()) {
+            return walk.within(&name, |walk| tar::open_stream(walk, reader));
+        }
         return Ok(());
     }
     walk.member(&name, decoded)

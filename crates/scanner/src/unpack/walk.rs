@@ -1,7 +1,7 @@
 //! The walk through a file's containers, and everything that bounds it.
 
 use std::borrow::Cow;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::ops::ControlFlow;
 
 use detection::{Note, NoteCode, Unpacking};
@@ -10,6 +10,7 @@ use super::detect::formats;
 use super::fields::count;
 use super::label::{inner_name, printable};
 use super::note::Fault;
+use super::timed::Timed;
 
 /// Who looks at what comes out.
 pub trait Visitor {
@@ -93,7 +94,7 @@ pub(super) struct Walk<'a> {
     totals: Totals,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// What to call the only member of the container that is open now.
     pub(super) fn inner_name(&self) -> Vec<u8> {
         inner_name(self.inside.last().map_or(self.name, String::as_str)).as_bytes().to_vec()
@@ -101,6 +102,29 @@ impl Walk<'_> {
 
     pub(super) fn window_bytes_max(&self) -> u32 {
         self.limits.window_bytes
+    }
+
+    /// Bytes for a decoder.
+    pub(super) fn timed<'b>(&self, bytes: &'b [u8]) -> Timed<'b>
+    where
+        'a: 'b,
+    {
+        Timed::new(bytes, self.is_late)
+    }
+
+    /// What the walk may still give out before it ends.
+    pub(super) fn bytes_left(&self) -> u64 {
+        self.justified.min(self.limits.bytes).saturating_sub(self.totals.bytes)
+    }
+
+    /// A member that is opened without being handed out itself.
+    pub(super) fn within(&mut self, name: &[u8], open: impl FnOnce(&mut Self) -> Step) -> Step {
+        self.inside.push(printable(name));
+        self.depth += 1;
+        let opened = open(self);
+        self.depth -= 1;
+        self.inside.pop();
+        opened
     }
 
     /// To be called in each loop over what a header claims.
@@ -195,7 +219,8 @@ impl Walk<'_> {
             self.held += came.try_into().unwrap_or(0);
             self.totals.bytes += came.try_into().unwrap_or(0);
             if let Err(error) = result {
-                decoded.end(error.into(), false);
+                let stops = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::QuotaExceeded);
+                decoded.end(error.into(), stops);
                 return Ok(decoded);
             }
             if came < round {
@@ -287,6 +312,11 @@ impl Decoded {
     fn end(&mut self, fault: Fault, stops: bool) {
         self.fault = Some(fault);
         self.stops = stops;
+    }
+
+    /// Whether it was cut because one member may not have more bytes.
+    pub(super) fn is_cut(&self) -> bool {
+        !self.stops && self.fault.as_ref().is_some_and(|fault| fault.code == NoteCode::TooLarge)
     }
 
     /// Whether the walk ends with it. For those who use the bytes and forget them.

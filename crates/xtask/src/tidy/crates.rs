@@ -66,7 +66,7 @@ const TABLE: &[Row] = &[
     Row {
         folder: "fuzz",
         package: "clerestory-fuzz",
-        ours: &[FOUNDATION, PORTS, ENGINES, &["agent", "testkit"]],
+        ours: &[FOUNDATION, PORTS, ENGINES, &["agent", "scanner", "testkit"]],
         foreign: None,
     },
     Row { folder: "xtask", package: "xtask", ours: &[], foreign: Some(&["anyhow", "clap", "serde", "serde_json"]) },

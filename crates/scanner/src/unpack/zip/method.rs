@@ -8,7 +8,9 @@ use lzma_rust2::LzmaReader;
 use super::super::codecs::Codec;
 use super::super::fields::Fields;
 use super::super::note::Fault;
+use super::super::timed::Timed;
 use super::headers::Entry;
+use super::implode::Imploded;
 
 /// How a member's bytes are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,7 @@ pub(super) enum Body {
     Deflated,
     Coded(Codec),
     Lzma,
+    Imploded,
 }
 
 impl Body {
@@ -26,6 +29,7 @@ impl Body {
         }
         Ok(match entry.method {
             0 => Self::Stored,
+            6 => Self::Imploded,
             8 => Self::Deflated,
             9 => Self::Coded(Codec::Deflate64),
             12 => Self::Coded(Codec::Bzip2),
@@ -35,26 +39,29 @@ impl Body {
             99 => return Err(Fault::new(NoteCode::Encrypted, "it takes a password")),
             1 => return Err(Fault::new(NoteCode::Unsupported, "zip's method 1, shrunk")),
             2..=5 => return Err(Fault::new(NoteCode::Unsupported, "zip's methods 2 to 5, reduced")),
-            6 => return Err(Fault::new(NoteCode::Unsupported, "zip's method 6, imploded")),
             98 => return Err(Fault::new(NoteCode::Unsupported, "zip's method 98, PPMd")),
             _ => return Err(Fault::new(NoteCode::Unsupported, "a method that zip's format doesn't list")),
         })
     }
 
-    pub(super) fn reader<'a>(self, entry: &Entry<'_>, data: &'a [u8], window: u32) -> io::Result<Box<dyn Read + 'a>> {
+    pub(super) fn reader<'a>(self, entry: &Entry<'_>, data: Timed<'a>, window: u32) -> io::Result<Box<dyn Read + 'a>> {
         match self {
             Self::Stored => Ok(Box::new(data)),
             Self::Deflated => Codec::Deflate.reader(data, window),
             Self::Coded(codec) => codec.reader(data, window),
+            Self::Imploded => {
+                let body = Imploded::new(entry.flags, entry.size, data.rest);
+                Ok(Box::new(body.ok_or(io::ErrorKind::InvalidData)?))
+            }
             Self::Lzma => Ok(Box::new(lzma(entry, data, window).ok_or(io::ErrorKind::InvalidData)??)),
         }
     }
 }
 
 /// Version, length of the properties, properties, stream (section 5.8.8).
-fn lzma<'a>(entry: &Entry<'_>, data: &'a [u8], window_bytes_max: u32) -> Option<io::Result<LzmaReader<&'a [u8]>>> {
+fn lzma<'a>(entry: &Entry<'_>, data: Timed<'a>, window_bytes_max: u32) -> Option<io::Result<LzmaReader<Timed<'a>>>> {
     const FLAG_END_MARKER: u16 = 1 << 1;
-    let mut fields = Fields::new(data);
+    let mut fields = Fields::new(data.rest);
     fields.take(2)?;
     let property_bytes = fields.u16()?;
     let mut properties = Fields::new(fields.take(property_bytes.into())?);
@@ -62,6 +69,8 @@ fn lzma<'a>(entry: &Entry<'_>, data: &'a [u8], window_bytes_max: u32) -> Option<
     if window > window_bytes_max {
         return Some(Err(io::ErrorKind::OutOfMemory.into()));
     }
+    let mut stream = data;
+    stream.rest = fields.rest();
     let size = if entry.flags & FLAG_END_MARKER != 0 { u64::MAX } else { entry.size };
-    Some(LzmaReader::new_with_props(fields.rest(), size, first, window, None))
+    Some(LzmaReader::new_with_props(stream, size, first, window, None))
 }

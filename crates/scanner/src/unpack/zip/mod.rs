@@ -2,6 +2,7 @@
 //! programs follow, and what neither of them admits.
 
 mod headers;
+mod implode;
 mod method;
 
 use detection::NoteCode;
@@ -129,9 +130,9 @@ fn hidden(walk: &mut Walk<'_>, local: &Entry<'_>, rest: &[u8], is_whole: bool) -
         // The sizes follow the data: only what the decoder takes tells where that is.
         match Body::new(local, rest) {
             Ok(Body::Deflated) => {
-                let mut decoder = flate2::bufread::DeflateDecoder::new(rest);
+                let mut decoder = flate2::bufread::DeflateDecoder::new(walk.timed(rest));
                 walk.decoded(local.name, &mut decoder)?;
-                rest.len().saturating_sub(decoder.get_ref().len())
+                rest.len().saturating_sub(decoder.get_ref().rest.len())
             }
             _ => {
                 // Up to the next signature; what has none of its own ends there.
@@ -153,7 +154,7 @@ fn member(walk: &mut Walk<'_>, entry: &Entry<'_>, data: &[u8]) -> Step {
     }
     match Body::new(entry, data) {
         Ok(Body::Stored) => walk.stored(entry.name, data),
-        Ok(body) => match body.reader(entry, data, walk.window_bytes_max()) {
+        Ok(body) => match body.reader(entry, walk.timed(data), walk.window_bytes_max()) {
             Ok(mut reader) => walk.decoded(entry.name, &mut reader),
             Err(error) => {
                 walk.note_of(entry.name, error.into());
