@@ -6,6 +6,8 @@ use attest::StatementId;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::sharing::ShareCommand;
+
 /// Keep this machine's products up to date, as far as the evidence allows
 #[derive(Debug, Parser)]
 #[command(
@@ -46,6 +48,15 @@ pub(crate) enum Command {
         /// The export of a channel
         file: PathBuf,
     },
+    /// Say what is known of a file
+    Lookup {
+        /// A file, or a SHA-256
+        #[arg(value_name = "FILE|SHA256")]
+        target: String,
+    },
+    /// Share what you agree to, and see every byte of it
+    #[command(subcommand)]
+    Share(ShareCommand),
     /// Update and check, again and again
     Run,
     /// Print completions for a shell

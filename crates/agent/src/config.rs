@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use api::BaseUrl;
-use attest::{ProductId, Ring};
+use attest::{OrganisationId, ProductId, Ring};
 use serde::{Deserialize, Serialize};
 use tlog::Origin;
 
@@ -36,6 +36,10 @@ pub struct Config {
     /// stands in, and the gap is remembered.
     #[serde(default, rename = "log")]
     pub logs: Vec<LogMirror>,
+    /// How files are looked up, if they are.
+    pub lookup: Option<LookupSection>,
+    /// Where what the owner agrees to share goes. Nothing goes anywhere before that.
+    pub share: Option<ShareSection>,
     /// The products that may be installed; nothing else ever is.
     #[serde(default, rename = "product")]
     pub products: Vec<Product>,
@@ -69,6 +73,24 @@ impl Default for Network {
     fn default() -> Self {
         Self { timeout_s: 30, rate_min: 16 << 10 }
     }
+}
+
+/// How files are looked up.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookupSection {
+    /// The rules product whose set is asked first.
+    pub rules: ProductId,
+    /// Which of the policy's relays is asked; the first if it is missing.
+    pub relay: Option<OrganisationId>,
+}
+
+/// Where shared data goes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareSection {
+    /// The vendor's intake.
+    pub intake: BaseUrl,
 }
 
 /// A mirror of a log's tiles.

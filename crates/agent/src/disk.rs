@@ -33,6 +33,14 @@ pub trait Disk {
     /// I/O errors.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
 
+    /// The same, for the owner's eyes only.
+    ///
+    /// # Errors
+    /// I/O errors.
+    fn write_private(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.write(path, bytes)
+    }
+
     /// Removes what writes that a crash cut short left in a folder.
     ///
     /// # Errors
@@ -93,6 +101,10 @@ impl Disk for RealDisk {
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         durable::write(path, bytes)
+    }
+
+    fn write_private(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        durable::write_private(path, bytes)
     }
 
     fn sweep(&self, folder: &Path) -> io::Result<()> {

@@ -337,7 +337,7 @@ pub(crate) fn parse_bundle(bytes: &[u8]) -> Result<Bundle, Failure> {
 }
 
 /// Waits a moment for another process to end: an update and a check may well meet.
-fn lock(state: &Path) -> Result<File, Failure> {
+pub(crate) fn lock(state: &Path) -> Result<File, Failure> {
     let path = state.join("lock");
     let file = File::options().create(true).append(true).open(&path).map_err(|error| Failure::file(&path, &error))?;
     for _ in 0..LOCK_TRIES {

@@ -34,6 +34,16 @@ pub enum Event {
     GapClosed,
     /// A log showed two trees.
     SplitView,
+    /// The owner agreed to share, or gave one file.
+    SharingAgreed,
+    /// The owner agrees no more.
+    SharingWithdrawn,
+    /// Something that was to be shared is not, and why.
+    SharingDropped,
+    /// Something was shared.
+    Shared,
+    /// A look-up was sent: all of it.
+    Asked,
 }
 
 #[derive(Serialize)]

@@ -2,17 +2,19 @@
 //!
 //! # In scope
 //! Fetching from the channel's mirrors, asking `verify`, installing into two slots, reverting,
-//! imports from a stick, and the endpoint's own monotonic state with its journal.
+//! imports from a stick, the endpoint's own monotonic state with its journal; looking files up, and
+//! sharing what the owner agrees to.
 //!
 //! # Out of scope
-//! What a product does, scanning and sharing (other crates), and every decision on evidence: those
-//! are made in `verify`.
+//! What a product does, scanning (other crates), sealing (a port), and every decision on evidence:
+//! those are made in `verify`.
 //!
 //! # Invariants
 //! - Content gets into a slot only by an `Approved<Release>`, verified while it streamed in.
 //! - What was seen (checkpoints, evidence time, status, metadata) only grows.
 //! - Each change of a slot is an intent that is durable before it is applied; opening the state
 //!   applies what is pending, by the same code.
+//! - Not a byte is shared that the owner did not agree to; what is shared lies in the journal first.
 //! - Stale is not dead: what is installed stays; only what is new is refused, and that is said.
 
 mod channel_source;
@@ -23,11 +25,13 @@ mod failure;
 mod health;
 mod import;
 mod journal;
+mod lookup;
 mod memory;
 mod mirrors;
 mod news;
 mod patience;
 mod report;
+mod share;
 mod slots;
 mod status;
 mod tiles;
@@ -35,12 +39,18 @@ mod trust;
 mod update;
 
 pub use channel_source::Progress;
-pub use config::{Config, ConfigError, Health, LimitAges, LogMirror, Network, Product};
+pub use config::{Config, ConfigError, Health, LimitAges, LogMirror, LookupSection, Network, Product, ShareSection};
 pub use disk::{Disk, Move, RealDisk};
 pub use endpoint::{Endpoint, Genesis, Ports};
 pub use failure::Failure;
 pub use journal::Event;
+pub use lookup::{BucketSays, Known, SetSays, Target, look_up};
 pub use report::{Change, Report};
+pub use share::{
+    After, Agreement, Body, Bounds, CONTENT_BYTES_MAX, Class, Collects, Consent, Decision, EventId, FileOffer, Found,
+    InstalledRules, Mode, Outcome, Recorded, STATEMENT, Seal, SealRefused, Sending, Share, ShareEvent, SharePorts,
+    ShareState, Shown, Statistic, Tally, statement_digest,
+};
 pub use slots::{Installed, InstalledFile, Slot};
 pub use status::{LaneState, LogState, ProductState, StatusReport};
 

@@ -2,6 +2,7 @@
 
 mod cli;
 mod progress;
+mod sharing;
 
 use std::fs::File;
 use std::io::{BufReader, Read as _, Write as _};
@@ -78,6 +79,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
             print(arguments, &serde_json::to_value(&status)?, text.trim_end())?;
             Ok(status.exit_code())
         }
+        Command::Lookup { target } => sharing::lookup(arguments, &config, ports, target),
+        Command::Share(command) => sharing::share(arguments, &config, ports, command),
         Command::Run => keep_running(arguments, &config, ports),
         Command::Completions { .. } | Command::Man { .. } => Ok(0),
     }
@@ -98,6 +101,9 @@ fn keep_running(arguments: &Arguments, config: &Config, ports: Ports<'_>) -> any
         match done {
             Ok(report) => drop(show(arguments, &report)?),
             Err(failure) => eprintln!("error: {failure}\nhint: {}", failure.hint),
+        }
+        if let Err(failure) = sharing::send_in_passing(config, ports) {
+            eprintln!("error: {failure}\nhint: {}", failure.hint);
         }
         std::thread::sleep(Duration::from_secs(config.interval_s));
     }

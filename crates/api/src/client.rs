@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use stdx::Digest;
 
 use crate::error::{ErrorBody, ErrorClass};
-use crate::transport::{Answer, Body, Http, Request, Transport};
+use crate::transport::{Answer, Body, Http, MediaType, Request, Transport};
 
 /// An error body is a few lines; more of it is cut off.
 const ERROR_BYTES_MAX: u64 = 64 << 10;
@@ -253,6 +253,20 @@ impl Client {
     /// As [`Client::get`].
     pub fn post(&self, url: &str, body: &[u8], limit: BodyLimit) -> Result<Vec<u8>, ClientError> {
         read(url, self.send(url, Body::Bytes(body))?, limit)
+    }
+
+    /// `POST` of bytes of another type.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn post_as(
+        &self,
+        url: &str,
+        media_type: MediaType,
+        body: &[u8],
+        limit: BodyLimit,
+    ) -> Result<Vec<u8>, ClientError> {
+        read(url, self.send(url, Body::Typed(media_type, body))?, limit)
     }
 
     /// `PUT` of a body that is read as it is sent.

@@ -20,6 +20,7 @@ mod transport;
 pub use client::{BaseUrl, BodyLimit, Change, Client, ClientError, RawBody, UrlError, entity_tag};
 pub use error::{ErrorBody, ErrorClass};
 pub use message::{
-    Appended, Baked, DraftRequest, Health, RebuildRequest, RebuildState, ReleaseRequest, RulesRequest, RulesState, path,
+    Appended, Baked, DraftRequest, EventReceipt, Health, RebuildRequest, RebuildState, ReleaseRequest, RulesRequest,
+    RulesState, path,
 };
-pub use transport::{Answer, Body, Request, Transport};
+pub use transport::{Answer, Body, MediaType, Request, Transport};

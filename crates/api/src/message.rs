@@ -23,12 +23,24 @@ pub mod path {
     pub const REPORTS: &str = "/v1/health";
     /// `GET`: [`super::Baked`] releases of rules, which may be promoted.
     pub const BAKES: &str = "/v1/bakes";
+    /// `POST`: a sealed batch of what an endpoint shares; answers [`super::EventReceipt`].
+    pub const EVENTS: &str = "/v1/events";
     /// `GET …/{lane}`: the lane's current status, as a bundle.
     pub const STATUS: &str = "/v1/status";
     /// `GET`: whether the process serves.
     pub const HEALTH: &str = "/healthz";
     /// `GET`: whether it can do its work now; if not (503), why.
     pub const READY: &str = "/readyz";
+}
+
+/// "I have it": all that an intake ever says to an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventReceipt {
+    /// SHA-256 of the sealed bytes.
+    pub batch: Digest,
+    /// How many they are.
+    pub bytes: u64,
 }
 
 /// An entry's place in the log.

@@ -16,6 +16,10 @@ pub struct Request<'a> {
     pub timeout: Duration,
 }
 
+/// The type of a body, where a protocol of others demands one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaType(pub &'static str);
+
 /// What a request carries, which says its method too.
 pub enum Body<'a> {
     /// `GET`.
@@ -24,6 +28,8 @@ pub enum Body<'a> {
     Unless(&'a str),
     /// `POST` of bytes.
     Bytes(&'a [u8]),
+    /// `POST` of bytes of another type.
+    Typed(MediaType, &'a [u8]),
     /// `POST` of JSON.
     Json(&'a [u8]),
     /// `PUT` of bytes that are read as they are sent.
@@ -81,6 +87,7 @@ impl Transport for Http {
             Body::Nothing => within(timeout, get).call(),
             Body::Unless(tag) => within(timeout, get).header("if-none-match", tag).call(),
             Body::Bytes(bytes) => post.content_type("application/octet-stream").send(bytes),
+            Body::Typed(MediaType(media_type), bytes) => post.content_type(media_type).send(bytes),
             Body::Json(bytes) => post.content_type("application/json").send(bytes),
             Body::Stream(mut stream) => {
                 let put = within(timeout, put).content_type("application/octet-stream");

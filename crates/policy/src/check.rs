@@ -66,6 +66,9 @@ pub enum PolicyError {
     /// More mirrors than every endpoint can ask at every look.
     #[error("{0} mirrors; at most {MIRRORS_MAX}")]
     Mirrors(usize),
+    /// Look-ups that would not be private.
+    #[error("lookup: {0}")]
+    Lookup(#[from] crate::LookupError),
     /// An age or interval of zero.
     #[error("{0} must not be zero")]
     Zero(&'static str),
@@ -92,6 +95,9 @@ impl Policy {
         unique("mirror", self.mirrors.iter().map(MirrorUrl::as_str))?;
         if self.mirrors.len() > MIRRORS_MAX {
             return Err(PolicyError::Mirrors(self.mirrors.len()));
+        }
+        if let Some(lookup) = &self.lookup {
+            lookup.check(self)?;
         }
         for lane in &self.lanes {
             self.check_lane(lane)?;

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use stdx::Digest;
 use tlog::{Origin, VerifierKey};
 
+use crate::LookupPolicy;
+
 /// The `policy` predicate. Its subject is the policy's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +48,9 @@ pub struct Policy {
     /// "no" from them, and can't take a name off this list alone.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub mirrors: Vec<MirrorUrl>,
+    /// Whom anyone may ask what is known of a file's hash, if anybody.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lookup: Option<LookupPolicy>,
     /// How old evidence may be.
     pub ages: Ages,
     /// The witnesses and their quorum.

@@ -16,6 +16,7 @@
 mod check;
 mod decide;
 mod document;
+mod lookup;
 mod quorum;
 
 pub use check::PolicyError;
@@ -24,4 +25,5 @@ pub use document::{
     Ages, CanaryPolicy, LanePolicy, LogPolicyEntry, MirrorUrl, MirrorUrlError, Organisation, Policy, PolicyDocument,
     ProductPolicy, Role, RoleKey, StreamPolicy, Threshold, Witnessing,
 };
+pub use lookup::{LookupError, LookupPolicy, Relay};
 pub use quorum::{Quorum, QuorumError};

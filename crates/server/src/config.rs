@@ -1,6 +1,7 @@
 //! Configuration: one TOML file, one struct for each role.
 
 mod data;
+mod lookup;
 mod roles;
 mod shared;
 
@@ -13,6 +14,7 @@ use attest::OrganisationId;
 use serde::{Deserialize, Serialize};
 
 pub use data::DataFolder;
+pub use lookup::{GatewayConfig, RelayConfig};
 pub use roles::{
     ChannelKeys, HttpSection, LogSection, PolicySection, SupervisorConfig, SupervisorKeys, VendorConfig, VendorKeys,
     WitnessConfig,
@@ -32,6 +34,10 @@ pub enum Role {
     Supervisor,
     /// Cosigns logs that only grow
     Witness,
+    /// Passes look-ups on, without learning what is asked
+    Relay,
+    /// Answers look-ups, without learning who asks
+    Gateway,
 }
 
 impl fmt::Display for Role {
@@ -40,6 +46,8 @@ impl fmt::Display for Role {
             Self::Vendor => "vendor",
             Self::Supervisor => "supervisor",
             Self::Witness => "witness",
+            Self::Relay => "relay",
+            Self::Gateway => "gateway",
         })
     }
 }
@@ -93,6 +101,10 @@ pub enum Config {
     Supervisor(Box<SupervisorConfig>),
     /// A witness.
     Witness(Box<WitnessConfig>),
+    /// A relay of look-ups.
+    Relay(Box<RelayConfig>),
+    /// A gateway of look-ups.
+    Gateway(Box<GatewayConfig>),
 }
 
 /// Why a configuration can't be used.
@@ -159,6 +171,8 @@ impl Config {
             Role::Vendor => Self::Vendor(Box::new(toml::from_str(text)?)),
             Role::Supervisor => Self::Supervisor(Box::new(toml::from_str(text)?)),
             Role::Witness => Self::Witness(Box::new(toml::from_str(text)?)),
+            Role::Relay => Self::Relay(Box::new(toml::from_str(text)?)),
+            Role::Gateway => Self::Gateway(Box::new(toml::from_str(text)?)),
         };
         for path in config.paths_mut() {
             // `.` in the middle of a path says nothing.
@@ -188,6 +202,7 @@ impl Config {
                 .into_iter()
                 .chain(keys.rules.as_mut())
                 .chain(channel.rules.as_mut())
+                .chain(it.intake.as_mut())
                 .chain(it.shared.iter_mut().flat_map(SharedSection::paths_mut))
                 .collect()
             }
@@ -210,6 +225,11 @@ impl Config {
                 .collect()
             }
             Self::Witness(it) => vec![&mut it.data, &mut it.key],
+            Self::Relay(_) => Vec::new(),
+            Self::Gateway(it) => {
+                let it = &mut **it;
+                std::iter::once(&mut it.key).chain(&mut it.malicious).chain(&mut it.clean).collect()
+            }
         }
     }
 
@@ -232,7 +252,7 @@ impl Config {
                 zero(it.heartbeat_s, "`heartbeat_s` must not be zero")?;
                 zero(it.status_s, "`status_s` must not be zero")
             }
-            Self::Witness(_) => Ok(()),
+            Self::Witness(_) | Self::Relay(_) | Self::Gateway(_) => Ok(()),
         }
     }
 
@@ -243,6 +263,8 @@ impl Config {
             Self::Vendor(_) => Role::Vendor,
             Self::Supervisor(_) => Role::Supervisor,
             Self::Witness(_) => Role::Witness,
+            Self::Relay(_) => Role::Relay,
+            Self::Gateway(_) => Role::Gateway,
         }
     }
 
@@ -253,6 +275,8 @@ impl Config {
             Self::Vendor(it) => it.listen,
             Self::Supervisor(it) => it.listen,
             Self::Witness(it) => it.listen,
+            Self::Relay(it) => it.listen,
+            Self::Gateway(it) => it.listen,
         }
     }
 
@@ -263,6 +287,8 @@ impl Config {
             Self::Vendor(it) => it.metrics,
             Self::Supervisor(it) => it.metrics,
             Self::Witness(it) => it.metrics,
+            Self::Relay(it) => it.metrics,
+            Self::Gateway(it) => it.metrics,
         }
     }
 
@@ -273,6 +299,8 @@ impl Config {
             Self::Vendor(it) => it.http,
             Self::Supervisor(it) => it.http,
             Self::Witness(it) => it.http,
+            Self::Relay(it) => it.http,
+            Self::Gateway(it) => it.http,
         }
     }
 
@@ -292,17 +320,20 @@ impl Config {
                 own.into_iter().chain(&keys.rules).collect()
             }
             Self::Witness(it) => vec![&it.key],
+            Self::Relay(_) => Vec::new(),
+            Self::Gateway(it) => vec![&it.key],
         };
         keys.into_iter().map(PathBuf::as_path).collect()
     }
 
-    /// Where everything that is no key lies.
+    /// Where everything that is no key lies. Relays and gateways keep nothing: theirs is never written.
     #[must_use]
     pub fn data(&self) -> DataFolder {
         DataFolder::new(match self {
             Self::Vendor(it) => it.data.clone(),
             Self::Supervisor(it) => it.data.clone(),
             Self::Witness(it) => it.data.clone(),
+            Self::Relay(_) | Self::Gateway(_) => PathBuf::from("."),
         })
     }
 
@@ -312,7 +343,7 @@ impl Config {
         let (organisation, policy, log, shared) = match self {
             Self::Vendor(it) => (&it.organisation, &it.policy, &it.log, it.shared.as_ref()),
             Self::Supervisor(it) => (&it.organisation, &it.policy, &it.log, it.shared.as_ref()),
-            Self::Witness(_) => return None,
+            Self::Witness(_) | Self::Relay(_) | Self::Gateway(_) => return None,
         };
         Some(Keeper { organisation, policy, log, shared })
     }
@@ -344,6 +375,7 @@ impl Config {
             Self::Vendor(it) => (it.data, it.policy.folder, it.shared) = (data, policy, None),
             Self::Supervisor(it) => (it.data, it.policy.folder, it.shared) = (data, policy, None),
             Self::Witness(it) => it.data = data,
+            Self::Relay(_) | Self::Gateway(_) => {}
         }
         moved
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use oblivious::{GatewayKey, KeyConfiguration};
 use stdx::{Digest, Entropy, durable};
 use tlog::{KeyKind, KeyName, SignerKey};
 use tuf::{Ed25519Signer, Signer as _};
@@ -79,6 +80,35 @@ pub fn load_tuf(path: &Path) -> anyhow::Result<Ed25519Signer> {
             .hint("a TUF key file is one line of 64 hexadecimal digits; `clerestory init vendor` makes them")
     })?;
     Ok(Ed25519Signer::from_seed(seed.as_bytes()))
+}
+
+/// Draws a gateway's key: the public file holds its configuration, for the policy.
+///
+/// # Errors
+/// As [`generate`].
+pub fn generate_gateway(path: &Path, entropy: &dyn Entropy) -> anyhow::Result<KeyConfiguration> {
+    let public = public_path(path);
+    refuse_existing(&[path, &public])?;
+    // A successor's number must be another; which one, is of no matter.
+    let mut id = [0];
+    entropy.fill(&mut id)?;
+    let [id] = id;
+    let key = GatewayKey::generate(id, entropy)?;
+    write_secret(path, key.to_secret_text().as_bytes())?;
+    write_public(&public, &key.configuration().to_string())?;
+    Ok(key.configuration().clone())
+}
+
+/// Reads a gateway's key.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_gateway(path: &Path) -> anyhow::Result<GatewayKey> {
+    let text = read_secret(path)?;
+    text.parse().with_context(|| {
+        Failure::refused(format!("`{}` holds no gateway's key", path.display()))
+            .hint("`clerestory init gateway` makes one")
+    })
 }
 
 /// What the file beside a secret key, of either form, says.

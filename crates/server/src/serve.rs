@@ -9,7 +9,7 @@ use attest::Lane;
 use axum::{Router, middleware};
 use log::{Faulty, Limits, Log, LogParts};
 use stdx::{SystemClock, SystemEntropy};
-use storage::{LockStore, ObjectStore};
+use storage::{FileObjects, LockStore, ObjectStore};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,6 +22,7 @@ use crate::domain::Domain;
 use crate::duty::{Duty, OnDuty, Turns};
 use crate::failure::Failure;
 use crate::http::forward::{Forward, forward};
+use crate::http::gateway::Gateway;
 use crate::http::{self, Stop};
 use crate::lease::Lease;
 use crate::metrics::{LogProbe, Probes, Steps, StoreProbe};
@@ -57,6 +58,14 @@ pub struct Service {
 pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Service> {
     match config {
         Config::Witness(section) => witness(section, config).await,
+        Config::Relay(section) => Ok(Service { router: http::relay::router(section)?, ..Service::default() }),
+        Config::Gateway(section) => {
+            let section = (**section).clone();
+            let gateway = tokio::task::spawn_blocking(move || Gateway::open(&section)).await??;
+            let (bits, bytes) = (gateway.known().bits().get(), gateway.known().answer_bytes());
+            tracing::info!(lookup.prefix_bits = bits, lookup.answer_bytes = bytes, "the buckets are filled");
+            Ok(Service { router: http::gateway::router(gateway), ..Service::default() })
+        }
         Config::Vendor(vendor) => {
             let Sequenced { mut service, duty, .. } = log(&vendor.log, config, stop).await?;
             let state = State::open(config).await?;
@@ -73,6 +82,11 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             }
             service.tasks.spawn(publish::keep_fresh(config, domain, duty, stop.tasks.clone()));
             service.router = service.router.merge(http::tree::router(channel));
+            if let Some(folder) = &vendor.intake {
+                let objects = FileObjects::open(folder).await;
+                let objects = objects.with_context(|| format!("the intake `{}` can't be opened", folder.display()))?;
+                service.router = service.router.merge(http::intake::router(Arc::new(objects)));
+            }
             Ok(service)
         }
         Config::Supervisor(supervisor) => {

@@ -315,6 +315,7 @@ impl World {
             version: 1,
             channel_root: Some(channel_root),
             mirrors: Vec::new(),
+            lookup: None,
             ages: Ages::default(),
             witnessing: Witnessing { faulty: 1, policy: text },
             organisations: both.map(|node| self.organisation(node)).to_vec(),

@@ -283,6 +283,7 @@ fn sample(parties: &[&Party], witnesses: &[SignerKey], logs: &[&MemoryLog]) -> P
         version: 1,
         channel_root: None,
         mirrors: Vec::new(),
+        lookup: None,
         ages: Ages::default(),
         witnessing: Witnessing { faulty: 1, policy: text },
         organisations: parties.iter().map(|party| party.organisation()).collect(),

@@ -61,6 +61,8 @@ const NEEDS: &[Need] = &[
     need(Purpose::Test, "util-linux", Probe::Program("setpriv"), "runs sandboxes as an ordinary user"),
     need(Purpose::Test, "systemd", Probe::Program("systemd-analyze"), "checks the units of `dist/systemd`"),
     need(Purpose::Test, "strace", Probe::Program("strace"), "fails and kills programs at one system call"),
+    need(Purpose::Test, "iproute2", Probe::Program("ip"), "sets up a network of a test's own"),
+    need(Purpose::Test, "tcpdump", Probe::Program("tcpdump"), "captures what an endpoint sends there"),
     need(Purpose::Test, "g++", Probe::Program("c++"), "compiles libFuzzer"),
     need(Purpose::Test, "nodejs", Probe::Program("node"), "runs the foreign TUF client of npm"),
     need(Purpose::Test, "npm", Probe::Program("npm"), "installs it"),

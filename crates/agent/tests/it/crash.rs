@@ -10,18 +10,26 @@ use agent::{Disk, Move, RealDisk};
 use crate::scene::{DAY, Scene, copy_tree};
 
 /// A disk that dies after so many steps; the step at which it dies happens, or does not.
-struct Dying {
+pub(crate) struct Dying {
     left: Cell<usize>,
     last: Last,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Last {
+pub(crate) enum Last {
     Undone,
     Done,
 }
 
 impl Dying {
+    pub(crate) const fn new(steps: usize, last: Last) -> Self {
+        Self { left: Cell::new(steps), last }
+    }
+
+    pub(crate) const fn is_dead(&self) -> bool {
+        self.left.get() == 0
+    }
+
     fn step<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         match self.left.get() {
             0 => Err(io::Error::other("dead")),

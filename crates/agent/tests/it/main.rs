@@ -11,6 +11,7 @@
 
 mod attacks;
 mod basics;
+mod capture;
 mod cohort;
 mod command;
 mod crash;
@@ -18,9 +19,11 @@ mod flips;
 mod forks;
 mod import;
 mod liars;
+mod lookups;
 mod mirrors;
 mod policies;
 mod scene;
 mod server;
+mod sharing;
 mod strace;
 mod time;

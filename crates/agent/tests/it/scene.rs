@@ -8,7 +8,7 @@ use std::time::Duration;
 use agent::{Config, Disk, Endpoint, Failure, Genesis, Installed, Ports, RealDisk, Report, StatusReport};
 use attest::{Bundle, Lane, Release, Ring, Statement, StatementId, Subject};
 use channel::{Channel, Delegates, Keys, Lifetimes, Publication, Signing};
-use policy::{PolicyDocument, Role};
+use policy::{Policy, PolicyDocument, Role};
 use stdx::{Clock as _, Digest, UnixTime, durable};
 use tempfile::TempDir;
 use testkit::{PRODUCT, ReleaseOptions, Released, VENDOR_LOG, World};
@@ -41,13 +41,18 @@ impl Scene {
 
     /// The same, with these mirrors in the policy.
     pub(crate) fn with_mirrors(mirrors: &[&Server]) -> Self {
+        Self::under(|policy| policy.mirrors = mirrors.iter().map(|server| server.url().parse().unwrap()).collect())
+    }
+
+    /// The same, under a policy that is otherwise.
+    pub(crate) fn under(change: impl FnOnce(&mut Policy)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let keys: Vec<_> = (1..=6).map(|seed| Ed25519Signer::from_seed(&[seed; 32])).collect();
         let root = first_root(&keys);
         let digest = Digest::of(root.bytes());
         let world = World::with_policy(|policy| {
             policy.channel_root = Some(digest);
-            policy.mirrors = mirrors.iter().map(|server| server.url().parse().unwrap()).collect();
+            change(policy);
         });
         let path = folder.path().join("channel");
         let delegate = [keys[3].public_key().clone()];

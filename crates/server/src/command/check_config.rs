@@ -11,6 +11,7 @@ use verify::TrustedPolicy;
 use crate::command::Output;
 use crate::config::{Config, PolicySection, Role};
 use crate::failure::Failure;
+use crate::http::gateway::Gateway;
 use crate::{key_file, policy_folder, stores};
 
 /// Check a configuration and the keys and policy that it names
@@ -26,6 +27,16 @@ pub struct Arguments {
 struct Checked {
     role: Role,
     policy: Option<PolicyInForce>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lookup: Option<LookupEntry>,
+}
+
+/// What the policy says of a gateway.
+#[derive(Debug, Serialize)]
+struct LookupEntry {
+    key: String,
+    prefix_bits: u8,
+    answer_bytes: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,6 +51,10 @@ impl fmt::Display for Checked {
         writeln!(f, "a good configuration of a {}", self.role)?;
         if let Some(policy) = &self.policy {
             writeln!(f, "policy `{}` version {} ({})", policy.name, policy.version, policy.id)?;
+        }
+        if let Some(LookupEntry { key, prefix_bits, answer_bytes }) = &self.lookup {
+            writeln!(f, "for `[lookup]` in the policy:\nkey = \"{key}\"\nprefix_bits = {prefix_bits}")?;
+            writeln!(f, "each answer has {answer_bytes} bytes")?;
         }
         Ok(())
     }
@@ -84,6 +99,7 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
             vec![&it.log.key, &it.keys.builder, &it.keys.release, &it.keys.recorder, &it.keys.status]
         }
         Config::Witness(it) => vec![&it.key],
+        Config::Relay(_) | Config::Gateway(_) => Vec::new(),
     };
     for key in keys {
         key_file::load(key)?;
@@ -97,5 +113,13 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
         }
         None => None,
     };
-    output.print(&Checked { role: config.role(), policy })
+    let lookup = match &config {
+        Config::Gateway(section) => {
+            let gateway = Gateway::open(section)?;
+            let (key, known) = (gateway.key().configuration().to_string(), gateway.known());
+            Some(LookupEntry { key, prefix_bits: known.bits().get(), answer_bytes: known.answer_bytes() })
+        }
+        _ => None,
+    };
+    output.print(&Checked { role: config.role(), policy, lookup })
 }

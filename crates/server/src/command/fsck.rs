@@ -16,7 +16,7 @@ use tlog::witness_protocol::origin_hash;
 use witness::Witness;
 
 use crate::command::{Output, block_on, check_config};
-use crate::config::{Config, LogSection};
+use crate::config::{Config, LogSection, Role};
 use crate::domain::channel_folder;
 use crate::failure::Failure;
 use crate::kept::Kept;
@@ -80,6 +80,11 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
 /// When nothing could be checked. Damage is no error here, but in the report.
 pub(crate) async fn check(config: &Config) -> anyhow::Result<Report> {
     let mut report = Report::default();
+    if matches!(config.role(), Role::Relay | Role::Gateway) {
+        return Err(Failure::usage(format!("a {} keeps nothing to be checked", config.role()))
+            .hint("`clerestory check-config` checks its configuration, key and lists")
+            .into());
+    }
     let data = config.data();
     let state = State::open(config).await?;
     report.objects += 1;

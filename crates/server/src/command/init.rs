@@ -26,6 +26,8 @@ const SHARED_BYTES_MAX: usize = 64 << 10;
 const VENDOR_SAMPLE: &str = include_str!("../../../../docs/samples/vendor.toml");
 const SUPERVISOR_SAMPLE: &str = include_str!("../../../../docs/samples/supervisor.toml");
 const WITNESS_SAMPLE: &str = include_str!("../../../../docs/samples/witness.toml");
+const RELAY_SAMPLE: &str = include_str!("../../../../docs/samples/relay.toml");
+const GATEWAY_SAMPLE: &str = include_str!("../../../../docs/samples/gateway.toml");
 
 /// Make the folder of a role: keys, stores and a configuration
 #[derive(Debug, Args)]
@@ -90,6 +92,7 @@ const fn key_roles(role: Role) -> &'static [(&'static str, KeyKind)] {
             ("status", E),
         ],
         Role::Witness => &[("witness", KeyKind::Cosignature)],
+        Role::Relay | Role::Gateway => &[],
     }
 }
 
@@ -104,10 +107,13 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
     let shared = shared(arguments)?;
     refuse_used(&arguments.dir)?;
     let keys = arguments.dir.join("keys");
-    for folder in [&keys, &arguments.dir.join("policy")] {
-        if arguments.role == Role::Witness && folder != &keys {
-            continue;
-        }
+    let policy = arguments.dir.join("policy");
+    let folders: &[&PathBuf] = match arguments.role {
+        Role::Vendor | Role::Supervisor => &[&keys, &policy],
+        Role::Witness | Role::Gateway => &[&keys],
+        Role::Relay => &[&arguments.dir],
+    };
+    for folder in folders {
         durable::create_folder(folder).with_context(|| format!("can't create `{}`", folder.display()))?;
     }
     let made = make_keys(arguments, &keys, &SystemEntropy)?;
@@ -126,10 +132,18 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
 /// The section of shared stores, read and as it is written.
 fn shared(arguments: &Arguments) -> anyhow::Result<Option<(SharedSection, String)>> {
     let Some(path) = &arguments.shared else { return Ok(None) };
-    if arguments.role == Role::Witness {
-        return Err(Failure::usage("a witness has stores of its own")
-            .hint("what it cosigned must never go back in time; run several witnesses instead")
-            .into());
+    match arguments.role {
+        Role::Vendor | Role::Supervisor => {}
+        Role::Witness => {
+            return Err(Failure::usage("a witness has stores of its own")
+                .hint("what it cosigned must never go back in time; run several witnesses instead")
+                .into());
+        }
+        Role::Relay | Role::Gateway => {
+            return Err(Failure::usage(format!("a {} has no stores", arguments.role))
+                .hint("run as many as you need, with one configuration")
+                .into());
+        }
     }
     let text = String::from_utf8(read_limited(path, SHARED_BYTES_MAX)?).context("the section is no text")?;
     let section = SharedSection::parse(&text, &arguments.dir).map_err(|problem| {
@@ -167,10 +181,18 @@ fn make_keys(arguments: &Arguments, folder: &Path, entropy: &dyn Entropy) -> any
             key_file::generate_tuf(&folder.join(format!("{role}.key")), entropy)?;
         }
     }
+    if arguments.role == Role::Gateway {
+        let file = folder.join("gateway.key");
+        let key = key_file::generate_gateway(&file, entropy)?.to_string();
+        made.push(MadeKey { role: "gateway", file, key });
+    }
     Ok(made)
 }
 
 async fn make_stores(role: Role, data: &DataFolder, shared: Option<&SharedSection>) -> anyhow::Result<()> {
+    if matches!(role, Role::Relay | Role::Gateway) {
+        return Ok(());
+    }
     if let Some(shared) = shared {
         stores::create_shared(&shared.objects, &shared.state).await?;
     } else {
@@ -182,6 +204,7 @@ async fn make_stores(role: Role, data: &DataFolder, shared: Option<&SharedSectio
     }
     assembly::Depot::create(&data.depot(), assembly::Transport::Clients)?;
     if role == Role::Vendor {
+        FileObjects::create(&data.intake()).await?;
         let channel = data.channel();
         durable::create_folder(&channel).with_context(|| format!("can't create `{}`", channel.display()))?;
     }
@@ -198,6 +221,8 @@ fn config_text(arguments: &Arguments) -> String {
             let list = if logs.is_empty() { "logs = []".to_owned() } else { format!("logs = [\n{logs}]") };
             WITNESS_SAMPLE.replace("logs = []", &list)
         }
+        Role::Relay => RELAY_SAMPLE.to_owned(),
+        Role::Gateway => GATEWAY_SAMPLE.to_owned(),
     }
 }
 

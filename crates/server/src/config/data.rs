@@ -49,6 +49,12 @@ impl DataFolder {
         self.0.join("channel")
     }
 
+    /// Sealed batches that endpoints share: a `storage::FileObjects`.
+    #[must_use]
+    pub fn intake(&self) -> PathBuf {
+        self.0.join("intake")
+    }
+
     /// What was built: a folder for each product, and in it one for each version.
     #[must_use]
     pub fn builds(&self) -> PathBuf {

@@ -34,6 +34,8 @@ pub struct VendorConfig {
     pub channel: ChannelKeys,
     /// Stores beyond one machine, if there are any.
     pub shared: Option<SharedSection>,
+    /// The folder of the intake: sealed batches that endpoints share, by digest. Served only if it is here.
+    pub intake: Option<PathBuf>,
     /// Where the supervisor answers.
     pub supervisor: Option<BaseUrl>,
     /// At least one entry, if only a heartbeat, in each stream in so many seconds.

@@ -323,6 +323,7 @@ impl Stage {
             version: 1,
             channel_root: None,
             mirrors: Vec::new(),
+            lookup: None,
             ages: Ages::default(),
             witnessing: Witnessing { faulty: 1, policy: self.witnessing()? },
             organisations: vec![

@@ -52,11 +52,13 @@ pub enum Code {
     NotSigned,
     /// A host's health report does not count.
     Report,
+    /// The gateway of look-ups gives no answer.
+    Gateway,
 }
 
 impl Code {
     /// All of them, for the test that compares `docs/errors.md`.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NotFound,
         Self::Method,
         Self::TooLong,
@@ -78,6 +80,7 @@ impl Code {
         Self::Request,
         Self::NotSigned,
         Self::Report,
+        Self::Gateway,
     ];
 
     /// The stable code.
@@ -105,6 +108,7 @@ impl Code {
             Self::Request => "request",
             Self::NotSigned => "not-signed",
             Self::Report => "report",
+            Self::Gateway => "gateway",
         }
     }
 
@@ -125,9 +129,13 @@ impl Code {
             | Self::Request
             | Self::NotSigned
             | Self::Report => ErrorClass::Rejected,
-            Self::Busy | Self::Timeout | Self::PoolFull | Self::NotWitnessed | Self::NoSequencer | Self::Storage => {
-                ErrorClass::Unavailable
-            }
+            Self::Busy
+            | Self::Timeout
+            | Self::PoolFull
+            | Self::NotWitnessed
+            | Self::NoSequencer
+            | Self::Storage
+            | Self::Gateway => ErrorClass::Unavailable,
             Self::LogStopped | Self::Damaged => ErrorClass::Fatal,
         }
     }
@@ -149,7 +157,7 @@ impl Code {
             Self::NotFound | Self::Method => return None,
             Self::TooLong => "send less; docs/errors.md names the limits",
             Self::Body => "send the whole body, with its length",
-            Self::Busy | Self::Timeout | Self::Storage => "try again later",
+            Self::Busy | Self::Timeout | Self::Storage | Self::Gateway => "try again later",
             Self::EntryForm => "an entry is one DSSE envelope in canonical form (docs/formats/statements.md)",
             Self::EntryLog => "append it to the log that its position names",
             Self::EntryStream => "the policy must open the stream for this log first",

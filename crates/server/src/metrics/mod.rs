@@ -39,6 +39,8 @@ pub struct Metrics {
     witness_answers: Family<Labels<3>, Counter>,
     cosignatures: Family<Labels<2>, Counter>,
     builds: Family<Labels<1>, Counter>,
+    lookups: Family<Labels<1>, Counter>,
+    batches: Family<Labels<1>, Counter>,
     /// Jobs that wait for the rebuilder, or are with it.
     pub queue: Gauge,
     status_age: Family<Labels<1>, Number>,
@@ -79,6 +81,8 @@ impl Metrics {
             witness_answers: Family::default(),
             cosignatures: Family::default(),
             builds: Family::default(),
+            lookups: Family::default(),
+            batches: Family::default(),
             queue: Gauge::default(),
             status_age: Family::default(),
             status_left: Family::default(),
@@ -100,6 +104,8 @@ impl Metrics {
         registry.register("witness_answers", help, it.witness_answers.clone());
         registry.register("cosignatures", "What this witness was asked to cosign", it.cosignatures.clone());
         registry.register("builds", "Rebuilds that ended, by outcome", it.builds.clone());
+        registry.register("lookups", "Questions that came to this gateway, by outcome", it.lookups.clone());
+        registry.register("batches", "Sealed batches of endpoints, by outcome", it.batches.clone());
         registry.register("build_queue", "Rebuilds that wait or run", it.queue.clone());
         registry.register_with_unit("status_age", "Age of a lane's status", s(), it.status_age.clone());
         let help = "Time until a lane's status expires; below zero, endpoints refuse what is new";
@@ -144,6 +150,16 @@ impl Metrics {
     /// A rebuild ended.
     pub fn build(&self, outcome: &'static str) {
         self.builds.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+    }
+
+    /// A question came to this gateway. What it was about is nobody's number.
+    pub fn lookup(&self, outcome: &'static str) {
+        self.lookups.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+    }
+
+    /// A sealed batch came to the intake. Whose it is nobody here knows.
+    pub fn batch(&self, outcome: &'static str) {
+        self.batches.get_or_create(&[("outcome", outcome.to_owned())]).inc();
     }
 
     /// How a lane's status stands, in seconds.

@@ -201,6 +201,7 @@ impl System {
             version: 1,
             channel_root: self.channel_root,
             mirrors: Vec::new(),
+            lookup: None,
             ages: Ages::default(),
             witnessing: Witnessing { faulty: 1, policy: text },
             organisations: ORGANISATIONS.map(|name| self.organisation(name)).to_vec(),

@@ -1,5 +1,5 @@
 use attest::{Envelope, Statement, Subject};
-use policy::{PolicyDocument, Role};
+use policy::{LookupPolicy, PolicyDocument, Relay, Role};
 use stdx::Digest;
 use testkit::{VENDOR_LOG, World};
 use verify::{Advance, Evidence, Refusal, Seen, TrustedPolicy};
@@ -54,11 +54,17 @@ fn a_policy_is_succeeded_by_agreement_of_both_thresholds() {
     assert_eq!(succeed(&mut world, &elsewhere, &both).unwrap_err().code(), "rollback");
 }
 
+fn lookup(gateway: &str, relay: &str) -> LookupPolicy {
+    let url = "https://relay.member.example".parse().unwrap();
+    let relays = vec![Relay { organisation: relay.parse().unwrap(), url }];
+    LookupPolicy { gateway: gateway.parse().unwrap(), key: "AQAg".to_owned(), prefix_bits: 12, relays }
+}
+
 #[test]
 fn a_successor_that_makes_no_sense_is_refused() {
     let mut world = World::new();
     type Change = fn(&mut PolicyDocument);
-    let senseless: [(&str, Change); 6] = [
+    let senseless: [(&str, Change); 9] = [
         ("2k-n > f", |document| document.policy.witnessing.faulty = 2),
         ("at least two must agree", |document| {
             document.policy.lanes[0].builders.pop();
@@ -72,6 +78,12 @@ fn a_successor_that_makes_no_sense_is_refused() {
             document.policy.organisations[1].keys[0].key = copy;
         }),
         ("must not be zero", |document| document.policy.ages.online_s = 0),
+        ("would learn who asks what", |document| document.policy.lookup = Some(lookup("vendor", "vendor"))),
+        ("which the policy does not define", |document| document.policy.lookup = Some(lookup("vendor", "somebody"))),
+        ("0 relays", |document| {
+            let relays = Vec::new();
+            document.policy.lookup = Some(LookupPolicy { relays, ..lookup("vendor", "supervisor") });
+        }),
     ];
     for (says, change) in senseless {
         let next = successor(&world, change);

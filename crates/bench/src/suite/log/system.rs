@@ -207,6 +207,7 @@ impl System {
                 canary: None,
             }],
             mirrors: Vec::new(),
+            lookup: None,
             products: vec![ProductPolicy { id: "libexample".parse()?, lane: Lane::Slow }],
             streams: opened,
             change: both(),

@@ -1,0 +1,183 @@
+//! Look-ups through a relay: it sees who asks, the gateway sees what, and neither sees both.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use oblivious::{Answered, KeyConfiguration, Question, REQUEST_TYPE, RESPONSE_TYPE, ask};
+use reputation::{Answer, Prefix, PrefixBits, Verdict};
+use stdx::{Digest, SystemEntropy, durable};
+
+use crate::process::{Server, run};
+use crate::raw::{Response, get, post, send};
+
+fn hashes(start: u32, count: u32) -> Vec<Digest> {
+    (start..start + count).map(|number| Digest::of(&number.to_be_bytes())).collect()
+}
+
+fn bits() -> PrefixBits {
+    PrefixBits::new(2).unwrap()
+}
+
+/// Replaces a line of a configuration.
+fn set(config: &Path, name: &str, line: &str) {
+    let text = std::fs::read_to_string(config).unwrap();
+    let lines = text.lines().map(|old| if old.starts_with(&format!("{name} =")) { line } else { old });
+    durable::write(config, lines.collect::<Vec<_>>().join("\n").as_bytes()).unwrap();
+}
+
+/// A gateway that knows some hashes, as an operator makes it.
+fn gateway(folder: &Path) -> (Server, KeyConfiguration) {
+    run(folder, &["init", "gateway", "--dir", "gateway", "--organisation", "vendor"]).ok();
+    let lists = folder.join("gateway/hashes");
+    durable::create_folder(&lists).unwrap();
+    let list: Vec<String> = hashes(0, 5350).iter().map(ToString::to_string).collect();
+    durable::write(&lists.join("malicious.txt"), list.join("\n").as_bytes()).unwrap();
+    let config = folder.join("gateway/clerestory.toml");
+    set(&config, "listen", "listen = \"stdin\"");
+    let checked = run(folder, &["--json", "check-config", "--config", config.to_str().unwrap()]).ok().json();
+    assert_eq!(checked["lookup"]["prefix_bits"], 2);
+    let key = checked["lookup"]["key"].as_str().unwrap().parse().unwrap();
+    let mut server = Server::bound(config);
+    server.start();
+    (server, key)
+}
+
+fn relay(folder: &Path, gateway: SocketAddr) -> Server {
+    run(folder, &["init", "relay", "--dir", "relay", "--organisation", "member"]).ok();
+    let config = folder.join("relay/clerestory.toml");
+    set(&config, "listen", "listen = \"stdin\"");
+    set(&config, "gateway", &format!("gateway = \"http://{gateway}\""));
+    let mut server = Server::bound(config);
+    server.start();
+    server
+}
+
+/// What an endpoint sends, with more in its head than it should.
+fn question(body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\nContent-Type: {REQUEST_TYPE}\r\nUser-Agent: tell-tale\r\n\
+         Cookie: tell-tale\r\nX-Forwarded-For: 192.0.2.77\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn look_up(relay: &Server, key: &KeyConfiguration, digest: &Digest) -> Option<Verdict> {
+    let prefix = Prefix::of(digest, bits());
+    let (body, asked) = ask(key, &Question(prefix).to_bytes(), &SystemEntropy).unwrap();
+    let response = send(relay.address(), &question(&body));
+    assert_eq!((response.status, response.header("content-type")), (200, Some(RESPONSE_TYPE)));
+    let bucket = Answered::parse(&asked.open(&response.body).unwrap()).unwrap();
+    Answer::parse(&bucket, &prefix).unwrap().verdict(digest)
+}
+
+#[test]
+fn a_known_hash_is_found_through_the_relay_and_another_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gateway, key) = gateway(folder.path());
+    let relay = relay(folder.path(), gateway.address());
+    assert_eq!(look_up(&relay, &key, &hashes(17, 1)[0]), Some(Verdict::Malicious));
+    assert_eq!(look_up(&relay, &key, &hashes(100_000, 1)[0]), None);
+    for server in [&relay, &gateway] {
+        let ready = get(server.address(), "/readyz");
+        assert_eq!(ready.status, 200, "{ready:?}");
+    }
+}
+
+/// One request as a gateway gets it, answered with `answer`.
+fn gateway_of_one(answer: Vec<u8>) -> (SocketAddr, std::thread::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+        while !String::from_utf8_lossy(&seen).contains("\r\n\r\nsealed question") {
+            let count = stream.read(&mut buffer).unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&buffer[..count]);
+        }
+        // The relay may have heard enough before all of it is out.
+        let _ = stream.write_all(&answer);
+        seen
+    });
+    (address, serving)
+}
+
+fn answered(head: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    [format!("HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n").as_bytes(), body].concat()
+}
+
+#[test]
+fn nothing_of_a_question_but_its_sealed_body_reaches_the_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = answered(&format!("200 OK\r\nContent-Type: {RESPONSE_TYPE}\r\nSet-Cookie: tag=1"), b"sealed answer");
+    let (address, serving) = gateway_of_one(answer);
+    let relay = relay(folder.path(), address);
+    let response = send(relay.address(), &question(b"sealed question"));
+    assert_eq!((response.status, response.body.as_slice()), (200, &b"sealed answer"[..]));
+    assert!(response.header("set-cookie").is_none(), "nothing of the answer but its body comes back: {response:?}");
+    let seen = String::from_utf8(serving.join().unwrap()).unwrap();
+    let mut names: Vec<_> = seen.lines().skip(1).map_while(|line| Some(line.split_once(':')?.0)).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["accept", "content-length", "content-type", "host"], "{seen}");
+    assert!(!seen.contains("tell-tale") && !seen.contains("192.0.2.77"), "{seen}");
+}
+
+#[test]
+fn a_gateway_that_misbehaves_is_an_error_in_bounded_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let typed = |head: &str| format!("{head}\r\nContent-Type: {RESPONSE_TYPE}");
+    let long = vec![b'x'; oblivious::RESPONSE_BYTES_MAX + 1];
+    let cases: [(&str, Vec<u8>, u16); 5] = [
+        ("no type", answered("200 OK", b"page"), 503),
+        ("too long", answered(&typed("200 OK"), &long), 503),
+        ("failed", answered(&typed("500 Oh"), b""), 503),
+        ("refused", answered("422 No", b""), 422),
+        ("elsewhere", answered("307 There\r\nLocation: http://127.0.0.1:1/", b""), 503),
+    ];
+    for (what, answer, status) in cases {
+        let (address, serving) = gateway_of_one(answer);
+        let place = folder.path().join(what);
+        durable::create_folder(&place).unwrap();
+        let relay = relay(&place, address);
+        let response = send(relay.address(), &question(b"sealed question"));
+        assert_eq!(response.status, status, "{what}: {response:?}");
+        serving.join().unwrap();
+    }
+}
+
+#[test]
+fn a_relay_takes_questions_only_and_a_gateway_only_what_it_can_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let (gateway, key) = gateway(folder.path());
+    let relay = relay(folder.path(), gateway.address());
+    let error = |response: &Response| response.error();
+    assert!(error(&post(relay.address(), "/", b"untyped")).starts_with("422 request"));
+    assert!(error(&send(relay.address(), &question(&[0; 1025]))).starts_with("413 too-long"));
+    assert!(error(&send(relay.address(), &question(b"for nobody"))).starts_with("422 request"));
+    assert!(error(&post(gateway.address(), "/", &[0; 1025])).starts_with("413 too-long"));
+    // What opens and is no question of this prefix length is refused inside, unseen by the relay.
+    for (inside, status) in [(Question("3/1".parse().unwrap()).to_bytes(), 404), (b"hello".to_vec(), 400)] {
+        let (body, asked) = ask(&key, &inside, &SystemEntropy).unwrap();
+        let response = send(relay.address(), &question(&body));
+        assert_eq!(response.status, 200);
+        let answered = Answered::parse(&asked.open(&response.body).unwrap());
+        assert_eq!(answered, Err(oblivious::MessageError::Status(status)));
+    }
+}
+
+#[test]
+fn a_gateway_with_thin_buckets_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut gateway, _) = gateway(folder.path());
+    gateway.stop();
+    let config = folder.path().join("gateway/clerestory.toml");
+    set(&config, "prefix_bits", "prefix_bits = 3");
+    let refused = run(folder.path(), &["check-config", "--config", config.to_str().unwrap()]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("prefixes of 2 bits at most"), "{refused:?}");
+    gateway.start();
+    assert_eq!(gateway.wait().code, 1);
+}
