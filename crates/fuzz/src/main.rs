@@ -13,6 +13,7 @@ mod lookup_side;
 mod memory;
 mod metadata;
 mod notes;
+mod rules_side;
 mod scanner_side;
 mod statements;
 
@@ -33,6 +34,7 @@ fn targets() -> Vec<Target> {
         agent_side::TARGETS,
         scanner_side::TARGETS,
         lookup_side::TARGETS,
+        rules_side::TARGETS,
     ]
     .concat()
 }
