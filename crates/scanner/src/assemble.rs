@@ -12,17 +12,16 @@ use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use boreal::Compiler;
 use boreal::compiler::CompilerParams;
-use boreal::scanner::ScanParams;
 use boreal::statistics::CompiledString;
-use boreal::{Compiler, Scanner};
 use detection::{
     Assembled, BUNDLE_BYTES_MAX, Cause, Cost, Index, IndexHead, IndexedRule, Pin, RULES_MAX, Rejected, RejectedFile,
     RulesFile, SETTINGS_FILE, Settings,
 };
 use stdx::Digest;
 
-use crate::engine::{ENGINE, compiler, params};
+use crate::engine::{ENGINE, Engine, compiler, params};
 
 use file::{RulesOfFile, located, read, rejected};
 use names::{Named, unknown_rule};
@@ -34,11 +33,12 @@ const STACK_BYTES: usize = 256 << 20;
 /// it in the second; wildcards that match nothing any more can need another.
 const ROUNDS_MAX: usize = 8;
 
-/// Makes one bundle of the tree's files; what can't be in it is rejected by name and cause.
+/// Makes one bundle of the tree's files; what can't be in it is rejected by name and cause. The engine has
+/// the bundle's rules, so that it can be tried without being compiled again.
 ///
 /// # Errors
 /// If there can be no bundle at all: settings or notice are missing, or it is too large.
-pub(crate) fn assemble(files: &[RulesFile], threads: NonZeroU16) -> Result<Assembled, String> {
+pub(crate) fn assemble(files: &[RulesFile], threads: NonZeroU16) -> Result<(Assembled, Engine), String> {
     let work = || Tree::read(files, threads)?.assemble();
     thread::scope(|scope| {
         let builder = thread::Builder::new().stack_size(STACK_BYTES);
@@ -82,7 +82,7 @@ impl Tree {
         Ok(tree)
     }
 
-    fn assemble(mut self) -> Result<Assembled, String> {
+    fn assemble(mut self) -> Result<(Assembled, Engine), String> {
         let known: BTreeSet<String> =
             self.files.iter().flat_map(|file| file.rules.iter().map(|rule| rule.facts.name.clone())).collect();
         let known: BTreeSet<&str> = known.iter().map(String::as_str).collect();
@@ -106,12 +106,13 @@ impl Tree {
         Err(format!("after {ROUNDS_MAX} rounds there are still rules that can't be compiled"))
     }
 
-    fn finish(mut self, rules: &[Named<'_>], compiled: Compiled) -> Result<Assembled, String> {
+    fn finish(mut self, rules: &[Named<'_>], compiled: Compiled) -> Result<(Assembled, Engine), String> {
         let bundle = bundle::write(&self.settings, &self.notice, rules);
         if bundle.len() as u64 > BUNDLE_BYTES_MAX {
             return Err(format!("the bundle has {} bytes, and at most {BUNDLE_BYTES_MAX} are released", bundle.len()));
         }
-        let mut broad = fires_on_nothing(compiled.scanner)?;
+        let engine = Engine::finish(compiled.compiler)?;
+        let mut broad = fires_on_nothing(&engine)?;
         let mut costs = compiled.costs;
         let indexed = rules.iter().map(|one| {
             let (facts, name) = (&one.rule.facts, one.rule.facts.name.clone());
@@ -150,7 +151,7 @@ impl Tree {
             bundle: Pin::of(bundle.as_bytes()),
         };
         let index = Index::new(head, self.rejected, indexed).to_bytes();
-        Ok(Assembled { bundle: bundle.into_bytes(), index, rejected })
+        Ok((Assembled { bundle: bundle.into_bytes(), index, rejected }, engine))
     }
 }
 
@@ -183,7 +184,7 @@ fn read_all(
 }
 
 struct Compiled {
-    scanner: Scanner,
+    compiler: Compiler,
     costs: BTreeMap<String, Cost>,
 }
 
@@ -219,7 +220,7 @@ fn compile(rules: &[Named<'_>]) -> Result<Compiled, Vec<Rejected>> {
             }
         }
     }
-    if problems.is_empty() { Ok(Compiled { scanner: compiler.finalize(), costs }) } else { Err(problems) }
+    if problems.is_empty() { Ok(Compiled { compiler, costs }) } else { Err(problems) }
 }
 
 fn cost(strings: &[CompiledString]) -> Cost {
@@ -235,13 +236,11 @@ fn cost(strings: &[CompiledString]) -> Cost {
 }
 
 /// The rules that fire on the built-in harmless samples, with the samples.
-fn fires_on_nothing(mut scanner: Scanner) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
-    scanner.set_scan_params(ScanParams::default().compute_full_matches(false));
+fn fires_on_nothing(engine: &Engine) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
     let mut broad: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (sample, bytes) in harmless::samples() {
-        let result = scanner.scan_mem(&bytes).map_err(|(error, _)| format!("scanning `{sample}`: {error}"))?;
-        for rule in &result.rules {
-            broad.entry(rule.name.to_owned()).or_default().insert(sample.to_owned());
+        for name in engine.firing(&bytes).map_err(|error| format!("scanning `{sample}`: {error}"))? {
+            broad.entry(name.to_owned()).or_default().insert(sample.to_owned());
         }
     }
     Ok(broad)

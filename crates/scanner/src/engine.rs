@@ -1,5 +1,6 @@
 //! The engine: rules compiled, and asked about bytes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use boreal::compiler::CompilerParams;
@@ -40,6 +41,11 @@ impl Engine {
     pub(crate) fn compile(bundle: &str) -> Result<Self, String> {
         let mut compiler = compiler();
         compiler.add_rules_str_in_namespace(bundle, BUNDLE).map_err(|error| error.to_string())?;
+        Self::finish(compiler)
+    }
+
+    /// With the rules of a bundle that `compiler` has, each added by itself.
+    pub(crate) fn finish(mut compiler: Compiler) -> Result<Self, String> {
         let own = self_test::rule();
         compiler.add_rules_str_in_namespace(own, self_test::NAMESPACE).map_err(|error| error.to_string())?;
         Ok(Self { scanner: compiler.finalize() })
@@ -48,6 +54,20 @@ impl Engine {
     /// How many rules the bundle has.
     pub(crate) fn rules(&self) -> impl Iterator<Item = &str> {
         self.scanner.rules().filter(|rule| rule.namespace == BUNDLE).map(|rule| rule.name)
+    }
+
+    /// The rules of the bundle that fire on `bytes`, of which nothing else is known.
+    pub(crate) fn firing(&self, bytes: &[u8]) -> Result<Vec<&str>, String> {
+        let mut scanner = self.scanner.clone();
+        scanner.set_scan_params(ScanParams::default().compute_full_matches(false));
+        let names = match scanner.scan_mem(bytes) {
+            Ok(result) => {
+                let rules = result.rules.iter().filter(|rule| rule.namespace == BUNDLE);
+                rules.map(|rule| rule.name.to_owned()).collect::<BTreeSet<_>>()
+            }
+            Err((error, _)) => return Err(error.to_string()),
+        };
+        Ok(self.rules().filter(|name| names.contains(*name)).collect())
     }
 
     /// Whether the self-test's own rule finds `bytes`.

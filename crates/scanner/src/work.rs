@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use detection::{Answer, Connection, Isolation, Limits, Loaded, Received, Request, WireError, decode_files};
 use sandbox::{ByteSize, Confinement, SandboxError, confine_self};
+use stdx::Digest;
 
 use crate::engine::{Engine, prepare};
 use crate::{assemble, self_test};
@@ -66,6 +67,8 @@ struct Shared {
     limits: Limits,
     jobs: Mutex<Receiver<Job>>,
     engine: Mutex<Option<Engine>>,
+    /// The engine of the bundle with this digest, which was assembled last: who makes a bundle loads it next.
+    assembled: Mutex<Option<(Digest, Engine)>>,
 }
 
 /// What a thread does next, with the file that it is about.
@@ -86,6 +89,7 @@ fn serve(connection: Connection<io::Stdin>, limits: Limits) -> Result<(), WireEr
         limits,
         jobs: Mutex::new(taken),
         engine: Mutex::new(None),
+        assembled: Mutex::new(None),
     });
     for _ in 0..threads {
         let shared = Arc::clone(&shared);
@@ -132,7 +136,7 @@ impl Shared {
     }
 
     fn load(&self, file: &OwnedFd) -> Result<(), WireError> {
-        let answer = match caught(|| load(file)) {
+        let answer = match caught(|| load(file, locked(&self.assembled).take())) {
             Ok((engine, loaded)) => {
                 *locked(&self.engine) = Some(engine);
                 Answer::Loaded(loaded)
@@ -148,7 +152,8 @@ impl Shared {
             assemble::assemble(&files, self.limits.threads)
         });
         match assembled {
-            Ok(assembled) => {
+            Ok((assembled, engine)) => {
+                *locked(&self.assembled) = Some((Digest::of(&assembled.bundle), engine));
                 let bundle_bytes = assembled.bundle.len() as u64;
                 let mut payload = assembled.bundle;
                 payload.extend(assembled.index);
@@ -169,9 +174,12 @@ fn caught<T>(act: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     done.unwrap_or_else(|panic| Err(format!("a flaw of the engine: {}", words(panic.as_ref()))))
 }
 
-fn load(file: &OwnedFd) -> Result<(Engine, Loaded), String> {
+fn load(file: &OwnedFd, assembled: Option<(Digest, Engine)>) -> Result<(Engine, Loaded), String> {
     let bundle = String::from_utf8(read_rules(file)?).map_err(|_| "the bundle is no UTF-8 text".to_owned())?;
-    let engine = Engine::compile(&bundle)?;
+    let engine = match assembled {
+        Some((digest, engine)) if digest == Digest::of(bundle.as_bytes()) => engine,
+        _ => Engine::compile(&bundle)?,
+    };
     let loaded = Loaded { rules: engine.rules().count() as u64, self_test: self_test::run(&engine)? };
     Ok((engine, loaded))
 }

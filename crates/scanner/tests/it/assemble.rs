@@ -84,7 +84,46 @@ fn a_tree_becomes_one_canonical_bundle() {
     let mut alone = Worker::start(program(), limits(1)).unwrap();
     assert_eq!(assemble(&mut alone, &files), (bundle.clone(), index, rejected));
     // And any engine reads it: ours does, as a whole.
+    // It is as good as the one that assembled it, which has compiled it rule by rule.
     assert_eq!(worker.load(bundle.as_bytes()).unwrap().rules, 3);
+    let sample = crate::place::Place::new();
+    let fires = |worker: &mut Worker| {
+        let items = vec![sample.item("a", b"zero ab12cd"), sample.item("b", b"ab12cd")];
+        let reports = crate::place::scan(worker, items);
+        reports.iter().map(|report| crate::place::rules(report).join(" ")).collect::<Vec<_>>()
+    };
+    let mut other = assembler();
+    other.load(bundle.as_bytes()).unwrap();
+    assert_eq!(fires(&mut other), ["first", ""]);
+    assert_eq!(fires(&mut worker), ["first", ""]);
+}
+
+/// The tree of `docs/formats/rules.md`, and what it becomes there.
+#[test]
+fn the_golden_tree_becomes_the_golden_bundle() {
+    let document = include_str!("../../../../docs/formats/rules.md");
+    let block = |mark: &str| {
+        let (_, rest) = document.split_once(mark).unwrap().1.split_once("```").unwrap();
+        rest.split_once('\n').unwrap().1.split_once("\n```").unwrap().0
+    };
+    let golden = block("Golden bundle");
+    let (rest, second) = golden.split_once("\n\nrule second").unwrap();
+    let (_, first) = rest.split_once("\n\nrule first").unwrap();
+    let settings = "product = \"sample\"\nsources = \"rules\"\nnotice = \"LICENSE\"\nimports = [\"pe\"]\n";
+    let files = [
+        file("rules.toml", settings),
+        file("LICENSE", "Use it well.\n"),
+        file("rules/a.yar", format!("import \"pe\"\n\nrule second{second}\n")),
+        file("rules/b.yar", format!("rule first{first}\n")),
+        file("rules/c.yar", "include \"/etc/passwd\"\n"),
+    ];
+    let (bundle, index, _) = assemble(&mut assembler(), &files);
+    assert_eq!(bundle, format!("{golden}\n"));
+    assert_eq!(String::from_utf8(index.to_bytes()).unwrap(), block("Golden index"));
+    // The engine's identity is what builders agree on, so it must be the engine that is built in.
+    let (name, version) = ("name = \"boreal\"\nversion = \"", index.engine.split(' ').nth(1).unwrap());
+    let lock = include_str!("../../../../Cargo.lock");
+    assert!(lock.contains(&format!("{name}{version}\"")), "{} is not in Cargo.lock", index.engine);
 }
 
 #[test]
