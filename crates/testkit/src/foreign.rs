@@ -20,6 +20,20 @@ pub fn scraper(script: &str) -> Command {
     command
 }
 
+/// The same with other engines for rules.
+#[must_use]
+pub fn engine(script: &str) -> Command {
+    let mut command = python_in(script);
+    command.env("PYTHONPATH", packages("engines", &["python/engines.txt"]));
+    command
+}
+
+/// The folder of guarddog's YARA files.
+#[must_use]
+pub fn guarddog_rules() -> PathBuf {
+    packages("engines", &["python/engines.txt"]).join("guarddog/analyzer/sourcecode")
+}
+
 /// A JavaScript program of `foreign/`, ready for arguments.
 #[must_use]
 pub fn node(script: &str) -> Command {

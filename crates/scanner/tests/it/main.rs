@@ -11,6 +11,7 @@
 mod assemble;
 mod command;
 mod ending;
+mod engines;
 mod place;
 mod unpack;
 mod worker;

@@ -28,8 +28,9 @@ struct Place {
     folder: PathBuf,
 }
 
-const SETS: [Set; 4] = [
+const SETS: [Set; 5] = [
     Set { name: "python", pins: &["python/requirements.txt"], install: python },
+    Set { name: "engines", pins: &["python/engines.txt"], install: engines },
     Set { name: "metrics", pins: &["python/metrics.txt"], install: metrics },
     // Its sdist is opened by what the first set installs.
     Set { name: "tuf-sdist", pins: &["python/tuf-sdist.txt"], install: tuf_sdist },
@@ -109,6 +110,10 @@ fn pip<const N: usize>(place: &Place, arguments: [&str; N], pins: &str) -> Comma
 fn python(place: &Place) -> Vec<Command> {
     let arguments = ["install", "--quiet", "--only-binary", ":all:", "--target", "."];
     vec![pip(place, arguments, "python/requirements.txt")]
+}
+
+fn engines(place: &Place) -> Vec<Command> {
+    vec![pip(place, ["install", "--quiet", "--only-binary", ":all:", "--target", "."], "python/engines.txt")]
 }
 
 fn metrics(place: &Place) -> Vec<Command> {
