@@ -247,12 +247,13 @@ fn a_canary_that_fares_badly_stops_the_product() {
     lanes.publish("1").ok();
     let (subject, health) = lanes.report(&lanes.hosts[0], "1");
     let crashed = Health { outcome: Outcome::RolledBack, crashes: 3, ..health };
-    lanes.wait_for("the status of rules is carried");
     assert_eq!(lanes.send(subject, crashed, &lanes.hosts[0].key).status, 200);
     // The answer comes when the stop is logged and every status has it.
     let shown = lanes.system.run(&["--json", "status", "show", "--config", "supervisor/clerestory.toml"]).ok();
     assert!(shown.stdout.contains("{\"product\":\"signatures\"}"), "{shown:?}");
-    lanes.wait_for("the status of rules is carried");
+    while lanes.carried().stops.is_empty() {
+        lanes.wait_for("the status of rules is carried");
+    }
     assert_eq!(lanes.carried().stops, [StopScope::Product(PRODUCT.parse().unwrap())]);
     lanes.built("2", Some(Lane::Fast));
     let done = lanes.publish("2");
@@ -326,4 +327,61 @@ fn the_supervisor_signs_each_lane_with_its_own_key_only() {
     }
     // With the right key and no approvals.
     assert!(next(Lane::Slow, "release").error().contains("needs 1 `approver` signature(s)"));
+}
+
+/// The body of a file as it is on the wire, for a client that speaks gzip and may know the file.
+fn on_the_wire(lanes: &Lanes, file: &str, known: Option<&str>) -> raw::Response {
+    let known = known.map_or(String::new(), |tag| format!("If-None-Match: {tag}\r\n"));
+    let head = format!("HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAccept-Encoding: gzip\r\n{known}\r\n");
+    raw::send(lanes.system.vendor.address(), format!("GET /channel/{file} {head}").as_bytes())
+}
+
+#[test]
+fn what_each_release_costs_every_endpoint_fits_six_kilobytes() {
+    let lanes = Lanes::running();
+    let status = "status/fast.bundle";
+    for version in 1..=9_u64 {
+        lanes.built(&version.to_string(), Some(Lane::Fast));
+        // As many patches as a release of long-lived rules has.
+        let folder = lanes.system.file(&format!("vendor/builds/{PRODUCT}/{version}"));
+        durable::create_folder(&folder.join("patches")).unwrap();
+        let deltas: Vec<_> = (0..7)
+            .map(|at| {
+                let bytes = Digest::of(format!("patch {version} {at}").as_bytes()).to_string();
+                let patch = Digest::of(bytes.as_bytes());
+                durable::write(&folder.join("patches").join(patch.to_string()), bytes.as_bytes()).unwrap();
+                let from = Digest::of(format!("from {version} {at}").as_bytes());
+                attest::Delta { from, patch, size: bytes.len() as u64 }
+            })
+            .collect();
+        durable::write(&folder.join("deltas.json"), &serde_json::to_vec(&deltas).unwrap()).unwrap();
+        lanes.publish(&version.to_string()).ok();
+    }
+    let channel = channel::Channel::open(&lanes.system.file("vendor/channel")).unwrap();
+    let (repository, id) = (channel.repository(), PRODUCT.parse().unwrap());
+    let rules = repository.delegated(&channel::layout::role(Lane::Fast)).unwrap();
+    let product = channel::layout::Product { lane: Lane::Fast, id: &id };
+    let target =
+        |path: tuf::TargetPath| tuf::Repository::location(&path, &rules.content().targets[path.as_str()]).to_string();
+    let files = [
+        "metadata/timestamp.json".to_owned(),
+        format!("metadata/{}.snapshot.json", repository.snapshot().version()),
+        format!("metadata/{}.rules.json", rules.version()),
+        target(product.releases()),
+        target(product.bundle(attest::ReleaseNumber::new(9))),
+    ];
+    let fetch = |file: &String| {
+        let response = on_the_wire(&lanes, file, None);
+        assert_eq!((response.status, response.header("content-encoding")), (200, Some("gzip")), "{file}");
+        (response.body.len(), response.head.len() + 4)
+    };
+    let bodies: Vec<_> = files.iter().map(|file| (file, fetch(file))).collect();
+    // A status is renewed by the hour or when it changes, not with each release: an endpoint has it.
+    let first = on_the_wire(&lanes, status, None);
+    let again = on_the_wire(&lanes, status, first.header("etag"));
+    assert_eq!((again.status, again.body.len()), (304, 0));
+    let sum: usize = bodies.iter().map(|(_, (body, _))| body).sum();
+    let heads: usize = bodies.iter().map(|(_, (_, head))| head).sum::<usize>() + again.head.len() + 4;
+    println!("{sum} bytes, heads {heads}, a new status {}: {bodies:#?}", first.body.len());
+    assert!(sum <= 6 * 1024, "{sum} bytes: {bodies:#?}");
 }

@@ -31,6 +31,7 @@ mod process;
 mod proxy;
 mod raw;
 mod releases;
+mod rules;
 mod secrets;
 mod serving;
 mod shared;
