@@ -74,6 +74,23 @@ fn a_member_that_is_too_large_is_cut_and_the_next_one_is_looked_at() {
     assert_eq!(seen.codes_at("large"), [NoteCode::TooLarge]);
 }
 
+/// A compressed tar need not be in memory to be opened: what lies behind the bound is found, too.
+#[test]
+fn a_tar_larger_than_a_member_is_read_member_by_member() {
+    let part = zeros(1);
+    let archive = tar(&[("one", &part[1..]), ("two", &part), ("three", &zeros(2)), ("last", CONTENT)]);
+    let limits = Unpacking { free_bytes: 16 * MIB, ..narrow() };
+    let seen = take_apart_within(&gzip(&archive), &limits);
+    assert_eq!(seen.names(), ["content!one", "content!two", "content!three", "content!last"]);
+    assert_eq!(seen.place_of(CONTENT), Some("content!last"));
+    assert_eq!(seen.codes_at("content"), [NoteCode::TooLarge]);
+    assert_eq!(seen.codes_at("content!three"), [NoteCode::TooLarge]);
+
+    // What is skipped counts against the bomb, too.
+    let seen = take_apart_within(&gzip(&archive), &narrow());
+    assert_eq!(seen.codes().last(), Some(&NoteCode::Bomb));
+}
+
 /// 16 archives in each of 16 archives, as `42.zip` has them: each layer is small.
 #[test]
 fn nested_bombs_end() {
