@@ -1,11 +1,15 @@
 //! A mirror of the channel, read over HTTP in bounded size and time.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use api::{BaseUrl, Client};
+use api::{BaseUrl, BodyLimit, Client};
+use attest::Delta;
 use channel::layout::{self, ArtifactName};
+use detection::{BUNDLE_BYTES_MAX, PATCH_BYTES_MAX, Patch, Pin};
+use stdx::Digest;
 use tuf::{Fetch, FetchError, Location, RoleName, Store, StoreError, Trusted};
 
 use crate::disk::Disk;
@@ -73,10 +77,53 @@ pub(crate) struct ChannelArtifacts<'a> {
     pub(crate) trusted: &'a Trusted<'a>,
     pub(crate) mirror: &'a Mirror<'a>,
     pub(crate) progress: &'a dyn Progress,
+    /// The files of the release in use: where a patch may begin.
+    pub(crate) held: Vec<(Digest, PathBuf)>,
+    /// Why a patch did not lead where it should; the whole artifact was taken instead.
+    pub(crate) detours: Vec<Failure>,
+}
+
+impl ChannelArtifacts<'_> {
+    /// The artifact by the first patch that begins at a file that is held, if there is one.
+    fn patched(&self, wanted: Wanted<'_>) -> Option<Result<Vec<u8>, Failure>> {
+        let deltas = &wanted.release.artifacts.get(wanted.place)?.deltas;
+        let held = |delta: &Delta| self.held.iter().find(|(content, _)| *content == delta.from);
+        let (delta, (_, path)) = deltas.iter().find_map(|delta| Some((delta, held(delta)?)))?;
+        Some(self.apply(wanted, delta, path))
+    }
+
+    /// No byte of a patch is trusted before it has led to the artifact that the release names.
+    fn apply(&self, wanted: Wanted<'_>, delta: &Delta, from: &Path) -> Result<Vec<u8>, Failure> {
+        const HINT: &str = "the whole was taken instead; if it stays so, report it to the vendor";
+        let refuse = |message: String| Failure::rejected("patch", message, HINT);
+        let limit = BodyLimit(delta.size.min(PATCH_BYTES_MAX));
+        let url = self.mirror.base.join(&format!("/{}", layout::patch(&wanted.release.product, &delta.patch)));
+        let client = self.mirror.client(delta.size).map_err(Failure::unavailable)?;
+        let bytes = self.mirror.patience.spend(|| client.get(&url, limit))?;
+        self.mirror.patience.earn(bytes.len());
+        let found = Digest::of(&bytes);
+        if found != delta.patch {
+            return Err(refuse(format!("{url}: SHA-256 is {found}, the release names {}", delta.patch)));
+        }
+        let mut old = Vec::new();
+        let read = File::open(from).and_then(|file| file.take(BUNDLE_BYTES_MAX + 1).read_to_end(&mut old));
+        read.map_err(|error| refuse(format!("{}: {error}", from.display())))?;
+        let to = Pin { digest: wanted.subject.sha256(), size: wanted.size };
+        let patch = Patch { from: delta.from, to, bytes };
+        patch.apply(&old).map_err(|error| refuse(format!("{url}: {error}")))
+    }
 }
 
 impl Artifacts for ChannelArtifacts<'_> {
     fn fetch(&mut self, wanted: Wanted<'_>, output: &mut dyn Write) -> Result<(), Failure> {
+        match self.patched(wanted) {
+            Some(Ok(bytes)) => {
+                let written = output.write_all(&bytes);
+                return written.map_err(|error| Failure::file(Path::new(&wanted.subject.name), &error));
+            }
+            Some(Err(failure)) => self.detours.push(failure),
+            None => {}
+        }
         let name = ArtifactName { place: wanted.place, name: &wanted.subject.name };
         let target = self.trusted.find(&layout::artifact(wanted.release, name))?;
         let file = target.file();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use attest::StatementId;
+use attest::{HostId, StatementId};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -24,6 +24,28 @@ pub(crate) struct Arguments {
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// `clerestory-agent canary`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CanaryCommand {
+    /// Agree that this host goes first, and sign that with a key of its own
+    Agree {
+        /// What the host is to be called
+        host: HostId,
+        /// For how many days
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: u64,
+    },
+    /// Take down the statement by which the supervisor has enrolled this host
+    Enrolled {
+        /// What `clerestory rules enrol` printed
+        statement: StatementId,
+    },
+    /// Go first no more: the key is destroyed
+    Leave,
+    /// Show the agreement
+    Status,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,7 +79,16 @@ pub(crate) enum Command {
     /// Share what you agree to, and see every byte of it
     #[command(subcommand)]
     Share(ShareCommand),
-    /// Update and check, again and again
+    /// Look into files with the rules in use; the exit codes are those of clerestory-scan
+    Scan {
+        /// Files and folders, with all below them; `-` is standard input
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Go first with new rules, and report how they fare
+    #[command(subcommand)]
+    Canary(CanaryCommand),
+    /// Update, check, and scan what changes, again and again
     Run,
     /// Print completions for a shell
     Completions {

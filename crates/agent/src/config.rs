@@ -1,6 +1,7 @@
 //! The owner's configuration: one TOML file (`docs/samples/agent.toml`).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use api::BaseUrl;
 use attest::{OrganisationId, ProductId, Ring};
@@ -40,6 +41,10 @@ pub struct Config {
     pub lookup: Option<LookupSection>,
     /// Where what the owner agrees to share goes. Nothing goes anywhere before that.
     pub share: Option<ShareSection>,
+    /// What is scanned on this machine, and with which rules.
+    pub scan: Option<ScanSection>,
+    /// Where this machine reports to, if it goes first (`clerestory-agent canary`).
+    pub canary: Option<CanarySection>,
     /// The products that may be installed; nothing else ever is.
     #[serde(default, rename = "product")]
     pub products: Vec<Product>,
@@ -93,6 +98,25 @@ pub struct ShareSection {
     pub intake: BaseUrl,
 }
 
+/// What is scanned on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScanSection {
+    /// The product whose rules are used.
+    pub rules: ProductId,
+    /// `run` scans what changes in these folders, and below them.
+    #[serde(default)]
+    pub folders: Vec<PathBuf>,
+}
+
+/// Where a canary reports to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanarySection {
+    /// The supervisor's server.
+    pub supervisor: BaseUrl,
+}
+
 /// A mirror of a log's tiles.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,6 +140,15 @@ pub struct Product {
     pub bytes_max: u64,
     /// How to tell that it works.
     pub health: Option<Health>,
+}
+
+impl Product {
+    /// So many failures within such a time are a crash loop.
+    pub(crate) fn crash_loop(&self) -> (usize, Duration) {
+        let says = self.health.as_ref().map(|health| (health.failures, health.window_s));
+        let (failures, window_s) = says.unwrap_or((default_failures(), default_window()));
+        (failures, Duration::from_secs(window_s))
+    }
 }
 
 const fn default_size() -> u64 {
@@ -194,6 +227,9 @@ impl Config {
         if self.interval_s == 0 || self.network.timeout_s == 0 || self.network.rate_min == 0 {
             return refuse("interval_s, network", "must not be zero");
         }
+        if self.scan.is_some() && self.scanned().is_none() {
+            return refuse("scan.rules", "must be one of the products");
+        }
         for (at, product) in self.products.iter().enumerate() {
             if self.products.iter().take(at).any(|other| other.id == product.id) {
                 return Err(ConfigError::Value {
@@ -208,6 +244,13 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// The product whose rules are used for scanning.
+    #[must_use]
+    pub fn scanned(&self) -> Option<&Product> {
+        let rules = &self.scan.as_ref()?.rules;
+        self.products.iter().find(|product| product.id == *rules)
     }
 
     /// The ring of a product on this machine.

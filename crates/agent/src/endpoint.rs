@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::journal::{Entry, Event, Journal};
 use crate::memory::{Memory, Prover};
 use crate::report::{Change, Report};
+use crate::rules::Gate;
 use crate::slots::{Places, Slots, forbidden};
 use crate::trust;
 
@@ -40,6 +41,8 @@ pub struct Ports<'a> {
     pub progress: &'a dyn Progress,
     /// The network; how long a request may take, the configuration says.
     pub client: &'a Client,
+    /// Who compiles and tests rules before they are used.
+    pub rules: &'a Gate,
 }
 
 /// The policy that trust begins with.
@@ -148,6 +151,23 @@ impl<'a> Endpoint<'a> {
             Some(Lane::Slow) => &[Lane::Slow],
             Some(Lane::Fast) => &[Lane::Fast, Lane::Slow],
         }
+    }
+
+    /// The file with the rules in use for scanning, which is what was installed.
+    ///
+    /// # Errors
+    /// [`Failure`] if there are none, or somebody altered them.
+    pub fn rules(&self) -> Result<PathBuf, Failure> {
+        const HINT: &str = "name the rules under `[scan]`, and run `clerestory-agent update`";
+        let none = || Failure::rejected("no-rules", "no rules are in use here", HINT);
+        let slots = self.slots(self.config.scanned().ok_or_else(none)?)?;
+        slots.check_active(slots.record.active.as_ref().ok_or_else(none)?)?;
+        Ok(slots.current().join(detection::BUNDLE_FILE))
+    }
+
+    /// Whether a product is detection rules, by the policy.
+    pub(crate) fn is_rules(&self, product: &Product) -> bool {
+        self.policy.policy().product(&product.id).is_some_and(|it| it.lane == Lane::Fast)
     }
 
     /// Now, for evidence that came over the network: the smaller of both ages counts.

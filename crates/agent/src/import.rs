@@ -116,7 +116,8 @@ impl Endpoint<'_> {
         };
         let mut slots = self.slots(product)?;
         let approved = self.approve_import(product, &bytes, status, &slots)?;
-        if slots.record.highest == Some(approved.release().number) {
+        let number = Some(approved.release().number);
+        if slots.record.highest == number && self.damaged(product, &slots)? != number {
             return Ok(());
         }
         self.install(product, &mut slots, &approved, &mut ExportArtifacts { export }, report)

@@ -44,6 +44,12 @@ pub enum Event {
     Shared,
     /// A look-up was sent: all of it.
     Asked,
+    /// Rules found something in a file.
+    Found,
+    /// A file, or a part of it, was not scanned.
+    NotScanned,
+    /// Changes were missed, and all is scanned again.
+    Rescan,
 }
 
 #[derive(Serialize)]

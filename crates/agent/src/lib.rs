@@ -2,11 +2,12 @@
 //!
 //! # In scope
 //! Fetching from the channel's mirrors, asking `verify`, installing into two slots, reverting,
-//! imports from a stick, the endpoint's own monotonic state with its journal; looking files up, and
-//! sharing what the owner agrees to.
+//! imports from a stick, the endpoint's own monotonic state with its journal; testing rules before they
+//! are used, keeping a scanner with them, having it look at what changes, and reporting how rules fare
+//! where the owner agreed to that; looking files up, and sharing what the owner agrees to.
 //!
 //! # Out of scope
-//! What a product does, scanning (other crates), sealing (a port), and every decision on evidence:
+//! What a product does, scanning itself (other crates), sealing (a port), and every decision on evidence:
 //! those are made in `verify`.
 //!
 //! # Invariants
@@ -15,13 +16,16 @@
 //! - Each change of a slot is an intent that is durable before it is applied; opening the state
 //!   applies what is pending, by the same code.
 //! - Not a byte is shared that the owner did not agree to; what is shared lies in the journal first.
+//! - Rules are switched to only after a confined child has compiled and tested them.
 //! - Stale is not dead: what is installed stays; only what is new is refused, and that is said.
 
+mod canary;
 mod channel_source;
 mod config;
 mod disk;
 mod endpoint;
 mod failure;
+mod guard;
 mod health;
 mod import;
 mod journal;
@@ -31,6 +35,8 @@ mod mirrors;
 mod news;
 mod patience;
 mod report;
+mod round;
+mod rules;
 mod share;
 mod slots;
 mod status;
@@ -38,14 +44,21 @@ mod tiles;
 mod trust;
 mod update;
 
+pub use canary::{Canary, CanaryStatus, Offer};
 pub use channel_source::Progress;
-pub use config::{Config, ConfigError, Health, LimitAges, LogMirror, LookupSection, Network, Product, ShareSection};
+pub use config::{
+    CanarySection, Config, ConfigError, Health, LimitAges, LogMirror, LookupSection, Network, Product, ScanSection,
+    ShareSection,
+};
 pub use disk::{Disk, Move, RealDisk};
 pub use endpoint::{Endpoint, Genesis, Ports};
 pub use failure::Failure;
+pub use guard::{Guard, Told};
 pub use journal::Event;
 pub use lookup::{BucketSays, Known, SetSays, Target, look_up};
 pub use report::{Change, Report};
+pub use round::round;
+pub use rules::Gate;
 pub use share::{
     After, Agreement, Body, Bounds, CONTENT_BYTES_MAX, Class, Collects, Consent, Decision, EventId, FileOffer, Found,
     InstalledRules, Mode, Outcome, Recorded, STATEMENT, Seal, SealRefused, Sending, Share, ShareEvent, SharePorts,

@@ -6,17 +6,19 @@ mod sharing;
 
 use std::fs::File;
 use std::io::{BufReader, Read as _, Write as _};
-use std::path::Path;
+use std::num::NonZeroU16;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent::{Config, Endpoint, Failure, Genesis, Ports, RealDisk, Report};
+use agent::{Canary, Config, Endpoint, Failure, Gate, Genesis, Guard, Offer, Ports, RealDisk, Report, Told};
 use anyhow::Context as _;
 use api::Client;
 use clap::{CommandFactory as _, Parser as _};
-use stdx::SystemClock;
+use stdx::{Entropy as _, SystemClock, SystemEntropy};
 
-use crate::cli::{Arguments, Command};
+use crate::cli::{Arguments, CanaryCommand, Command};
 use crate::progress::Bar;
 
 /// A policy's envelope is a log entry.
@@ -60,7 +62,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
     let config = load(&arguments.config)?;
     let (clock, bar) = (SystemClock::new(), Bar::default());
     let client = Client::new(Duration::from_secs(config.network.timeout_s));
-    let ports = Ports { clock: &clock, disk: &RealDisk, progress: &bar, client: &client };
+    let gate = Gate::new(detection::Limits::new(threads()));
+    let ports = Ports { clock: &clock, disk: &RealDisk, progress: &bar, client: &client, rules: &gate };
     match &arguments.command {
         Command::Init { policy_hash, policy } => {
             let envelope = read(policy, POLICY_BYTES_MAX)?;
@@ -81,32 +84,63 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
         Command::Lookup { target } => sharing::lookup(arguments, &config, ports, target),
         Command::Share(command) => sharing::share(arguments, &config, ports, command),
+        Command::Scan { paths } => scan(arguments, &Endpoint::read(&config, ports)?, paths),
+        Command::Canary(command) => canary(arguments, &config, ports, command),
         Command::Run => keep_running(arguments, &config, ports),
         Command::Completions { .. } | Command::Man { .. } => Ok(0),
     }
 }
 
-/// Updates and checks for ever. A failure is reported and tried again; what is installed stays.
+/// As many files are scanned at a time as there are processors.
+fn threads() -> NonZeroU16 {
+    let all = std::thread::available_parallelism().ok().and_then(|count| NonZeroU16::try_from(count).ok());
+    all.unwrap_or(NonZeroU16::MIN)
+}
+
+/// Updates, checks and scans for ever. A failure is reported and tried again; what is installed stays.
 fn keep_running(arguments: &Arguments, config: &Config, ports: Ports<'_>) -> anyhow::Result<u8> {
     // What can't ever work ends at once.
     Endpoint::read(config, ports)?;
+    let mut guard = Guard::start(config)?;
+    let mut told = Told::default();
     loop {
-        let done = Endpoint::open(config, ports).and_then(|mut endpoint| {
-            let mut report = endpoint.update()?;
-            let checked = endpoint.check()?;
-            report.changes.extend(checked.changes);
-            report.failures.extend(checked.failures);
-            Ok(report)
-        });
-        match done {
-            Ok(report) => drop(show(arguments, &report)?),
+        match agent::round(config, ports, guard.as_mut(), told) {
+            Ok(report) => {
+                told = Told::default();
+                show(arguments, &report)?;
+            }
+            // What was told is taken down next time.
             Err(failure) => eprintln!("error: {failure}\nhint: {}", failure.hint),
         }
         if let Err(failure) = sharing::send_in_passing(config, ports) {
             eprintln!("error: {failure}\nhint: {}", failure.hint);
         }
-        std::thread::sleep(Duration::from_secs(config.interval_s));
+        let pause = pause(config)?;
+        match &guard {
+            Some(guard) => told = told.and(guard.wait(pause)),
+            None => std::thread::sleep(pause),
+        }
     }
+}
+
+/// Up to a quarter less than configured, so that not all endpoints ask at the same time.
+fn pause(config: &Config) -> anyhow::Result<Duration> {
+    let mut random = [0];
+    SystemEntropy.fill(&mut random)?;
+    let [random] = random;
+    let most = Duration::from_secs(config.interval_s);
+    Ok(most - most / 4 / 255 * u32::from(random))
+}
+
+/// Has the scanner look at files with the rules in use; what it says and how it ends are the answer.
+fn scan(arguments: &Arguments, endpoint: &Endpoint<'_>, paths: &[PathBuf]) -> anyhow::Result<u8> {
+    let rules = endpoint.rules()?;
+    let mut command = std::process::Command::new(detection::beside_this_program()?);
+    if arguments.json {
+        command.arg("--json");
+    }
+    // What a file is called is never an option.
+    Err(command.arg("--rules").arg(rules).arg("--").args(paths).exec()).context("clerestory-scan")
 }
 
 fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<u8> {
@@ -119,6 +153,26 @@ fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<u8> {
         eprintln!("error: {}: {failure}\nhint: {}", failure.code, failure.hint);
     }
     Ok(report.exit_code())
+}
+
+fn canary(arguments: &Arguments, config: &Config, ports: Ports<'_>, command: &CanaryCommand) -> anyhow::Result<u8> {
+    let canary = Canary::new(config, ports);
+    let status = match command {
+        CanaryCommand::Agree { host, days } => {
+            eprint!("{}", attest::Agreement::text());
+            canary.agree(config, &Offer { host: host.clone(), days: *days }, &SystemEntropy)?
+        }
+        CanaryCommand::Enrolled { statement } => canary.enrolled(*statement)?,
+        CanaryCommand::Status => canary.status()?,
+        CanaryCommand::Leave => {
+            canary.leave()?;
+            let text =
+                "the key is destroyed and nothing is reported any more; tell the supervisor, which dismisses the host";
+            return print(arguments, &serde_json::json!({"left": true}), text);
+        }
+    };
+    let text = status.to_string();
+    print(arguments, &serde_json::to_value(&status)?, text.trim_end())
 }
 
 fn print(arguments: &Arguments, json: &serde_json::Value, text: &str) -> anyhow::Result<u8> {

@@ -76,6 +76,12 @@ impl Report {
         codes.min_by_key(|code| u8::from(*code == ErrorClass::Unavailable.exit_code())).unwrap_or(0)
     }
 
+    /// What another report says, behind what this one says.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.changes.extend(other.changes);
+        self.failures.extend(other.failures);
+    }
+
     /// Whether a failure has this code.
     #[must_use]
     pub fn has(&self, code: &str) -> bool {

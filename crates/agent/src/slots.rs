@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use attest::{Lane, ProductId, Release, ReleaseNumber, StatementId, Status, Subject};
+use attest::{Lane, Outcome, ProductId, Release, ReleaseNumber, StatementId, Status, Subject};
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, Hasher, UnixTime};
 use verify::Approved;
@@ -89,6 +89,15 @@ enum Intent {
     Disable(String),
 }
 
+/// Rules that were tried here, and do not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Unfit {
+    pub(crate) release: StatementId,
+    pub(crate) files: Vec<InstalledFile>,
+    pub(crate) outcome: Outcome,
+}
+
 /// What is known of a product on this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +113,17 @@ pub(crate) struct Record {
     pub(crate) disabled: Option<String>,
     /// When health checks of the active release failed.
     pub(crate) unhealthy: Vec<UnixTime>,
+    /// The rules that were given up last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unfit: Option<Unfit>,
+}
+
+impl Record {
+    fn remember_failed(&mut self, release: StatementId) {
+        self.failed.push(release);
+        let many = self.failed.len().saturating_sub(FAILED_MAX);
+        self.failed.drain(..many);
+    }
 }
 
 /// One artifact to be fetched.
@@ -149,13 +169,14 @@ impl Slots {
         Ok(Self { folder, record_path, record })
     }
 
-    /// Installs an approved release: staged, verified, moved into the slot that is not in use,
-    /// then switched to.
+    /// Installs an approved release: staged, verified, tested where it lies, moved into the slot that
+    /// is not in use, then switched to.
     pub(crate) fn install(
         &mut self,
         disk: &dyn Disk,
         approved: &Approved<Release>,
         artifacts: &mut dyn Artifacts,
+        test: &dyn Fn(&Path) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let slot = self.record.active.as_ref().map_or(Slot::A, |active| active.slot.other());
         let staged = self.folder.join(INCOMING);
@@ -166,6 +187,10 @@ impl Slots {
             let wanted = Wanted { release: approved.release(), place, subject, size: says.size };
             stage(disk, &staged, wanted, artifacts)?;
             files.push(InstalledFile { name: subject.name.clone(), sha256: subject.sha256() });
+        }
+        if let Err(failure) = test(&staged) {
+            step(&staged, disk.remove_tree(&staged))?;
+            return Err(failure);
         }
         // From here on the old content of the slot is no way back any more.
         if self.record.previous.take().is_some() {
@@ -187,6 +212,13 @@ impl Slots {
         self.record.pending = Some(Intent::Install(installed));
         self.save(disk)?;
         self.apply(disk)
+    }
+
+    /// Remembers that a release does not work here: it is not installed any more.
+    pub(crate) fn give_up(&mut self, disk: &dyn Disk, unfit: Unfit) -> Result<(), Failure> {
+        self.record.remember_failed(unfit.release);
+        self.record.unfit = Some(unfit);
+        self.save(disk)
     }
 
     /// Puts the previous release back, if `status` lets it run and its files are what they were.
@@ -224,30 +256,50 @@ impl Slots {
             Intent::Install(new) => {
                 step(&link, disk.link(&link, new.slot.as_str()))?;
                 record.highest = record.highest.max(Some(new.number));
-                record.previous = record.active.replace(new);
+                // What was repaired is no way back from itself.
+                let release = new.release;
+                record.previous = record.active.replace(new).filter(|old| old.release != release);
                 record.disabled = None;
             }
             Intent::Revert(old) => {
                 step(&link, disk.link(&link, old.slot.as_str()))?;
                 if let Some(failed) = record.active.replace(old) {
-                    record.failed.push(failed.release);
+                    record.remember_failed(failed.release);
                 }
                 record.previous = None;
             }
             Intent::Disable(reason) => {
                 step(&link, disk.remove(&link))?;
                 if let Some(failed) = record.active.take() {
-                    record.failed.push(failed.release);
+                    record.remember_failed(failed.release);
                 }
                 record.previous = None;
                 record.disabled = Some(reason);
             }
         }
-        let many = record.failed.len().saturating_sub(FAILED_MAX);
-        record.failed.drain(..many);
         record.unhealthy.clear();
         record.pending = None;
         self.save(disk)
+    }
+
+    /// Whether the link leads to the slot of `active`, and the files there are what was installed.
+    pub(crate) fn check_active(&self, active: &Installed) -> Result<(), Failure> {
+        let link = self.current();
+        let leads = fs::read_link(&link).map_err(|error| Failure::file(&link, &error))?;
+        if leads != Path::new(active.slot.as_str()) {
+            let message = format!("{} leads to {}", link.display(), leads.display());
+            return Err(Failure::rejected("altered", message, "somebody changed an installed file; look into it"));
+        }
+        self.check_files(active)
+    }
+
+    /// The files of the release in use, with what they should contain.
+    pub(crate) fn held(&self) -> Vec<(Digest, PathBuf)> {
+        let of = |active: &Installed| {
+            let folder = self.folder.join(active.slot.as_str());
+            active.files.iter().map(|file| (file.sha256, folder.join(&file.name))).collect()
+        };
+        self.record.active.as_ref().map(of).unwrap_or_default()
     }
 
     /// Whether the files in a slot are what was installed.

@@ -1,10 +1,11 @@
 //! Online: policies and status, what the status forbids, and then what is new.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::time::Duration;
 
 use api::{BaseUrl, BodyLimit, Client};
-use attest::{BUNDLE_BYTES_MAX, Release};
+use attest::{BUNDLE_BYTES_MAX, Release, ReleaseNumber, Subject};
 use channel::layout;
 use channel::{RELEASES_BYTES_MAX, Releases};
 use stdx::Digest;
@@ -19,13 +20,30 @@ use crate::journal::Event;
 use crate::news::News;
 use crate::patience::Patience;
 use crate::report::{Change, Report};
-use crate::slots::{Artifacts, Slots};
+use crate::rules;
+use crate::slots::{Artifacts, InstalledFile, Slots, Unfit};
 use crate::tiles::TileProver;
 
 /// Releases looked at in one update; the ones above the newest for our ring.
 const CANDIDATES_MAX: usize = 16;
 
 const SUITE: Ed25519Sha256 = Ed25519Sha256;
+
+/// A release that may be for this machine.
+struct Candidate<'a> {
+    number: ReleaseNumber,
+    place: layout::Product<'a>,
+    status: &'a CurrentStatus,
+}
+
+/// What a release must be to be installed.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    product: &'a Product,
+    /// None older than this.
+    installed: Option<ReleaseNumber>,
+    status: &'a CurrentStatus,
+}
 
 /// What an update has at hand.
 struct Online<'a> {
@@ -170,7 +188,8 @@ impl Endpoint<'_> {
         }
     }
 
-    /// Installs the newest release for this machine's ring that is newer than what it has.
+    /// Installs the newest release for this machine's ring that is newer than what it has; the very
+    /// release that is in use, if that is rules, and somebody or something has altered its files.
     fn update_product(
         &mut self,
         product: &Product,
@@ -180,8 +199,58 @@ impl Endpoint<'_> {
         report: &mut Report,
     ) -> Result<(), Failure> {
         let mut slots = self.slots(product)?;
+        let damaged = self.damaged(product, &slots)?;
+        let is_new = |number| slots.record.highest.is_none_or(|highest| number > highest) || Some(number) == damaged;
+        let candidates = self.candidates(product, trusted, mirror, online, &is_new)?;
+        let mut first_failure = None;
+        for Candidate { number, place, status } in candidates.into_iter().take(CANDIDATES_MAX) {
+            let target = trusted.find(&place.bundle(number))?;
+            let bytes = fetch_small(trusted, &target, BUNDLE_BYTES_MAX, mirror)?;
+            let installed = damaged.filter(|damaged| *damaged == number).or(slots.record.highest);
+            let wanted = Wanted { product, installed, status };
+            match self.approve(&wanted, &bytes, &slots, online) {
+                Ok(approved) => {
+                    let (held, progress) = (slots.held(), self.ports.progress);
+                    let mut artifacts = ChannelArtifacts { trusted, mirror, progress, held, detours: Vec::new() };
+                    let done = self.install(product, &mut slots, &approved, &mut artifacts, report);
+                    for failure in &artifacts.detours {
+                        self.journal_failure(product.id.as_str(), failure)?;
+                    }
+                    match done {
+                        // The next best may work.
+                        Err(failure) if rules::unfit(&failure).is_some() => {
+                            self.note(product.id.as_str(), failure, report)?
+                        }
+                        done => return done,
+                    }
+                }
+                // Not for us yet, whatever the list says; or known not to work here.
+                Err(failure) if matches!(failure.code, "other-ring" | "failed-before") => {}
+                Err(failure) => first_failure = first_failure.or(Some(failure)),
+            }
+        }
+        first_failure.map_or(Ok(()), Err)
+    }
+
+    /// The release in use, if its files are not what was installed. Only rules are mended by the
+    /// channel: whatever else was altered is for a person to look at, and goes back meanwhile.
+    pub(crate) fn damaged(&self, product: &Product, slots: &Slots) -> Result<Option<ReleaseNumber>, Failure> {
+        let Some(active) = slots.record.active.as_ref().filter(|_| self.is_rules(product)) else { return Ok(None) };
+        let Err(failure) = slots.check_active(active) else { return Ok(None) };
+        self.record(Event::Unhealthy, product.id.as_str(), &failure.message)?;
+        Ok(Some(active.number))
+    }
+
+    /// The releases of a product that may be for this machine, the newest first.
+    fn candidates<'n>(
+        &self,
+        product: &'n Product,
+        trusted: &Trusted<'_>,
+        mirror: &Mirror<'_>,
+        online: &'n Online<'_>,
+        is_new: &dyn Fn(ReleaseNumber) -> bool,
+    ) -> Result<Vec<Candidate<'n>>, Failure> {
         let ring = self.config.ring_of(product);
-        let is_new = |it: &&channel::Listed| slots.record.highest.is_none_or(|highest| it.number > highest);
         let (mut candidates, mut missing) = (Vec::new(), None);
         let lanes = self.lanes_of(product);
         for lane in lanes {
@@ -197,30 +266,16 @@ impl Endpoint<'_> {
                 }
                 Err(error) => return Err(error.into()),
             };
-            let fit = list.releases().iter().filter(is_new).filter(|it| it.ring >= ring);
-            candidates.extend(fit.map(|it| (it.number, place, status)));
+            let fit = list.releases().iter().filter(|it| it.ring >= ring && is_new(it.number));
+            candidates.extend(fit.map(|it| Candidate { number: it.number, place, status }));
         }
         if let Some((count, error)) = missing
             && count == lanes.len()
         {
             return Err(error.into());
         }
-        candidates.sort_by_key(|(number, ..)| std::cmp::Reverse(*number));
-        let mut first_failure = None;
-        for (number, place, status) in candidates.into_iter().take(CANDIDATES_MAX) {
-            let target = trusted.find(&place.bundle(number))?;
-            let bytes = fetch_small(trusted, &target, BUNDLE_BYTES_MAX, mirror)?;
-            match self.approve(product, &bytes, status, &slots, online) {
-                Ok(approved) => {
-                    let mut artifacts = ChannelArtifacts { trusted, mirror, progress: self.ports.progress };
-                    return self.install(product, &mut slots, &approved, &mut artifacts, report);
-                }
-                // Not for us yet, whatever the list says; or known not to work here.
-                Err(failure) if matches!(failure.code, "other-ring" | "failed-before") => {}
-                Err(failure) => first_failure = first_failure.or(Some(failure)),
-            }
-        }
-        first_failure.map_or(Ok(()), Err)
+        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.number));
+        Ok(candidates)
     }
 
     /// The list of a product's releases; a copy is kept, so that a look that finds nothing is small.
@@ -241,19 +296,19 @@ impl Endpoint<'_> {
 
     fn approve(
         &mut self,
-        product: &Product,
+        wanted: &Wanted<'_>,
         bytes: &[u8],
-        status: &CurrentStatus,
         slots: &Slots,
         online: &Online<'_>,
     ) -> Result<Approved<Release>, Failure> {
+        let Wanted { product, installed, status } = *wanted;
         let bundle = parse_bundle(bytes)?;
         let policy = self.policy.clone();
         let evidence = Evidence::open(&policy, &bundle)?;
         self.see(&evidence, &bundle, online.prover)?;
         let at = self.online();
         let ring = self.config.ring_of(product);
-        let request = Request { product: &product.id, ring, status, at: &at, installed: slots.record.highest };
+        let request = Request { product: &product.id, ring, status, at: &at, installed };
         self.check_fit(product, slots, policy.approve(&evidence, &request)?)
     }
 
@@ -273,9 +328,18 @@ impl Endpoint<'_> {
             let message = format!("{} has {bytes} bytes; {} are allowed", approved.release().number, product.bytes_max);
             return Err(Failure::rejected("too-large", message, "raise the product's `bytes_max`, if that is right"));
         }
+        if let Some(active) = &slots.record.active
+            && active.number == approved.release().number
+            && active.release != approved.id()
+        {
+            let message = format!("there are two releases {}: {} and {}", active.number, active.release, approved.id());
+            return Err(Failure::rejected("other-content", message, "report it to the vendor and to the supervisor"));
+        }
+        rules::check_engine(approved.release())?;
         Ok(approved)
     }
 
+    /// Installs what was approved. Rules are compiled and tested before they are switched to.
     pub(crate) fn install(
         &self,
         product: &Product,
@@ -284,7 +348,17 @@ impl Endpoint<'_> {
         artifacts: &mut dyn Artifacts,
         report: &mut Report,
     ) -> Result<(), Failure> {
-        slots.install(self.ports.disk, approved, artifacts)?;
+        let rules = self.is_rules(product);
+        let test = |folder: &Path| if rules { self.ports.rules.test(folder) } else { Ok(()) };
+        let done = slots.install(self.ports.disk, approved, artifacts, &test);
+        if let Err(failure) = &done
+            && let Some(outcome) = rules::unfit(failure)
+        {
+            let file = |it: &Subject| InstalledFile { name: it.name.clone(), sha256: it.sha256() };
+            let files = approved.artifacts().iter().map(file).collect();
+            slots.give_up(self.ports.disk, Unfit { release: approved.id(), files, outcome })?;
+        }
+        done?;
         let Release { number, version, .. } = approved.release();
         let detail = format!("{number} {version}, release {}, evidence of {}", approved.id(), approved.evidence_time());
         self.record(Event::Installed, product.id.as_str(), &detail)?;

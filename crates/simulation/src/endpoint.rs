@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use agent::{Config, Disk, Endpoint, Genesis, Installed, Move, Ports, RealDisk};
+use agent::{Config, Disk, Endpoint, Gate, Genesis, Installed, Move, Ports, RealDisk};
 use attest::StatementId;
 use serde_json::Value;
 use stdx::{Digest, UnixTime};
@@ -131,7 +131,14 @@ impl Customer {
         let (id, envelope) = (world.genesis().id(), world.genesis().to_bytes());
         let client = World::client(Node::Endpoint(number));
         let disk = FastDisk { left: Cell::new(None) };
-        let ports = Ports { clock: world.clock(Node::Endpoint(number)), disk: &disk, progress: &(), client: &client };
+        let gate = Gate::default();
+        let ports = Ports {
+            clock: world.clock(Node::Endpoint(number)),
+            disk: &disk,
+            progress: &(),
+            client: &client,
+            rules: &gate,
+        };
         Endpoint::init(&customer.config, ports, Genesis { id: &id, envelope: &envelope }).unwrap();
         customer
     }
@@ -140,7 +147,8 @@ impl Customer {
     pub(crate) fn update(self: Arc<Self>, world: &World, dies_after: Option<u64>) -> Result<String, String> {
         let node = Node::Endpoint(self.number);
         let (client, disk) = (World::client(node), FastDisk { left: Cell::new(dies_after) });
-        let ports = Ports { clock: world.clock(node), disk: &disk, progress: &(), client: &client };
+        let gate = Gate::default();
+        let ports = Ports { clock: world.clock(node), disk: &disk, progress: &(), client: &client, rules: &gate };
         let mut endpoint = Endpoint::open(&self.config, ports).map_err(|failure| failure.to_string())?;
         let report = endpoint.update().map_err(|failure| failure.to_string())?;
         let said: Vec<_> = report.changes.iter().map(ToString::to_string).collect();

@@ -12,7 +12,7 @@ use crate::scene::{DAY, Scene, active, write};
 fn the_sample_is_a_configuration() {
     let text = include_str!("../../../../docs/samples/agent.toml");
     let config = Config::parse(text).unwrap();
-    assert_eq!((config.channel.len(), config.logs.len(), config.products.len()), (2, 2, 2));
+    assert_eq!((config.channel.len(), config.logs.len(), config.products.len()), (2, 2, 3));
     for (good, bad) in [
         ("ring = \"all\"", "ring = \"everyone\""),
         ("interval_s = 3600", "interval_s = 0"),
@@ -20,6 +20,7 @@ fn the_sample_is_a_configuration() {
         ("id = \"libcjson\"", "id = \"clerestory-verify\""),
         ("channel = [\"https", "channel = [\"ftp"),
         ("failures = 3", "failures = 0"),
+        ("rules = \"signature-base\"\nfolders", "rules = \"libother\"\nfolders"),
     ] {
         assert!(text.contains(good), "{good}");
         assert!(Config::parse(&text.replacen(good, bad, 1)).is_err(), "{bad}");

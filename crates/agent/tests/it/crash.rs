@@ -7,6 +7,7 @@ use std::path::Path;
 
 use agent::{Disk, Move, RealDisk};
 
+use crate::rules::{Rules, rules};
 use crate::scene::{DAY, Scene, copy_tree};
 
 /// A disk that dies after so many steps; the step at which it dies happens, or does not.
@@ -102,7 +103,7 @@ fn kill_everywhere(scene: &Scene, allowed: &[Option<&[u8]>], end: Option<&[u8]>)
     for steps in 1..200 {
         let mut ended = true;
         for last in [Last::Undone, Last::Done] {
-            let disk = Dying { left: Cell::new(steps), last };
+            let disk = Dying::new(steps, last);
             let outcome = scene.update_on(&disk);
             if disk.left.get() == 0 {
                 ended = false;
@@ -151,4 +152,41 @@ fn reverting_survives_a_crash_at_every_step() {
     scene.world.revoked.push(stdx::Digest::of(b"second"));
     scene.pass(DAY / 4);
     kill_everywhere(&scene, &[Some(b"first"), Some(b"second")], Some(b"first"));
+}
+
+/// Rules come by patch, and the damaged store is mended, whatever step is the last.
+#[test]
+fn rules_survive_a_crash_at_every_step() {
+    let mut it = Rules::installed(&rules(0));
+    it.release(&rules(1));
+    let saved = it.scene.folder.path().join("saved");
+    for name in ["state", "install"] {
+        copy_tree(&it.scene.folder.path().join(name), &saved.join(name));
+    }
+    for steps in 1..100 {
+        let mut ended = true;
+        for last in [Last::Undone, Last::Done] {
+            let disk = Dying::new(steps, last);
+            let outcome = it.scene.update_on(&disk);
+            if disk.left.get() == 0 {
+                ended = false;
+                assert!(outcome.is_err(), "step {steps} {last:?}: a dead disk is no success");
+            }
+            let current = it.current();
+            assert!(current == Some(rules(0)) || current == Some(rules(1)), "step {steps} {last:?}");
+            let report = it.scene.update();
+            assert!(report.failures.is_empty(), "step {steps} {last:?}: {report:?}");
+            assert_eq!(it.current(), Some(rules(1)), "step {steps} {last:?}");
+            for name in ["state", "install"] {
+                let folder = it.scene.folder.path().join(name);
+                std::fs::remove_dir_all(&folder).unwrap();
+                copy_tree(&saved.join(name), &folder);
+            }
+        }
+        if ended {
+            assert!(steps > 15, "{steps} steps");
+            return;
+        }
+    }
+    panic!("an update has fewer steps");
 }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use agent::{Config, Endpoint, Genesis, Ports, RealDisk, Report};
+use agent::{Config, Endpoint, Gate, Genesis, Ports, RealDisk, Report};
 use attest::{Bundle, Envelope, Lane, Statement, Status, StopScope, Subject};
 use policy::{PolicyDocument, Role};
 use stdx::{Clock as _, Digest, ManualClock, UnixTime};
@@ -92,6 +92,7 @@ struct Machine {
     config: Config,
     clock: ManualClock,
     client: api::Client,
+    gate: Gate,
 }
 
 impl Machine {
@@ -106,14 +107,15 @@ impl Machine {
         );
         let config = Config::parse(&config).unwrap();
         let client = api::Client::new(std::time::Duration::from_secs(1));
-        let machine = Self { _folder: folder, config, clock: ManualClock::new(world.clock.now()), client };
+        let machine =
+            Self { _folder: folder, config, clock: ManualClock::new(world.clock.now()), client, gate: Gate::default() };
         let (id, envelope) = (world.genesis().id(), world.genesis().to_bytes());
         Endpoint::init(&machine.config, machine.ports(), Genesis { id: &id, envelope: &envelope }).unwrap();
         machine
     }
 
     fn ports(&self) -> Ports<'_> {
-        Ports { clock: &self.clock, disk: &RealDisk, progress: &(), client: &self.client }
+        Ports { clock: &self.clock, disk: &RealDisk, progress: &(), client: &self.client, rules: &self.gate }
     }
 
     fn import(&self, export: &[u8]) -> Report {

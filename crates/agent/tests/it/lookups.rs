@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use agent::{
-    BucketSays, Class, Config, Failure, Known, LookupSection, Mode, Ports, RealDisk, SetSays, Share, SharePorts,
+    BucketSays, Class, Config, Failure, Gate, Known, LookupSection, Mode, Ports, RealDisk, SetSays, Share, SharePorts,
     Target, look_up, statement_digest,
 };
 use api::Client;
@@ -106,7 +106,9 @@ impl Machine {
 
     fn look_up(&self, digest: &Digest) -> Result<Known, Failure> {
         let client = Client::new(std::time::Duration::from_secs(5));
-        let ports = Ports { clock: &self.scene.world.clock, disk: &RealDisk, progress: &(), client: &client };
+        let gate = Gate::default();
+        let ports =
+            Ports { clock: &self.scene.world.clock, disk: &RealDisk, progress: &(), client: &client, rules: &gate };
         look_up(&self.config, ports, self.share_ports(), &Target::Hash(*digest))
     }
 

@@ -11,17 +11,20 @@
 
 mod attacks;
 mod basics;
+mod canary;
 mod capture;
 mod cohort;
 mod command;
 mod crash;
 mod flips;
 mod forks;
+mod guard;
 mod import;
 mod liars;
 mod lookups;
 mod mirrors;
 mod policies;
+mod rules;
 mod scene;
 mod server;
 mod sharing;

@@ -1,11 +1,13 @@
 //! A vendor with a channel and a server, and an endpoint that reads it.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use agent::{Config, Disk, Endpoint, Failure, Genesis, Installed, Ports, RealDisk, Report, StatusReport};
+use agent::{Config, Disk, Endpoint, Failure, Gate, Genesis, Installed, Ports, RealDisk, Report, StatusReport};
 use attest::{Bundle, Lane, Release, Ring, Statement, StatementId, Subject};
 use channel::{Channel, Delegates, Keys, Lifetimes, Publication, Signing};
 use policy::{Policy, PolicyDocument, Role};
@@ -26,6 +28,8 @@ pub(crate) struct Scene {
     pub(crate) server: Server,
     pub(crate) config: Config,
     client: api::Client,
+    gate: Gate,
+    pub(crate) lanes: &'static [Lane],
     keys: Vec<Ed25519Signer>,
 }
 
@@ -62,7 +66,8 @@ impl Scene {
         let server = Server::new(&path);
         let config = config(folder.path(), server.url(), "");
         let client = api::Client::new(Duration::from_secs(2));
-        let mut scene = Self { world, folder, channel, server, config, client, keys };
+        let gate = Gate::with(scanner_path(), detection::Limits::new(NonZeroU16::MIN));
+        let mut scene = Self { world, folder, channel, server, config, client, gate, lanes: &[Lane::Slow], keys };
         scene.publish_status();
         let id = scene.world.genesis().id();
         scene.init(&id).unwrap();
@@ -88,7 +93,7 @@ impl Scene {
     }
 
     pub(crate) fn ports<'a>(&'a self, disk: &'a dyn Disk) -> Ports<'a> {
-        Ports { clock: &self.world.clock, disk, progress: &(), client: &self.client }
+        Ports { clock: &self.world.clock, disk, progress: &(), client: &self.client, rules: &self.gate }
     }
 
     pub(crate) fn update(&self) -> Report {
@@ -135,15 +140,21 @@ impl Scene {
     }
 
     pub(crate) fn make_status(&mut self) -> (CurrentStatus, Bundle) {
-        let bundle = self.world.status();
+        self.status_of(Lane::Slow)
+    }
+
+    fn status_of(&mut self, lane: Lane) -> (CurrentStatus, Bundle) {
+        let bundle = self.world.status_of(lane, |_| {});
         let evidence = Evidence::open(self.world.policy(), &bundle).unwrap();
         let at = Moment::new(&self.world.clock, UnixTime::EPOCH, DAY);
-        (self.world.policy().current_status(&evidence, Lane::Slow, None, &at).unwrap(), bundle)
+        (self.world.policy().current_status(&evidence, lane, None, &at).unwrap(), bundle)
     }
 
     pub(crate) fn publish_status(&mut self) {
-        let (status, bundle) = self.make_status();
-        self.channel.publish_status(&status, &bundle).unwrap();
+        for lane in self.lanes {
+            let (status, bundle) = self.status_of(*lane);
+            self.channel.publish_status(&status, &bundle).unwrap();
+        }
     }
 
     /// Lets time pass, with the vendor and supervisor awake.
@@ -165,16 +176,21 @@ impl Scene {
 
     /// Publishes what deserves it.
     pub(crate) fn publish(&mut self, released: &Released, content: &[u8]) {
-        let approved = self.approve(released);
-        let artifacts = self.artifacts(content);
+        self.publish_files(released, Lane::Slow, &[content]);
+    }
+
+    /// Publishes what came through `lane`: artifacts and patches.
+    pub(crate) fn publish_files(&mut self, released: &Released, lane: Lane, files: &[&[u8]]) {
+        let approved = self.approve(released, lane);
+        let artifacts = files.iter().map(|content| self.artifact(content)).collect();
         let publication = Publication { approved: &approved, bundle: &released.bundle, artifacts: &artifacts };
         self.with(|channel, signing| channel.publish(&publication, signing)).unwrap();
     }
 
-    fn approve(&mut self, released: &Released) -> Approved<Release> {
+    fn approve(&mut self, released: &Released, lane: Lane) -> Approved<Release> {
         // The publisher's own status may be from before a revocation.
         let (revoked, stops) = (std::mem::take(&mut self.world.revoked), std::mem::take(&mut self.world.stops));
-        let (status, _) = self.make_status();
+        let (status, _) = self.status_of(lane);
         (self.world.revoked, self.world.stops) = (revoked, stops);
         let evidence = Evidence::open(self.world.policy(), &released.bundle).unwrap();
         let at = self.world.moment();
@@ -183,11 +199,11 @@ impl Scene {
         self.world.policy().approve(&evidence, &request).unwrap()
     }
 
-    fn artifacts(&self, content: &[u8]) -> BTreeMap<Digest, PathBuf> {
+    fn artifact(&self, content: &[u8]) -> (Digest, PathBuf) {
         let digest = Digest::of(content);
         let path = self.folder.path().join(format!("built-{digest}"));
         durable::write(&path, content).unwrap();
-        [(digest, path)].into()
+        (digest, path)
     }
 
     /// The bundle that the channel serves for a release is replaced by `bundle`, as a vendor with
@@ -244,6 +260,24 @@ impl Scene {
         copy_tree(self.channel.folder(), &copy);
         copy
     }
+}
+
+fn scanner_path() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_clerestory-agent")).with_file_name("clerestory-scan")
+}
+
+/// The scanner, which the cargo that runs this test builds where the agent is.
+pub(crate) fn scanner() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let path = scanner_path();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+        let done =
+            cargo.args(["build", "--quiet", "--package", "scanner", "--bin", "clerestory-scan"]).output().unwrap();
+        assert!(done.status.success() && path.exists(), "{}", String::from_utf8_lossy(&done.stderr));
+        path
+    })
 }
 
 pub(crate) fn write(folder: &Path, file: &str, bytes: &[u8]) {

@@ -37,7 +37,7 @@ fn systemd_accepts_the_units_and_finds_them_hardened() {
     let copies = tempfile::tempdir().unwrap();
     let mut units: Vec<String> = ROLES.iter().map(|role| format!("clerestory-{role}.service")).collect();
     let others =
-        ["relay.service", "gateway.service", "agent.service", "agent.timer", "backup@.service", "backup@.timer"];
+        ["relay.service", "gateway.service", "agent.service", "agent.timer", "guard.service", "backup@.service", "backup@.timer"];
     units.extend(others.map(|name| format!("clerestory-{name}")));
     for name in &units {
         // The programs are not installed here; some program must be.
@@ -50,8 +50,9 @@ fn systemd_accepts_the_units_and_finds_them_hardened() {
         // A template is verified by an instance of it.
         assert!(accepted && !said.contains(name.as_str()), "{name}: {said}");
         if name.ends_with(".service") {
-            // In tenths of systemd's exposure, 0 best and 100 worst; builds need namespaces.
-            let threshold = if name.contains("supervisor") { "40" } else { "20" };
+            // In tenths of systemd's exposure, 0 best and 100 worst; builds and scanners need namespaces.
+            let confines = name.contains("supervisor") || name.contains("guard");
+            let threshold = if confines { "40" } else { "20" };
             let path = copies.path().join(name);
             let arguments = ["security", "--offline=true", "--no-pager", "--threshold", threshold];
             let (within, said) = systemd(&[&arguments[..], &[path.to_str().unwrap()]].concat());

@@ -6,7 +6,7 @@ use super::Problem;
 use crate::workspace::{Metadata, Package};
 
 /// Licences that ask for no more than a notice.
-const LICENCES: [&str; 12] = [
+const LICENCES: [&str; 13] = [
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "MIT",
@@ -20,6 +20,8 @@ const LICENCES: [&str; 12] = [
     // As BSD's, with the name of one library: that of libbz2, which its Rust port keeps.
     "bzip2-1.0.6",
     "Unicode-3.0",
+    // Asks for nothing at all, and grants no patents: `notify`, which wraps a system call.
+    "CC0-1.0",
     // Mozilla's root certificates.
     "CDLA-Permissive-2.0",
 ];
