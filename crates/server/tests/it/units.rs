@@ -36,8 +36,15 @@ fn systemd(arguments: &[&str]) -> (bool, String) {
 fn systemd_accepts_the_units_and_finds_them_hardened() {
     let copies = tempfile::tempdir().unwrap();
     let mut units: Vec<String> = ROLES.iter().map(|role| format!("clerestory-{role}.service")).collect();
-    let others =
-        ["relay.service", "gateway.service", "agent.service", "agent.timer", "guard.service", "backup@.service", "backup@.timer"];
+    let others = [
+        "relay.service",
+        "gateway.service",
+        "agent.service",
+        "agent.timer",
+        "guard.service",
+        "backup@.service",
+        "backup@.timer",
+    ];
     units.extend(others.map(|name| format!("clerestory-{name}")));
     for name in &units {
         // The programs are not installed here; some program must be.
