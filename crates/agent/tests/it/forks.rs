@@ -272,6 +272,8 @@ impl Fork {
         let mut policy = self.world.policy().policy().clone();
         policy.version = 2;
         policy.lanes.iter_mut().for_each(|lane| lane.status_log = left.parse().unwrap());
+        let canaries = policy.streams.iter_mut().filter(|it| it.stream.as_str() == "canary/supervisor");
+        canaries.for_each(|stream| stream.log = left.parse().unwrap());
         let document = PolicyDocument { position, previous: Some(self.world.policy().id()), policy };
         let subject = vec![Subject::new("policy", Digest::of(b"policy"))];
         let statement = Statement { subject, predicate: document };
