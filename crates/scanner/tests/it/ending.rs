@@ -92,8 +92,11 @@ fn a_dead_child_is_replaced_whatever_is_asked_of_it() {
     let report = worker.scan_one(place.item("a", b"find me")).unwrap();
     assert_eq!(rules(&report), ["marked"]);
     signal(&worker, Signal::KILL);
-    assert!(worker.assemble(&[]).is_err());
-    assert!(worker.assemble(&[]).is_ok());
+    let error = worker.assemble(&[]).unwrap_err();
+    assert!(matches!(error, WorkerError::Ended { .. }), "{error}");
+    // A new child answers: it says what a tree lacks.
+    let error = worker.assemble(&[]).unwrap_err();
+    assert!(matches!(error, WorkerError::Rules { .. }), "{error}");
 }
 
 #[test]
