@@ -9,7 +9,7 @@ use attest::Lane;
 use axum::{Router, middleware};
 use log::{Faulty, Limits, Log, LogParts};
 use stdx::{SystemClock, SystemEntropy};
-use storage::{FileObjects, LockStore, ObjectStore};
+use storage::{LockStore, ObjectStore};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -75,6 +75,11 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             let copied = Arc::clone(&channel);
             // A machine that is new has all of it before it serves any.
             tokio::task::spawn_blocking(move || copied.pull()).await?.context("the channel can't be copied")?;
+            if let Some(folder) = &vendor.intake {
+                let objects = stores::intake_objects(config, folder).await;
+                let objects = objects.with_context(|| format!("the intake `{}` can't be opened", folder.display()))?;
+                service.router = service.router.merge(http::intake::router(objects));
+            }
             let config = Arc::new(config.clone());
             if has_fast_lane(&domain) && vendor.keys.rules.is_some() && vendor.supervisor.is_some() {
                 let (own, tasks) = (Arc::clone(&config), stop.tasks.clone());
@@ -82,11 +87,6 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             }
             service.tasks.spawn(publish::keep_fresh(config, domain, duty, stop.tasks.clone()));
             service.router = service.router.merge(http::tree::router(channel));
-            if let Some(folder) = &vendor.intake {
-                let objects = FileObjects::open(folder).await;
-                let objects = objects.with_context(|| format!("the intake `{}` can't be opened", folder.display()))?;
-                service.router = service.router.merge(http::intake::router(Arc::new(objects)));
-            }
             Ok(service)
         }
         Config::Supervisor(supervisor) => {

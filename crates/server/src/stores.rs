@@ -6,7 +6,7 @@ use std::sync::Arc;
 use remote::{PostgresSettings, PostgresStore, S3Objects, S3Settings};
 use storage::{Catalog, FileObjects, Key, LockStore, Name, ObjectStore, SqliteStore};
 
-use crate::config::{Config, ObjectsSection, StateSection};
+use crate::config::{Config, ObjectsSection, Role, StateSection};
 use crate::kept::Kept;
 use crate::key_file;
 
@@ -112,14 +112,28 @@ pub async fn log_objects(config: &Config, access: Access) -> anyhow::Result<Arc<
     })
 }
 
+/// The sealed batches of an intake in `folder`; where several machines share their objects, with these.
+///
+/// # Errors
+/// When they are not there, or not as they must be.
+pub async fn intake_objects(config: &Config, folder: &Path) -> anyhow::Result<Arc<dyn ObjectStore>> {
+    Ok(match config.shared() {
+        None => Arc::new(FileObjects::open(folder).await?),
+        Some(shared) => Arc::new(S3Objects::open(&s3(&shared.objects, INTAKE)?).await?),
+    })
+}
+
+const INTAKE: &str = "intake";
+
 /// Makes the shared stores of a log's organisation, each of which must not be there yet.
 ///
 /// # Errors
 /// When one is there, or a service refuses.
-pub async fn create_shared(objects: &ObjectsSection, state: &StateSection) -> anyhow::Result<()> {
+pub async fn create_shared(objects: &ObjectsSection, state: &StateSection, role: Role) -> anyhow::Result<()> {
     // The schema is made wholly or not at all, and says that somebody was here before.
     PostgresStore::create(&postgres(state)?).await?.close().await;
-    for part in ["log", "kept"] {
+    let intake = (role == Role::Vendor).then_some(INTAKE);
+    for part in ["log", "kept"].into_iter().chain(intake) {
         S3Objects::create(&s3(objects, part)?).await?;
     }
     Ok(())

@@ -194,17 +194,19 @@ async fn make_stores(role: Role, data: &DataFolder, shared: Option<&SharedSectio
         return Ok(());
     }
     if let Some(shared) = shared {
-        stores::create_shared(&shared.objects, &shared.state).await?;
+        stores::create_shared(&shared.objects, &shared.state, role).await?;
     } else {
         SqliteStore::create(&data.state()).await?.close().await;
         if role == Role::Witness {
             return Ok(());
         }
         FileObjects::create(&data.log()).await?;
+        if role == Role::Vendor {
+            FileObjects::create(&data.intake()).await?;
+        }
     }
     assembly::Depot::create(&data.depot(), assembly::Transport::Clients)?;
     if role == Role::Vendor {
-        FileObjects::create(&data.intake()).await?;
         let channel = data.channel();
         durable::create_folder(&channel).with_context(|| format!("can't create `{}`", channel.display()))?;
     }

@@ -34,7 +34,8 @@ pub struct VendorConfig {
     pub channel: ChannelKeys,
     /// Stores beyond one machine, if there are any.
     pub shared: Option<SharedSection>,
-    /// The folder of the intake: sealed batches that endpoints share, by digest. Served only if it is here.
+    /// The folder of the intake: sealed batches that endpoints share, by digest. Served only if it is here;
+    /// with `[shared]` they lie beside the log's objects instead.
     pub intake: Option<PathBuf>,
     /// Where the supervisor answers.
     pub supervisor: Option<BaseUrl>,
