@@ -6,7 +6,6 @@ use testkit::Strace;
 
 use super::trial::{Outcome, Trial, audit, fsck, request_traced};
 use crate::process::Server;
-use crate::raw;
 use crate::statement::{Place, heartbeat};
 use crate::system::System;
 
