@@ -113,8 +113,12 @@ impl Seaweed {
         // Every port that is not given is a fixed one, and telemetry would leave this machine.
         let rest = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.port.lance=0", "-s3.port.iceberg=0", "-s3.iam=false"];
         command.extend(rest.map(Into::into));
-        let small =
-            ["-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=40", "-s3.autoCreateBucket=false"];
+        let small = [
+            "-master.telemetry=false",
+            "-master.volumeSizeLimitMB=64",
+            "-volume.max=200",
+            "-s3.autoCreateBucket=false",
+        ];
         command.extend(small.map(Into::into));
         command.push(format!("-dir={}", folder.display()).into());
         command.push(format!("-s3.config={}", at("users.json")).into());
