@@ -2,6 +2,7 @@
 //! promotion that a bake allows, and carries a new status into the channel at once.
 
 use std::collections::BTreeSet;
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,19 +61,28 @@ async fn look(config: &Config, line: &Line, done: &mut Done) -> anyhow::Result<(
     carry_status(domain, line.supervisor(), done)?;
     let url = line.supervisor().join(path::BAKES);
     let baked: Vec<Baked> = tokio::task::block_in_place(|| domain.client.get_json(&url, BAKES_BYTES_MAX))?;
+    // One that can't be promoted keeps no other back.
+    let mut first = Ok(());
     for baked in baked {
         let id = Digest::of(baked.bundle.as_bytes());
         if done.bakes.contains(&id) {
             continue;
         }
-        promote(config, line, &baked).await.with_context(|| format!("`{}` {}", baked.product, baked.version))?;
-        done.bakes.insert(id);
+        match promote(config, line, &baked).await {
+            Ok(()) => drop(done.bakes.insert(id)),
+            Err(error) => {
+                let error = error.context(format!("`{}` {}", baked.product, baked.version));
+                first = first.and(Err(error));
+            }
+        }
     }
-    Ok(())
+    first
 }
 
 async fn promote(config: &Config, line: &Line, baked: &Baked) -> anyhow::Result<()> {
     let Baked { product, version, ring, bundle } = baked;
+    // It names a folder here, and another organisation has written it.
+    anyhow::ensure!(is_one_name(version), "the supervisor names a version that is none");
     let next = match ring {
         Ring::Canary => Ring::Early,
         Ring::Early | Ring::All => Ring::All,
@@ -87,6 +97,11 @@ async fn promote(config: &Config, line: &Line, baked: &Baked) -> anyhow::Result<
     Ok(())
 }
 
+fn is_one_name(version: &str) -> bool {
+    let mut parts = Path::new(version).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == version)
+}
+
 /// A "no" of the supervisor's reaches whoever asks this channel with the next look.
 fn carry_status(domain: &Domain, supervisor: &BaseUrl, done: &mut Done) -> anyhow::Result<()> {
     let url = supervisor.join(&format!("{CHANNEL}/{}", layout::status(Lane::Fast)));
@@ -98,4 +113,19 @@ fn carry_status(domain: &Domain, supervisor: &BaseUrl, done: &mut Done) -> anyho
         done.status = Some(Digest::of(&bytes));
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_one_name;
+
+    #[test]
+    fn a_version_leads_nowhere_else() {
+        for good in ["2.0.1", "2026-11-22_1", "1..2"] {
+            assert!(is_one_name(good), "{good}");
+        }
+        for bad in ["", ".", "..", "../other", "a/b", "/a", "a/", "a/.", "./a"] {
+            assert!(!is_one_name(bad), "{bad}");
+        }
+    }
 }
