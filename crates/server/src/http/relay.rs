@@ -35,6 +35,8 @@ pub(crate) fn router(section: &RelayConfig) -> anyhow::Result<Router> {
     let timeout = Duration::from_secs(section.http.timeout_s);
     // Connections to the gateway are this relay's own: which asker a question came from, they don't show.
     let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(timeout).no_proxy();
+    // The gateway is another organisation's: it must not choose where in this network a request goes.
+    let client = client.redirect(reqwest::redirect::Policy::none());
     let relay = Relay { client: client.build()?, gateway: section.gateway.clone() };
     let ask = post(ask).layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX));
     Ok(Router::new().route("/", ask).with_state(relay))

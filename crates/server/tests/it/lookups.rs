@@ -130,12 +130,15 @@ fn a_gateway_that_misbehaves_is_an_error_in_bounded_size() {
     let folder = tempfile::tempdir().unwrap();
     let typed = |head: &str| format!("{head}\r\nContent-Type: {RESPONSE_TYPE}");
     let long = vec![b'x'; oblivious::RESPONSE_BYTES_MAX + 1];
+    // A place that only the relay may reach, where the gateway would like it to go.
+    let inside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = format!("307 There\r\nLocation: http://{}/", inside.local_addr().unwrap());
     let cases: [(&str, Vec<u8>, u16); 5] = [
         ("no type", answered("200 OK", b"page"), 503),
         ("too long", answered(&typed("200 OK"), &long), 503),
         ("failed", answered(&typed("500 Oh"), b""), 503),
         ("refused", answered("422 No", b""), 422),
-        ("elsewhere", answered("307 There\r\nLocation: http://127.0.0.1:1/", b""), 503),
+        ("elsewhere", answered(&there, b""), 503),
     ];
     for (what, answer, status) in cases {
         let (address, serving) = gateway_of_one(answer);
@@ -146,6 +149,8 @@ fn a_gateway_that_misbehaves_is_an_error_in_bounded_size() {
         assert_eq!(response.status, status, "{what}: {response:?}");
         serving.join().unwrap();
     }
+    inside.set_nonblocking(true).unwrap();
+    assert_eq!(inside.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "a redirect was followed");
 }
 
 #[test]
