@@ -4,7 +4,7 @@
 //! last report, and each release that is in a ring with what its hosts said of it. A bake is logged
 //! once for a release and ring; whoever finds one has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +98,13 @@ struct Told {
 }
 
 impl Watched {
+    /// With the reports under these enrolments only. One that has ended counts no more: neither a host
+    /// that was dismissed, nor one twice that was enrolled again.
+    fn of(mut self, enrolled: &BTreeSet<StatementId>) -> Self {
+        self.reports.retain(|enrolment, _| enrolled.contains(enrolment));
+        self
+    }
+
     fn hosts(&self, good: Kind) -> u64 {
         self.reports.values().filter(|told| told.good == matches!(good, Kind::Good)).count() as u64
     }
@@ -252,7 +259,8 @@ impl Supervisor {
         });
         let watched = changed.await.map_err(unavailable)?;
         known?;
-        match watched {
+        let enrolled = self.enrolments().await.map_err(unavailable)?;
+        match watched.map(|watched| watched.of(&enrolled)) {
             Some(watched) => self.judge(told.release, &watched, &canary).await.map_err(unavailable),
             None => Ok(()),
         }
@@ -388,13 +396,19 @@ impl Supervisor {
     }
 
     async fn look(&self, canary: &CanaryPolicy) -> anyhow::Result<()> {
-        let now = self.domain.clock.now();
+        let (now, enrolled) = (self.domain.clock.now(), self.enrolments().await?);
         for (id, watched) in self.watched().await? {
+            let watched = watched.of(&enrolled);
             if watched.is_baked(canary, now) || watched.offence(canary).is_some() {
                 self.judge(id, &watched, canary).await?;
             }
         }
         Ok(())
+    }
+
+    /// Those in force: one for each host.
+    async fn enrolments(&self) -> anyhow::Result<BTreeSet<StatementId>> {
+        Ok(self.hosts().await?.values().map(|host| host.enrolment).collect())
     }
 
     fn canary(&self) -> anyhow::Result<CanaryPolicy> {
@@ -483,4 +497,29 @@ fn hosts_key() -> anyhow::Result<Key> {
 
 fn watched_key() -> anyhow::Result<Key> {
     Ok("canary/watched".parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_under_an_enrolment_that_has_ended_count_no_more() {
+        let id = |name: &str| StatementId::of(name.as_bytes());
+        let good = Told { good: true, detections: 2 };
+        let watched = Watched {
+            product: "rules".parse().expect("a name"),
+            version: "1".to_owned(),
+            number: ReleaseNumber::FIRST,
+            subject: Vec::new(),
+            ring: Ring::Canary,
+            since: UnixTime::EPOCH,
+            reports: BTreeMap::from([(id("first"), good), (id("the same host again"), good), (id("gone"), good)]),
+            bakes: BTreeMap::new(),
+            over: false,
+        };
+        assert_eq!((watched.hosts(Kind::Good), watched.detections()), (3, 6));
+        let counted = watched.of(&BTreeSet::from([id("the same host again")]));
+        assert_eq!((counted.hosts(Kind::Good), counted.detections()), (1, 2));
+    }
 }
