@@ -59,15 +59,15 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether it is to be taken for bad: the bucket is exact, and the newer one.
+    /// Whether it is to be taken for bad. The set is signed by both organisations and logged, the bucket
+    /// is the gateway's word alone: so a gateway that says nothing of a file takes nothing back.
     #[must_use]
     pub const fn is_bad(&self) -> bool {
         match self.bucket {
             BucketSays::Malicious => true,
+            // The exact content is known, so that the set's entry is an accident.
             BucketSays::Clean => false,
-            // A set's accident is known to the bucket as nothing at all.
-            BucketSays::Unknown => false,
-            BucketSays::NotAsked(_) => matches!(self.set, SetSays::Listed),
+            BucketSays::Unknown | BucketSays::NotAsked(_) => matches!(self.set, SetSays::Listed),
         }
     }
 }
@@ -78,6 +78,9 @@ impl fmt::Display for Known {
         match (&self.bucket, self.set) {
             (BucketSays::Malicious, _) => f.write_str("MALICIOUS"),
             (BucketSays::Clean, _) => f.write_str("known to be clean"),
+            (BucketSays::Unknown, SetSays::Listed) => f.write_str(
+                "MALICIOUS by the set of the rules in use (one in 65,536 is so by accident); the bucket has nothing of it",
+            ),
             (BucketSays::Unknown, _) => f.write_str("nothing is known of it"),
             (BucketSays::NotAsked(why), SetSays::Listed) => {
                 write!(
@@ -260,4 +263,21 @@ impl Asking<'_> {
 fn thin(what: &str) -> Failure {
     const HINT: &str = "nothing more is asked under this policy; its prefix is too long for what the gateway knows";
     Failure::rejected("lookup-thin", format!("{what}; asking is safe among {} at least", reputation::BUCKET_MIN), HINT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BucketSays, Known, SetSays};
+
+    #[test]
+    fn a_gateway_that_knows_nothing_takes_nothing_back() {
+        let of = |set, bucket| Known { sha256: stdx::Digest::of(b"a file"), set, bucket };
+        let listed = of(SetSays::Listed, BucketSays::Unknown);
+        assert!(listed.is_bad() && listed.to_string().contains("MALICIOUS by the set"), "{listed}");
+        assert!(of(SetSays::Listed, BucketSays::NotAsked("offline".to_owned())).is_bad());
+        assert!(of(SetSays::NotListed, BucketSays::Malicious).is_bad());
+        for (set, bucket) in [(SetSays::Listed, BucketSays::Clean), (SetSays::NotListed, BucketSays::Unknown)] {
+            assert!(!of(set, bucket).is_bad());
+        }
+    }
 }
