@@ -186,8 +186,11 @@ impl Header {
             return Err(refuse("is not in canonical form"));
         }
         let ascending = header.shares.is_sorted_by(|left, right| left.custodian < right.custodian);
-        if !ascending || !(1..=CUSTODIANS_MAX).contains(&header.shares.len()) {
-            return Err(refuse("has no shares, too many, or two of one custodian"));
+        if !ascending || !(2..=CUSTODIANS_MAX).contains(&header.shares.len()) {
+            return Err(refuse("has too few shares, too many, or two of one custodian"));
+        }
+        if header.shares.iter().all(|share| share.kem != Kem::XWing) {
+            return Err(refuse("has no share for an `x-wing` key"));
         }
         if header.bytes > OBJECT_BYTES_MAX {
             return Err(refuse("claims more bytes than an object has"));

@@ -135,6 +135,8 @@ pub enum OpenError {
 /// An object whose key is at hand: any frame of it can be read.
 pub struct Sealed {
     header: Header,
+    /// Where they begin.
+    start: usize,
     frames: Frames,
 }
 
@@ -149,7 +151,7 @@ impl Sealed {
             return Err(OpenError::Shares(header.bound.id));
         }
         let frames = frames(key, &header.bound, object.get(4..start).unwrap_or_default());
-        Ok(Self { header, frames })
+        Ok(Self { header, start, frames })
     }
 
     /// The header.
@@ -176,8 +178,7 @@ impl Sealed {
     /// Any [`OpenError`].
     pub fn read(object: &[u8], key: &DataKey) -> Result<Vec<u8>, OpenError> {
         let sealed = Self::open(object, key)?;
-        let (_, start) = Header::parse(object)?;
-        let frames = object.get(start..).unwrap_or_default();
+        let frames = object.get(sealed.start..).unwrap_or_default();
         let (expected, found) = (sealed.header.frames_bytes(), frames.len() as u64);
         if expected != found {
             return Err(OpenError::Length { expected, found });

@@ -77,6 +77,27 @@ fn frames_can_not_be_moved_dropped_doubled_or_cut_off() {
 }
 
 #[test]
+fn an_object_that_one_custodian_could_open_or_a_quantum_computer_is_none() {
+    let scene = Scene::new(&SystemEntropy);
+    let object = scene.seal(b"telemetry");
+    let (header, start) = Header::parse(&object).unwrap();
+    for kept in [vec![0], vec![1], vec![]] {
+        let mut thin = header.clone();
+        thin.shares = kept.iter().map(|at: &usize| header.shares[*at].clone()).collect();
+        assert!(matches!(Header::parse(&framed(&thin, &object[start..])), Err(OpenError::Header(_))), "{kept:?}");
+    }
+    let mut classical = header.clone();
+    classical.shares.iter_mut().for_each(|share| share.kem = seal::Kem::P256);
+    assert!(matches!(Header::parse(&framed(&classical, &object[start..])), Err(OpenError::Header(_))));
+    assert!(Header::parse(&framed(&header, &object[start..])).is_ok());
+}
+
+fn framed(header: &Header, frames: &[u8]) -> Vec<u8> {
+    let header = header.to_bytes();
+    [&u32::try_from(header.len()).unwrap().to_be_bytes(), &header[..], frames].concat()
+}
+
+#[test]
 fn without_randomness_nothing_is_sealed() {
     struct Dry;
     impl Entropy for Dry {
