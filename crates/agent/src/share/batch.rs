@@ -105,7 +105,7 @@ impl Batches {
         self.sent_folder().join(format!("{batch}.json"))
     }
 
-    /// Everything that was sent, oldest first, each with its file.
+    /// Everything that was sent, oldest first (within a second in no order), each with its file.
     pub(super) fn sent(&self) -> Result<Vec<(PathBuf, SentBatch)>, Failure> {
         let mut sent = Vec::new();
         for path in self.sent_files()? {
