@@ -85,6 +85,11 @@ pub(crate) enum Command {
         #[arg(value_name = "PATH", required = true)]
         paths: Vec<PathBuf>,
     },
+    /// Say who wrote a rule that is in use, what it collects, and which logged release brought it
+    Rule {
+        /// Its name
+        name: String,
+    },
     /// Go first with new rules, and report how they fare
     #[command(subcommand)]
     Canary(CanaryCommand),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use api::{Client, ErrorClass};
 use attest::{Bundle, Envelope, Lane, StatementId};
+use detection::Worker;
 use stdx::{Clock, Digest};
 use verify::{CurrentStatus, Evidence, Moment, Refusal, StatusMark, TrustedPolicy};
 
@@ -16,7 +17,7 @@ use crate::failure::Failure;
 use crate::journal::{Entry, Event, Journal};
 use crate::memory::{Memory, Prover};
 use crate::report::{Change, Report};
-use crate::rules::Gate;
+use crate::rules::{self, Gate};
 use crate::slots::{Places, Slots, forbidden};
 use crate::trust;
 
@@ -163,6 +164,15 @@ impl<'a> Endpoint<'a> {
         let slots = self.slots(self.config.scanned().ok_or_else(none)?)?;
         slots.check_active(slots.record.active.as_ref().ok_or_else(none)?)?;
         Ok(slots.current().join(detection::BUNDLE_FILE))
+    }
+
+    /// A confined child that has compiled the rules in use.
+    ///
+    /// # Errors
+    /// [`Failure`] if there are none, or no child to be had.
+    pub(crate) fn engine(&self) -> Result<Worker, Failure> {
+        let path = self.rules()?;
+        self.ports.rules.compile(&rules::read(path.parent().unwrap_or(&path))?)
     }
 
     /// Whether a product is detection rules, by the policy.

@@ -33,6 +33,7 @@ mod lookup;
 mod memory;
 mod mirrors;
 mod news;
+mod origin;
 mod patience;
 mod report;
 mod round;
@@ -53,16 +54,17 @@ pub use config::{
 pub use disk::{Disk, Move, RealDisk};
 pub use endpoint::{Endpoint, Genesis, Ports};
 pub use failure::Failure;
-pub use guard::{Guard, Told};
+pub use guard::{Findings, Guard, Told};
 pub use journal::Event;
 pub use lookup::{BucketSays, Known, SetSays, Target, look_up};
+pub use origin::RuleOrigin;
 pub use report::{Change, Report};
 pub use round::round;
 pub use rules::Gate;
 pub use share::{
     After, Agreement, Body, Bounds, CONTENT_BYTES_MAX, Class, Collects, Consent, Decision, EventId, FileOffer, Found,
-    InstalledRules, Mode, Outcome, Recorded, STATEMENT, Seal, SealRefused, Sending, Share, ShareEvent, SharePorts,
-    ShareState, Shown, Statistic, Tally, statement_digest,
+    FoundBy, InstalledRules, Mode, Outcome, Recorded, STATEMENT, Seal, SealRefused, Sending, Share, ShareEvent,
+    SharePorts, ShareState, Shown, Statistic, Tally, statement_digest,
 };
 pub use slots::{Installed, InstalledFile, Slot};
 pub use status::{LaneState, LogState, ProductState, StatusReport};

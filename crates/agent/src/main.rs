@@ -2,17 +2,17 @@
 
 mod cli;
 mod progress;
+mod scan;
 mod sharing;
 
 use std::fs::File;
 use std::io::{BufReader, Read as _, Write as _};
 use std::num::NonZeroU16;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent::{Canary, Config, Endpoint, Failure, Gate, Genesis, Guard, Offer, Ports, RealDisk, Report, Told};
+use agent::{Canary, Config, Endpoint, Failure, Findings, Gate, Genesis, Guard, Offer, Ports, RealDisk, Report, Told};
 use anyhow::Context as _;
 use api::Client;
 use clap::{CommandFactory as _, Parser as _};
@@ -84,7 +84,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<u8> {
         }
         Command::Lookup { target } => sharing::lookup(arguments, &config, ports, target),
         Command::Share(command) => sharing::share(arguments, &config, ports, command),
-        Command::Scan { paths } => scan(arguments, &Endpoint::read(&config, ports)?, paths),
+        Command::Scan { paths } => scan::scan(arguments, &config, ports, paths),
+        Command::Rule { name } => {
+            let origin = Endpoint::read(&config, ports)?.rule_origin(name)?;
+            let text = origin.to_string();
+            print(arguments, &serde_json::to_value(&origin)?, text.trim_end())
+        }
         Command::Canary(command) => canary(arguments, &config, ports, command),
         Command::Run => keep_running(arguments, &config, ports),
         Command::Completions { .. } | Command::Man { .. } => Ok(0),
@@ -116,8 +121,13 @@ fn keep_running(arguments: &Arguments, config: &Config, ports: Ports<'_>) -> any
             eprintln!("error: {failure}\nhint: {}", failure.hint);
         }
         let pause = pause(config)?;
+        let mut hand_on = |findings: &mut Findings| {
+            if let Err(failure) = sharing::record(config, ports, findings) {
+                eprintln!("error: {failure}\nhint: {}", failure.hint);
+            }
+        };
         match &guard {
-            Some(guard) => told = told.and(guard.wait(pause)),
+            Some(guard) => told = told.and(guard.wait(pause, &mut hand_on)),
             None => std::thread::sleep(pause),
         }
     }
@@ -130,17 +140,6 @@ fn pause(config: &Config) -> anyhow::Result<Duration> {
     let [random] = random;
     let most = Duration::from_secs(config.interval_s);
     Ok(most - most / 4 / 255 * u32::from(random))
-}
-
-/// Has the scanner look at files with the rules in use; what it says and how it ends are the answer.
-fn scan(arguments: &Arguments, endpoint: &Endpoint<'_>, paths: &[PathBuf]) -> anyhow::Result<u8> {
-    let rules = endpoint.rules()?;
-    let mut command = std::process::Command::new(detection::beside_this_program()?);
-    if arguments.json {
-        command.arg("--json");
-    }
-    // What a file is called is never an option.
-    Err(command.arg("--rules").arg(rules).arg("--").args(paths).exec()).context("clerestory-scan")
 }
 
 fn show(arguments: &Arguments, report: &Report) -> anyhow::Result<u8> {

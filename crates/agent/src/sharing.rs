@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use agent::{
-    After, Bounds, Class, Config, Failure, FileOffer, InstalledRules, Mode, Outcome, Ports, Recorded, STATEMENT, Seal,
-    SealRefused, Sending, Share, SharePorts, Target, look_up, statement_digest,
+    After, Bounds, Class, Config, Failure, FileOffer, Findings, InstalledRules, Mode, Outcome, Ports, Recorded,
+    STATEMENT, Seal, SealRefused, Sending, Share, SharePorts, Target, look_up, statement_digest,
 };
 use clap::Subcommand;
 use serde::Serialize;
@@ -101,7 +101,7 @@ pub(crate) fn share(
         }
         ShareCommand::SendFile { file, rule, sha256 } => {
             let offer = FileOffer { path: file, rule, sha256: *sha256 };
-            return match share.give_file(&InstalledRules(config), offer)? {
+            return match share.give_file(&InstalledRules { config, ports }, offer)? {
                 Recorded::Waits(id) => print(arguments, &serde_json::json!({"event": id}), &format!("{id} waits")),
                 Recorded::NotAgreed | Recorded::Dropped => Ok(1),
             };
@@ -109,6 +109,20 @@ pub(crate) fn share(
         ShareCommand::Send => return send(arguments, &mut share, config, ports),
     }
     show(arguments, &share.state()?)
+}
+
+/// Takes in what rules found, if the owner has ever agreed to anything.
+pub(crate) fn record(config: &Config, ports: Ports<'_>, findings: &mut Findings) -> Result<(), Failure> {
+    if !Share::exists(&config.state) {
+        *findings = Findings::default();
+        return Ok(());
+    }
+    open(config, ports)?.record_all(findings)
+}
+
+/// Whether what rules find in a scan by hand is to be shared.
+pub(crate) fn shares_detections(config: &Config, ports: Ports<'_>) -> Result<bool, Failure> {
+    Ok(Share::exists(&config.state) && open(config, ports)?.consent().allows(Class::Detections).is_some())
 }
 
 /// Sends what waits, in the course of `run`. A machine that never agreed has nothing to open.

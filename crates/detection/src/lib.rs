@@ -31,7 +31,7 @@ pub use rules::{
     Step, TREE_BYTES_MAX, TREE_FILES_MAX, decide, diff, hidden_character, parse_manifest, skeleton, visible,
 };
 pub use worker::{
-    Answer, Assembled, Connection, FileReport, Isolation, Item, Limits, Loaded, Match, Note, NoteCode, Received,
-    RejectedFile, Request, RulesFile, Scanned, SelfTest, StringHit, Unpacking, WireError, Worker, WorkerError,
-    beside_this_program, decode_files, encode_files,
+    Answer, Assembled, Connection, Declared, FileReport, Isolation, Item, Limits, Loaded, Match, Note, NoteCode,
+    Received, RejectedFile, Request, RulesFile, Scanned, SelfTest, StringHit, Unpacking, WireError, Worker,
+    WorkerError, beside_this_program, decode_files, encode_files,
 };

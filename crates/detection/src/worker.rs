@@ -21,8 +21,8 @@ pub use error::WorkerError;
 pub use files::{RulesFile, decode_files, encode_files};
 pub use limits::Limits;
 pub use messages::{
-    Answer, Assembled, FileReport, Isolation, Item, Loaded, Match, Note, NoteCode, RejectedFile, Request, Scanned,
-    SelfTest, StringHit,
+    Answer, Assembled, Declared, FileReport, Isolation, Item, Loaded, Match, Note, NoteCode, RejectedFile, Request,
+    Scanned, SelfTest, StringHit,
 };
 pub use unpacking::Unpacking;
 pub use wire::{Connection, Received, WireError};
@@ -74,7 +74,7 @@ impl Worker {
     /// then started.
     pub fn assemble(&mut self, files: &[RulesFile]) -> Result<Assembled, WorkerError> {
         let tree = sealed(&encode_files(files)?)?;
-        let received = self.ask(&Request::Assemble, &tree, "assembling rules")?;
+        let received = self.ask(&Request::Assemble, Some(&tree), "assembling rules")?;
         match received.message {
             Answer::Assembled { bundle_bytes, rejected } => {
                 let at = usize::try_from(bundle_bytes).ok().filter(|at| *at <= received.payload.len());
@@ -101,14 +101,31 @@ impl Worker {
     }
 
     fn ask_to_load(&mut self, rules: &File) -> Result<Loaded, WorkerError> {
-        match self.ask(&Request::Load, rules, "loading rules")?.message {
+        match self.ask(&Request::Load, Some(rules), "loading rules")?.message {
             Answer::Loaded(loaded) => Ok(loaded),
             Answer::Refused { problem } => Err(WorkerError::Rules { problem }),
             _ => Err(self.nonsense("loading rules")),
         }
     }
 
-    fn ask(&mut self, request: &Request, file: &File, during: &'static str) -> Result<Received<Answer>, WorkerError> {
+    /// What a rule of the bundle that was loaded last says of itself; none if it has no such rule.
+    ///
+    /// # Errors
+    /// As for [`Worker::assemble`].
+    pub fn describe(&mut self, rule: &str) -> Result<Option<Declared>, WorkerError> {
+        let request = Request::Describe { rule: rule.to_owned() };
+        match self.ask(&request, None, "describing a rule")?.message {
+            Answer::Described { rule } => Ok(rule),
+            _ => Err(self.nonsense("describing a rule")),
+        }
+    }
+
+    fn ask(
+        &mut self,
+        request: &Request,
+        file: Option<&File>,
+        during: &'static str,
+    ) -> Result<Received<Answer>, WorkerError> {
         match self.running.ask(request, file, RULES_TIME_MAX) {
             Ok(received) => Ok(received),
             Err(error) => {
@@ -130,7 +147,7 @@ impl Worker {
     fn restart(&mut self, during: &'static str) -> Result<(), WorkerError> {
         self.running = Running::start(&self.program, &self.limits)?;
         let Some(rules) = &self.rules else { return Ok(()) };
-        let answer = self.running.ask(&Request::Load, rules, RULES_TIME_MAX);
+        let answer = self.running.ask(&Request::Load, Some(rules), RULES_TIME_MAX);
         match answer.map(|received| received.message) {
             Ok(Answer::Loaded(_)) => Ok(()),
             Ok(Answer::Refused { problem }) => Err(WorkerError::Rules { problem }),

@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// Print one JSON object a line: each file of which there is something to say, and a summary
     #[arg(long)]
     pub(crate) json: bool,
+    /// Append the objects of files to this file, whatever is printed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json_to: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use boreal::MetadataValue;
 use boreal::compiler::CompilerParams;
 use boreal::scanner::{EvaluatedRule, ScanError, ScanParams};
 use boreal::{Compiler, Scanner};
-use detection::{Match, Note, NoteCode, StringHit};
+use detection::{Declared, Match, MetaValue, Note, NoteCode, StringHit};
 
 use crate::content::{Content, Deadline};
 use crate::self_test;
@@ -54,6 +55,24 @@ impl Engine {
     /// How many rules the bundle has.
     pub(crate) fn rules(&self) -> impl Iterator<Item = &str> {
         self.scanner.rules().filter(|rule| rule.namespace == BUNDLE).map(|rule| rule.name)
+    }
+
+    /// What a rule of the bundle says of itself.
+    pub(crate) fn declared(&self, name: &str) -> Option<Declared> {
+        let rule = self.scanner.rules().find(|rule| rule.namespace == BUNDLE && rule.name == name)?;
+        let value = |value: &MetadataValue| match value {
+            MetadataValue::Bytes(text) => {
+                MetaValue::Text(String::from_utf8_lossy(self.scanner.get_bytes_symbol(*text)).into_owned())
+            }
+            MetadataValue::Integer(value) => MetaValue::Integer(*value),
+            MetadataValue::Boolean(value) => MetaValue::Boolean(*value),
+        };
+        let text = |symbol| self.scanner.get_string_symbol(symbol).to_owned();
+        Some(Declared {
+            rule: name.to_owned(),
+            tags: rule.tags.iter().map(|tag| text(*tag)).collect(),
+            meta: rule.metadatas.iter().map(|meta| (text(meta.name), value(&meta.value))).collect(),
+        })
     }
 
     /// The rules of the bundle that fire on `bytes`, of which nothing else is known.

@@ -72,7 +72,8 @@ fn scan(arguments: &Arguments) -> anyhow::Result<u8> {
     drop(rules);
     warn(&loaded);
     let progress = Progress::new(arguments);
-    let output = RefCell::new(Output::new(arguments, &progress));
+    let output = Output::new(arguments, &progress).context("--json-to")?;
+    let output = RefCell::new(output);
     let mut items = Walk::new(&arguments.paths, arguments.into(), file_bytes).filter_map(|met| match met {
         Met::File(item) => Some(item),
         Met::Other(passed) => {

@@ -1,11 +1,12 @@
 //! What is said: for people, or as one JSON object a line.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, StdoutLock, Write as _};
-use std::path::Path;
 
 use detection::{FileReport, Loaded, Match, Note, SelfTest};
 use serde::Serialize;
+use stdx::Digest;
 
 use crate::INCOMPLETE;
 use crate::cli::Arguments;
@@ -15,6 +16,8 @@ use crate::walk::{Passed, Why};
 /// Prints as it goes, and counts.
 pub(crate) struct Output<'a> {
     stdout: StdoutLock<'static>,
+    /// Whoever wants to have it as JSON besides.
+    copy: Option<File>,
     json: bool,
     progress: &'a Progress,
     summary: Summary,
@@ -47,6 +50,8 @@ struct Summary {
 struct FileLine<'a> {
     path: &'a str,
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<Digest>,
     matches: &'a [Match],
     notes: &'a [Note],
 }
@@ -58,9 +63,13 @@ struct SummaryLine<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(crate) fn new(arguments: &Arguments, progress: &'a Progress) -> Self {
+    /// # Errors
+    /// If the file for the copy can't be opened.
+    pub(crate) fn new(arguments: &Arguments, progress: &'a Progress) -> io::Result<Self> {
         let stdout = io::stdout().lock();
-        Self { stdout, json: arguments.json, progress, summary: Summary::default(), failed: None }
+        let copy = arguments.json_to.as_ref().map(|path| File::options().append(true).create(true).open(path));
+        let copy = copy.transpose()?;
+        Ok(Self { stdout, copy, json: arguments.json, progress, summary: Summary::default(), failed: None })
     }
 
     /// Says what is to be said of a file.
@@ -73,8 +82,7 @@ impl<'a> Output<'a> {
         if report.matches.is_empty() && report.notes.is_empty() {
             return;
         }
-        let FileReport { path, bytes, matches, notes } = report;
-        self.say(path, *bytes, matches, notes);
+        self.say(report);
     }
 
     /// Counts what is not scanned on purpose, and says what could not be.
@@ -86,20 +94,27 @@ impl<'a> Output<'a> {
             Why::Unreadable(error) => {
                 self.summary.incomplete += 1;
                 let code = detection::NoteCode::Unreadable;
-                self.say(&passed.path, 0, &[], &[Note { inside: Vec::new(), code, message: error.to_string() }]);
+                let notes = vec![Note { inside: Vec::new(), code, message: error.to_string() }];
+                let path = passed.path.clone();
+                self.say(&FileReport { path, bytes: 0, sha256: None, matches: Vec::new(), notes });
             }
         }
     }
 
-    fn say(&mut self, path: &Path, bytes: u64, matches: &[Match], notes: &[Note]) {
+    fn say(&mut self, report: &FileReport) {
+        let FileReport { path, bytes, sha256, matches, notes } = report;
         let path = path.to_string_lossy();
-        let text = if self.json {
-            let line = serde_json::to_string(&FileLine { path: &path, bytes, matches, notes });
+        let json = || {
+            let line = FileLine { path: &path, bytes: *bytes, sha256: *sha256, matches, notes };
             // Only a map with keys that are no text can't be written.
-            line.unwrap_or_default() + "\n"
-        } else {
-            lines(&path, matches, notes)
+            serde_json::to_string(&line).unwrap_or_default() + "\n"
         };
+        if let Some(copy) = &mut self.copy
+            && self.failed.is_none()
+        {
+            self.failed = copy.write_all(json().as_bytes()).err();
+        }
+        let text = if self.json { json() } else { lines(&path, matches, notes) };
         self.print(&text);
     }
 

@@ -71,11 +71,12 @@ struct Shared {
     assembled: Mutex<Option<(Digest, Engine)>>,
 }
 
-/// What a thread does next, with the file that it is about.
+/// What a thread does next.
 enum Job {
     Assemble(OwnedFd),
     Load(OwnedFd),
     Scan(FileJob),
+    Describe(String),
 }
 
 /// Hands the requests to the threads. This one only reads: so it sees at once that the caller is
@@ -96,12 +97,12 @@ fn serve(connection: Connection<io::Stdin>, limits: Limits) -> Result<(), WireEr
         std::thread::Builder::new().spawn(move || shared.work()).map_err(WireError::System)?;
     }
     while let Some(received) = shared.connection.receive::<Request>()? {
-        let file = received.descriptor.ok_or(WireError::Malformed)?;
-        let job = match received.message {
-            Request::Start(_) => return Err(WireError::Malformed),
-            Request::Assemble => Job::Assemble(file),
-            Request::Load => Job::Load(file),
-            Request::Scan { id, path } => Job::Scan(FileJob { id, path, file }),
+        let job = match (received.message, received.descriptor) {
+            (Request::Assemble, Some(file)) => Job::Assemble(file),
+            (Request::Load, Some(file)) => Job::Load(file),
+            (Request::Scan { id, path }, Some(file)) => Job::Scan(FileJob { id, path, file }),
+            (Request::Describe { rule }, None) => Job::Describe(rule),
+            _ => return Err(WireError::Malformed),
         };
         jobs.send(job).map_err(|_| WireError::Gone)?;
     }
@@ -121,6 +122,10 @@ impl Shared {
                 Job::Scan(job) => {
                     let engine = locked(&self.engine).clone();
                     self.answer(&Answer::Scanned(job.scan(engine, &self.limits, &mut buffer)), &[])
+                }
+                Job::Describe(rule) => {
+                    let engine = locked(&self.engine).clone();
+                    self.answer(&Answer::Described { rule: engine.and_then(|engine| engine.declared(&rule)) }, &[])
                 }
             };
             if answered.is_err() {

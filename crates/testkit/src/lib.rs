@@ -6,7 +6,7 @@
 //! [`foreign`]: the programs in Python and JavaScript that look at all this with eyes of their own.
 //! Real services on this machine: [`Postgres`], [`Seaweed`]. [`Strace`]: one file-system call of a
 //! real process that fails. [`SmallDisk`]: one that is
-//! soon full. [`Breadth`] and [`figure`]: how much a torture tries, and what it found. [`files`]: what lies in
+//! soon full. [`Capture`]: the packets of a network of the test's own. [`Breadth`] and [`figure`]: how much a torture tries, and what it found. [`files`]: what lies in
 //! a folder.
 //!
 //! # Out of scope
@@ -23,6 +23,7 @@
     reason = "a test world that can't be built is a failed test"
 )]
 
+mod capture;
 mod files;
 pub mod foreign;
 mod memory_log;
@@ -35,6 +36,7 @@ mod strace;
 mod torture;
 mod world;
 
+pub use capture::{Capture, Captured, Packet, add_address, in_own_network};
 pub use files::files;
 pub use memory_log::MemoryLog;
 pub use party::Party;

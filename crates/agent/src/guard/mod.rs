@@ -5,6 +5,7 @@ mod pending;
 mod scan;
 mod walk;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::config::Config;
 use crate::endpoint::{Endpoint, Ports};
 use crate::failure::Failure;
 use crate::rules;
+use crate::share::Body;
 use crate::slots::Installed;
 
 use folders::watch;
@@ -50,12 +52,40 @@ enum Order {
     Nothing,
 }
 
+/// What was found and is still to be handed on, some 1 MB: as many as wait at most.
+const FINDINGS_MAX: usize = 4096;
+
+/// What rules found, for whoever shares it where the owner agreed.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Detections, oldest first. What is taken away was handed on; what stays is tried again.
+    pub detections: VecDeque<Body>,
+    /// How many were too many to be kept until somebody came for them.
+    pub dropped: u64,
+}
+
+impl Findings {
+    /// Adds one; of too many the oldest goes.
+    pub fn push(&mut self, detection: Body) {
+        if self.detections.len() == FINDINGS_MAX {
+            self.detections.pop_front();
+            self.dropped += 1;
+        }
+        self.detections.push_back(detection);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.detections.is_empty() && self.dropped == 0
+    }
+}
+
 /// What the threads have in common.
 #[derive(Default)]
 struct Inbox {
     pending: Pending,
     order: Option<Order>,
     told: Told,
+    findings: Findings,
     /// The engine could not be had again after its end.
     engine_lost: bool,
 }
@@ -141,13 +171,28 @@ impl Guard {
         done
     }
 
-    /// Waits for as long, or until the engine has ended; tells what happened meanwhile.
-    pub fn wait(&self, time: Duration) -> Told {
+    /// Waits for as long, or until the engine has ended; tells what happened meanwhile. What rules find
+    /// is given to `hand_on` as it comes; what that leaves is offered again by the next call.
+    pub fn wait(&self, time: Duration, hand_on: &mut dyn FnMut(&mut Findings)) -> Told {
         let until = self.clock.monotonic().saturating_add(time);
+        let mut kept = Findings::default();
         let mut inbox = self.shared.inbox();
         loop {
+            if kept.is_empty() && !inbox.findings.is_empty() {
+                kept = std::mem::take(&mut inbox.findings);
+                drop(inbox);
+                hand_on(&mut kept);
+                inbox = self.shared.inbox();
+                continue;
+            }
             let left = until.saturating_sub(self.clock.monotonic());
             if left.is_zero() || inbox.told.crashes > 0 || inbox.engine_lost {
+                // Those that could not be handed on are older than all that came since.
+                for newer in std::mem::take(&mut inbox.findings.detections) {
+                    kept.push(newer);
+                }
+                kept.dropped += inbox.findings.dropped;
+                inbox.findings = kept;
                 return std::mem::take(&mut inbox.told);
             }
             inbox = self.shared.news.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -156,7 +201,7 @@ impl Guard {
 }
 
 /// The content of a release's rules.
-fn rules_of(active: &Installed) -> Option<Digest> {
+pub(crate) fn rules_of(active: &Installed) -> Option<Digest> {
     active.files.iter().find(|file| file.name == detection::BUNDLE_FILE).map(|file| file.sha256)
 }
 

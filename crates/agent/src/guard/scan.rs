@@ -13,6 +13,7 @@ use super::{Order, Shared};
 use crate::config::Config;
 use crate::disk::RealDisk;
 use crate::journal::{Entry, Event, Journal};
+use crate::share::Body;
 
 /// While nothing is due, there is nothing to wake up for.
 const REST: Duration = Duration::from_secs(3600);
@@ -78,6 +79,12 @@ impl Scanning {
         let mut items = std::iter::from_fn(|| next(walk, folders, &shared, (&journal, &clock)));
         let scanned = engine.scan(&mut items, &mut |report| {
             detections += u64::from(!report.matches.is_empty());
+            // Of what is too long to be read as a whole nobody knows the hash, so that nothing can be shared.
+            if let Some(sha256) = report.sha256 {
+                let rules = report.matches.iter().map(|one| one.rule.as_str());
+                let detections = Body::detections(sha256, report.bytes, rules);
+                shared.change(|inbox| detections.into_iter().for_each(|one| inbox.findings.push(one)));
+            }
             crashes += report.notes.iter().filter(|note| note.code == NoteCode::Ended).count() as u64;
             tell(&report, &journal, &clock);
         });

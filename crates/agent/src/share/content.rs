@@ -1,54 +1,78 @@
 //! The content of one file, given by its owner.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use attest::Subject;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use detection::{INDEX_BYTES_MAX, INDEX_FILE, Index};
+use detection::{Declared, Item};
+use rustix::fs::{MemfdFlags, memfd_create};
 use stdx::Digest;
 
 use super::agreement::{Agreement, Consent, Decision};
 use super::desk::not_agreed;
 use super::{Body, Class, Recorded, Share};
 use crate::config::Config;
+use crate::endpoint::{Endpoint, Ports};
 use crate::failure::Failure;
 use crate::journal::Event;
+use crate::rules;
 
 /// A sample that somebody wants to look at, not an archive of a disk.
 pub const CONTENT_BYTES_MAX: u64 = 8 << 20;
 
-/// What the rules in use declare: the index of the release that this machine verified.
-pub trait Collects {
-    /// The class that the rule of this name declares to collect, if there is such a rule and it does.
-    ///
-    /// # Errors
-    /// [`Failure`] when there are no rules in use.
-    fn collects(&self, rule: &str) -> Result<Option<String>, Failure>;
+/// A content, and the rule that is said to find it.
+#[derive(Clone, Copy, Debug)]
+pub struct FoundBy<'a> {
+    /// The rule.
+    pub rule: &'a str,
+    /// What the file is called: rules may ask.
+    pub path: &'a Path,
+    /// What is in it.
+    pub content: &'a [u8],
 }
 
-/// The rules that this machine installed, after it verified them.
-pub struct InstalledRules<'a>(pub &'a Config);
+/// What the rules in use declare, and find.
+pub trait Collects {
+    /// The class that the rule declares to collect, if there is such a rule and it does.
+    ///
+    /// # Errors
+    /// [`Failure`] when there are no rules in use, or this one does not find the content.
+    fn collects(&self, found: &FoundBy<'_>) -> Result<Option<String>, Failure>;
+}
+
+/// The rules that this machine installed, after it verified them: a confined child is asked.
+#[derive(Clone, Copy)]
+pub struct InstalledRules<'a> {
+    /// The owner's configuration.
+    pub config: &'a Config,
+    /// The machine.
+    pub ports: Ports<'a>,
+}
 
 impl Collects for InstalledRules<'_> {
-    fn collects(&self, rule: &str) -> Result<Option<String>, Failure> {
-        const HINT: &str = "without the index of the rules in use, no rule declares anything";
-        let section = self.0.lookup.as_ref().ok_or_else(|| {
-            Failure::rejected("share-no-rules", "the configuration names no rules (`rules` in `[lookup]`)", HINT)
-        })?;
-        let path = self.0.install.join(section.rules.as_str()).join("current").join(INDEX_FILE);
-        let mut bytes = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(INDEX_BYTES_MAX + 1).read_to_end(&mut bytes));
-        let wrong = |error: &dyn std::fmt::Display| {
-            Failure::rejected("share-no-rules", format!("{}: {error}", path.display()), HINT)
-        };
-        read.map_err(|error| wrong(&error))?;
-        let index = Index::parse(&bytes).map_err(|error| wrong(&error))?;
-        let found = index.collecting().find(|(indexed, _)| indexed.name == rule);
-        Ok(found.map(|(_, class)| class.to_owned()))
+    fn collects(&self, found: &FoundBy<'_>) -> Result<Option<String>, Failure> {
+        let mut engine = Endpoint::read(self.config, self.ports)?.engine()?;
+        let declared = engine.describe(found.rule).map_err(|error| rules::engine(&error))?;
+        let Some(class) = declared.as_ref().and_then(Declared::collects) else { return Ok(None) };
+        let file = in_memory(found.content).map_err(|error| Failure::unavailable(error.to_string()))?;
+        let item = Item { path: found.path.to_owned(), file };
+        let report = engine.scan_one(item).map_err(|error| rules::engine(&error))?;
+        if report.matches.iter().any(|one| one.rule == found.rule) {
+            return Ok(Some(class.to_owned()));
+        }
+        const HINT: &str = "content is given for a rule that finds it, and for no other";
+        let message = format!("{}: the rule `{}` does not find this file", found.path.display(), found.rule);
+        Err(Failure::rejected("share-not-found", message, HINT))
     }
+}
+
+fn in_memory(content: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("content", MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    Ok(file)
 }
 
 /// A file that its owner gives.
@@ -63,21 +87,22 @@ pub struct FileOffer<'a> {
 }
 
 impl Share<'_> {
-    /// Puts the content of one file into the outbox, if the owner agreed to that class, the rule
-    /// declares that it collects, and the owner says which content it is.
+    /// Puts the content of one file into the outbox, if the owner agreed to that class, the rule finds it
+    /// and declares that it collects, and the owner says which content it is.
     ///
     /// # Errors
     /// [`Failure`], naming what is missing.
-    pub fn give_file(&mut self, rules: &dyn Collects, offer: FileOffer<'_>) -> Result<Recorded, Failure> {
+    pub fn give_file(&mut self, collecting: &dyn Collects, offer: FileOffer<'_>) -> Result<Recorded, Failure> {
         if self.consent.allows(Class::Content).is_none() {
             return Err(not_agreed(Class::Content));
         }
         let Consent::Given(agreement) = self.consent.clone() else { return Err(not_agreed(Class::Content)) };
         let FileOffer { path, rule, sha256 } = offer;
-        let declared = rules.collects(rule)?.ok_or_else(|| {
+        let content = read(path)?;
+        let declared = collecting.collects(&FoundBy { rule, path, content: &content }).and_then(|class| {
             const HINT: &str = "content is never sent for a rule that doesn't declare `collects`, whoever asks for it";
             let message = format!("{}: the rule `{rule}` does not declare that it collects", path.display());
-            Failure::rejected("share-not-collecting", message, HINT)
+            class.ok_or_else(|| Failure::rejected("share-not-collecting", message, HINT))
         });
         let declared = match declared {
             Ok(declared) => declared,
@@ -86,7 +111,6 @@ impl Share<'_> {
                 return Err(failure);
             }
         };
-        let content = read(path)?;
         let actual = Digest::of(&content);
         if sha256 != Some(actual) {
             let message = format!(

@@ -13,6 +13,7 @@ use super::{Body, Class, EventId, Mode, ShareEvent};
 use crate::disk::Disk;
 use crate::endpoint::lock;
 use crate::failure::Failure;
+use crate::guard::Findings;
 use crate::journal::{Entry, Event, Journal};
 
 /// What sharing needs of the machine.
@@ -166,6 +167,23 @@ impl<'a> Share<'a> {
         }
         self.outbox.add(self.ports.disk, &event)?;
         Ok(Recorded::Waits(id))
+    }
+
+    /// Takes in what rules found; what could not be taken in stays there. Without an agreement all of it goes.
+    ///
+    /// # Errors
+    /// [`Failure`] of the disk.
+    pub fn record_all(&mut self, findings: &mut Findings) -> Result<(), Failure> {
+        if findings.dropped > 0 && self.consent.allows(Class::Detections).is_some() {
+            let detail = format!("{} detections: too many at once", findings.dropped);
+            self.note(Event::SharingDropped, "", &detail)?;
+        }
+        findings.dropped = 0;
+        while let Some(next) = findings.detections.front() {
+            self.record(next.clone())?;
+            findings.detections.pop_front();
+        }
+        Ok(())
     }
 
     /// A batch that the intake has is over; the events of one that is under way wait no more.

@@ -1,5 +1,6 @@
 //! Events: what is shared, as the very bytes that are sealed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,9 @@ use super::Class;
 
 /// Times say the hour: the second would tell machines apart.
 const HOUR_S: u64 = 3600;
+
+/// One file may match many rules; as many are shared of it.
+const DETECTIONS_MAX: usize = 16;
 
 /// A random number, 32 hexadecimal digits, of one event and of nothing else.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -108,6 +112,13 @@ pub enum Body {
 }
 
 impl Body {
+    /// What `rules` found in one file: each of them once.
+    pub fn detections<'a>(sha256: Digest, size: u64, rules: impl Iterator<Item = &'a str>) -> Vec<Self> {
+        let rules: BTreeSet<&str> = rules.collect();
+        let detection = |rule: &str| Self::Detection { rule: rule.to_owned(), sha256, size };
+        rules.into_iter().take(DETECTIONS_MAX).map(detection).collect()
+    }
+
     /// The class that must be agreed to.
     #[must_use]
     pub const fn class(&self) -> Class {

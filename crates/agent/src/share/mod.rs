@@ -16,7 +16,7 @@ mod show;
 
 pub use agreement::{Agreement, Consent, Decision, STATEMENT, statement_digest};
 pub use class::{Class, Mode};
-pub use content::{CONTENT_BYTES_MAX, Collects, FileOffer, InstalledRules};
+pub use content::{CONTENT_BYTES_MAX, Collects, FileOffer, FoundBy, InstalledRules};
 pub use desk::{Recorded, Share, SharePorts};
 pub use event::{Body, EventId, Found, ShareEvent, Statistic, Tally};
 pub use outbox::Bounds;

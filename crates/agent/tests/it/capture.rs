@@ -1,103 +1,15 @@
 //! What is really on the wire: packets, captured in a network that the test made for itself.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read};
-use std::net::UdpSocket;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::thread::JoinHandle;
+use std::process::{Command, Output};
 
 use agent::{Body, Bounds, Class, Mode, RealDisk, Share, SharePorts, Shown, statement_digest};
 use api::Client;
 use stdx::{Digest, SystemClock, SystemEntropy, durable};
+use testkit::{Capture, in_own_network};
 
 use crate::scene::Scene;
 use crate::sharing::Intake;
-
-/// Set in the process that lives in a network of its own.
-const INSIDE: &str = "CLERESTORY_TEST_NETWORK";
-
-/// The last packet of a capture, to a port where nobody listens.
-const END: &[u8] = b"end of the capture";
-
-/// Runs `test`, whose name is given, in a network namespace with nothing in it but a loopback.
-fn in_own_network(name: &str, test: impl FnOnce()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return test();
-    }
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-user=1000", "--keep-caps", "--net"]).arg(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
-}
-
-/// tcpdump, whose packets come over a pipe.
-struct Capture {
-    tcpdump: Child,
-    /// Reads as they come: who doesn't, has tcpdump drop what doesn't fit.
-    packets: JoinHandle<Captured>,
-}
-
-/// The TCP payloads by the port that they were sent to, and how many packets there were.
-type Captured = (BTreeMap<u16, Vec<u8>>, usize);
-
-impl Capture {
-    fn start() -> Self {
-        assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
-        let mut tcpdump = Command::new("tcpdump")
-            .args(["-i", "lo", "-n", "-U", "--immediate-mode", "-B", "65536", "-w", "-"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = BufReader::new(tcpdump.stderr.take().unwrap()).lines();
-        assert!(said.any(|line| line.unwrap().contains("listening on lo")), "it captures");
-        // What it says at its end is read by nobody, and fits into the pipe.
-        std::mem::forget(said);
-        let mut packets = BufReader::new(tcpdump.stdout.take().unwrap());
-        Self { tcpdump, packets: std::thread::spawn(move || read(&mut packets)) }
-    }
-
-    /// Everything since the start.
-    fn end(mut self) -> Captured {
-        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(END, "127.0.0.1:9").unwrap();
-        let captured = self.packets.join().unwrap();
-        self.tcpdump.kill().unwrap();
-        self.tcpdump.wait().unwrap();
-        captured
-    }
-}
-
-fn read(packets: &mut BufReader<ChildStdout>) -> Captured {
-    let mut file = [0; 24];
-    packets.read_exact(&mut file).unwrap();
-    assert_eq!(file[..4], [0xd4, 0xc3, 0xb2, 0xa1], "a capture of this machine");
-    let (mut payloads, mut count) = (BTreeMap::new(), 0);
-    while let Some(packet) = next(packets) {
-        let ip = &packet[14..];
-        assert_eq!(ip[0] >> 4, 4, "only IPv4 is in use");
-        let transport = &ip[usize::from(ip[0] & 15) * 4..usize::from(u16::from_be_bytes([ip[2], ip[3]]))];
-        if ip[9] == 17 && transport.ends_with(END) {
-            return (payloads, count);
-        }
-        count += 1;
-        if ip[9] == 6 {
-            let port = u16::from_be_bytes([transport[2], transport[3]]);
-            let payload = &transport[usize::from(transport[12] >> 4) * 4..];
-            payloads.entry(port).or_insert_with(Vec::new).extend_from_slice(payload);
-        }
-    }
-    panic!("the capture broke off")
-}
-
-fn next(packets: &mut impl Read) -> Option<Vec<u8>> {
-    let mut head = [0; 16];
-    packets.read_exact(&mut head).ok()?;
-    let mut packet = vec![0; u32::from_le_bytes(head[8..12].try_into().unwrap()) as usize];
-    packets.read_exact(&mut packet).ok()?;
-    Some(packet)
-}
 
 fn agent(config: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_clerestory-agent")).arg("--config").arg(config).args(arguments).output().unwrap()
@@ -142,12 +54,12 @@ fn a_fresh_install_sends_no_packet_before_its_owner_agrees() {
             let output = agent(&config, arguments);
             assert!(matches!(output.status.code(), Some(0 | 1)), "{arguments:?}: {output:?}");
         }
-        let (payloads, packets) = capture.end();
-        assert_eq!((payloads.len(), packets), (0, 0), "{payloads:?}");
+        let captured = capture.end();
+        assert!(captured.0.is_empty(), "{captured:?}");
         // The same capture sees a request where there is one.
         let capture = Capture::start();
         agent(&config, &["update"]);
-        assert!(capture.end().1 > 0, "an update asks the channel");
+        assert!(!capture.end().0.is_empty(), "an update asks the channel");
     });
 }
 
@@ -167,8 +79,7 @@ fn what_is_shown_is_what_the_packets_carried() {
         let sending = intake.sending(&client);
         share.send(sending).unwrap();
         let port: u16 = sending.intake.to_string().rsplit(':').next().unwrap().parse().unwrap();
-        let (payloads, _) = capture.end();
-        let carried = bodies(&payloads[&port]);
+        let carried = bodies(&capture.end().to_port(port));
         let shown = share.show().unwrap();
         assert!(shown.len() > 1 && shown.len() == carried.len());
         let (mut digests, mut lines) = (Vec::new(), 0);

@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
+use agent::{Body, ShareEvent};
+use notify::{RecursiveMode, Watcher as _};
 use stdx::{Clock as _, Digest, SystemClock, durable};
 use testkit::RULES_PRODUCT;
 
@@ -137,6 +140,137 @@ fn what_changes_is_scanned_with_the_rules_in_use() {
     running.tells("watched/waiting\",\"detail\":\"three\"");
     let journal = rules.scene.journal();
     assert!(journal.contains("\"event\":\"found\"") && journal.contains("watched/later"), "{journal}");
+}
+
+/// What waits to be shared.
+fn waiting(rules: &Rules) -> Vec<Body> {
+    let output = agent(rules).args(["--json", "share", "show"]).output().unwrap();
+    let shown: Vec<Shown> =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    shown.iter().map(|it| serde_json::from_str::<ShareEvent>(&it.plain).unwrap().body).collect()
+}
+
+#[derive(serde::Deserialize)]
+struct Shown {
+    plain: String,
+}
+
+fn detection(rule: &str, content: &str) -> Body {
+    Body::Detection { rule: rule.to_owned(), sha256: Digest::of(content.as_bytes()), size: content.len() as u64 }
+}
+
+/// Waits until so many events lie there.
+fn wait_for(events: usize, outbox: &Path) {
+    let (tell, heard) = std::sync::mpsc::channel();
+    let mut watcher = notify::recommended_watcher(move |_| drop(tell.send(()))).unwrap();
+    watcher.watch(outbox, RecursiveMode::NonRecursive).unwrap();
+    let whole = |entry: &std::fs::DirEntry| !durable::is_temporary(&entry.path());
+    while std::fs::read_dir(outbox).unwrap().flatten().filter(whole).count() < events {
+        heard.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
+}
+
+fn agree(rules: &Rules, classes: &[&str]) {
+    let statement = agent::statement_digest().to_string();
+    let mut command = agent(rules);
+    command.args(["share", "agree", "--statement", &statement, "--mode", "full"]);
+    for class in classes {
+        command.args(["--class", class]);
+    }
+    assert!(command.status().unwrap().success());
+}
+
+#[test]
+fn what_is_found_waits_to_be_shared_where_the_owner_agreed() {
+    let mut rules = present_day();
+    let file = rules.scene.folder.path().join("watched/by-hand");
+    put(&file, "a text");
+    rules.release(
+        b"rule one { strings: $a = \"text\" condition: $a } rule two { strings: $a = \"text\" condition: $a }",
+    );
+    assert!(agent(&rules).arg("update").status().unwrap().success());
+    let scan = |rules: &Rules| agent(rules).args(["scan", file.to_str().unwrap()]).output().unwrap();
+    let before = scan(&rules);
+    assert_eq!(before.status.code(), Some(1));
+    let mut running = Running::start(&rules);
+    running.tells("watched/by-hand");
+    drop(running);
+    assert!(!rules.scene.config.state.join("share").exists(), "nothing is kept without an agreement");
+
+    // Agreed to something else.
+    agree(&rules, &["statistics"]);
+    assert_eq!((scan(&rules).stdout, waiting(&rules)), (before.stdout.clone(), Vec::new()));
+
+    agree(&rules, &["detections"]);
+    let by_hand = scan(&rules);
+    assert_eq!((by_hand.status.code(), by_hand.stdout), (Some(1), before.stdout), "it says and ends as ever");
+    let once = vec![detection("one", "a text"), detection("two", "a text")];
+    assert_eq!(waiting(&rules), once);
+
+    // What the guard finds is there while it runs, and goes on being found after a restart.
+    let outbox = rules.scene.config.state.join("share/outbox");
+    let mut running = Running::start(&rules);
+    running.tells("watched/by-hand");
+    wait_for(4, &outbox);
+    running.write("new", "another text");
+    running.tells("watched/new");
+    wait_for(6, &outbox);
+    drop(running);
+    let new = [detection("one", "another text"), detection("two", "another text")];
+    assert_eq!(waiting(&rules), [once.clone(), once, new.to_vec()].concat());
+}
+
+#[test]
+fn content_is_given_for_a_rule_that_finds_it_and_collects() {
+    let mut rules = present_day();
+    let file = rules.scene.folder.path().join("watched/document");
+    put(&file, "a letter, SECRET");
+    rules.release(
+        b"rule label { meta: author = \"A. Nobody\" strings: $a = \"SECRET\" condition: $a } \
+          rule greedy { meta: collects = \"documents\" strings: $a = \"SECRET\" condition: $a } \
+          rule other { meta: collects = \"documents\" strings: $a = \"PUBLIC\" condition: $a }",
+    );
+    assert!(agent(&rules).arg("update").status().unwrap().success());
+    agree(&rules, &["content"]);
+    let sha256 = Digest::of(b"a letter, SECRET").to_string();
+    let give = |rule: &str| {
+        let arguments = ["share", "send-file", file.to_str().unwrap(), "--rule", rule, "--sha256", &sha256];
+        let output = agent(&rules).args(arguments).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (rule, says) in [
+        ("label", "the rule `label` does not declare that it collects"),
+        ("nowhere", "the rule `nowhere` does not declare that it collects"),
+        ("other", "the rule `other` does not find this file"),
+    ] {
+        let (code, said) = give(rule);
+        assert!(code == Some(1) && said.contains(says), "{said}");
+    }
+    assert!(waiting(&rules).is_empty());
+    assert_eq!(give("greedy").0, Some(0));
+    assert!(matches!(&waiting(&rules)[..], [Body::Content { rule, .. }] if rule == "greedy"));
+}
+
+#[test]
+fn a_rule_is_followed_to_the_release_that_brought_it() {
+    let mut rules = present_day();
+    let content = b"rule label { meta: author = \"A. Nobody\" collects = \"documents\" condition: filesize == 7000 }";
+    let released = rules.release(content);
+    assert!(agent(&rules).arg("update").status().unwrap().success());
+    let origin = |rule: &str| agent(&rules).args(["--json", "rule", rule]).output().unwrap();
+    let says: serde_json::Value = serde_json::from_slice(&origin("label").stdout).unwrap();
+    for (member, value) in [
+        ("author", "A. Nobody"),
+        ("collects", "documents"),
+        ("product", RULES_PRODUCT),
+        ("log", testkit::VENDOR_LOG),
+        ("release", &released.release.id().to_string()),
+        ("rules", &Digest::of(content).to_string()),
+    ] {
+        assert_eq!(says[member], value, "{says}");
+    }
+    let none = String::from_utf8(origin("other").stderr).unwrap();
+    assert!(none.starts_with("error: the rules in use have no rule `other`"), "{none}");
 }
 
 #[test]

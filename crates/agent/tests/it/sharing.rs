@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agent::{
-    After, Body, Bounds, Class, Collects, Consent, Disk, Failure, FileOffer, Found, Mode, Outcome, RealDisk, Recorded,
-    Seal, SealRefused, Sending, Share, SharePorts, Shown, Statistic, Tally, statement_digest,
+    After, Body, Bounds, Class, Collects, Consent, Disk, Failure, FileOffer, Found, FoundBy, Mode, Outcome, RealDisk,
+    Recorded, Seal, SealRefused, Sending, Share, SharePorts, Shown, Statistic, Tally, statement_digest,
 };
 use api::{BaseUrl, Client};
 use stdx::{Clock as _, Digest, ManualClock, SystemEntropy, durable};
@@ -327,8 +327,8 @@ fn an_intake_can_ask_for_nothing() {
 struct Rules;
 
 impl Collects for Rules {
-    fn collects(&self, rule: &str) -> Result<Option<String>, Failure> {
-        Ok((rule == "collecting").then(|| "samples".to_owned()))
+    fn collects(&self, found: &FoundBy<'_>) -> Result<Option<String>, Failure> {
+        Ok((found.rule == "collecting").then(|| "samples".to_owned()))
     }
 }
 

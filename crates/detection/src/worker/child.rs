@@ -64,15 +64,20 @@ impl Running {
         self.child.id()
     }
 
-    pub(super) fn send(&self, request: &Request, file: &File) -> Result<(), WireError> {
-        self.connection.send(request, &[], Some(file.as_fd()))
+    pub(super) fn send(&self, request: &Request, file: Option<&File>) -> Result<(), WireError> {
+        self.connection.send(request, &[], file.map(File::as_fd))
     }
 
     pub(super) fn receive(&self, wait: Duration) -> Result<Received<Answer>, WireError> {
         self.connection.receive_within(wait)
     }
 
-    pub(super) fn ask(&self, request: &Request, file: &File, wait: Duration) -> Result<Received<Answer>, WireError> {
+    pub(super) fn ask(
+        &self,
+        request: &Request,
+        file: Option<&File>,
+        wait: Duration,
+    ) -> Result<Received<Answer>, WireError> {
         self.send(request, file)?;
         self.receive(wait)
     }

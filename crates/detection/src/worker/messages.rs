@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use stdx::Digest;
 
 use super::limits::Limits;
+use crate::rules::MetaValue;
 
-/// What is asked of the child. Each but the first comes with one descriptor, open for reading.
+/// What is asked of the child. What is about a file comes with its descriptor, open for reading.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "request")]
 pub enum Request {
@@ -24,6 +25,11 @@ pub enum Request {
         id: u64,
         /// The file's path, as far as it is text: rules may ask for it.
         path: String,
+    },
+    /// Say what a rule of the bundle in use says of itself.
+    Describe {
+        /// The rule.
+        rule: String,
     },
 }
 
@@ -56,6 +62,11 @@ pub enum Answer {
     },
     /// One file was scanned.
     Scanned(Scanned),
+    /// The rule that was asked for.
+    Described {
+        /// None if there is no such rule.
+        rule: Option<Declared>,
+    },
 }
 
 /// The isolation that a child has put itself in.
@@ -85,6 +96,34 @@ pub struct RejectedFile {
     pub path: String,
     /// Why.
     pub cause: String,
+}
+
+/// What a rule says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declared {
+    /// Its name.
+    pub rule: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its metadata, as written: author, links, what it collects.
+    pub meta: Vec<(String, MetaValue)>,
+}
+
+impl Declared {
+    /// The first text of this name.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.meta.iter().find_map(|(found, value)| match value {
+            MetaValue::Text(text) if found == name => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The class of data that it may lead to the collection of.
+    #[must_use]
+    pub fn collects(&self) -> Option<&str> {
+        self.text("collects")
+    }
 }
 
 /// What a bundle turned out to be.
@@ -133,6 +172,8 @@ pub struct Scanned {
     pub id: u64,
     /// How many of its bytes were looked at.
     pub bytes: u64,
+    /// Of the content, if a rule matches and all of it was read.
+    pub sha256: Option<Digest>,
     /// The rules that match.
     pub matches: Vec<Match>,
     /// What was not looked at, and why.
@@ -146,6 +187,8 @@ pub struct FileReport {
     pub path: PathBuf,
     /// How many of its bytes were looked at.
     pub bytes: u64,
+    /// Of the content, if a rule matches and all of it was read.
+    pub sha256: Option<Digest>,
     /// The rules that match.
     pub matches: Vec<Match>,
     /// What was not looked at, and why.

@@ -77,7 +77,7 @@ impl Worker {
                 let message = format!("the scanner ended twice at this file: {}", self.running.end(&error));
                 self.restart("scanning")?;
                 let note = Note { inside: Vec::new(), code: NoteCode::Ended, message };
-                Ok(FileReport { path, bytes: 0, matches: Vec::new(), notes: vec![note] })
+                Ok(FileReport { path, bytes: 0, sha256: None, matches: Vec::new(), notes: vec![note] })
             }
         }
     }
@@ -97,7 +97,7 @@ impl Session {
         let id = self.next;
         self.next += 1;
         let path = item.path.to_string_lossy().into_owned();
-        let sent = worker.running.send(&Request::Scan { id, path }, &item.file);
+        let sent = worker.running.send(&Request::Scan { id, path }, Some(&item.file));
         queue.push(id, item, self.clock.monotonic());
         sent
     }
@@ -115,7 +115,7 @@ impl Session {
 
     fn settle(&self, queue: &mut Queue, scanned: Scanned) -> Result<FileReport, WireError> {
         let file = queue.take(scanned.id, self.clock.monotonic()).ok_or(WireError::Malformed)?;
-        let Scanned { bytes, matches, notes, .. } = scanned;
-        Ok(FileReport { path: file.item.path, bytes, matches, notes })
+        let Scanned { bytes, sha256, matches, notes, .. } = scanned;
+        Ok(FileReport { path: file.item.path, bytes, sha256, matches, notes })
     }
 }

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use detection::{Limits, Note, NoteCode, Scanned};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, pread};
+use stdx::Digest;
 
 use crate::content::{Content, Deadline};
 use crate::engine::Engine;
@@ -28,7 +29,7 @@ pub(super) struct FileJob {
 
 impl FileJob {
     pub(super) fn scan(self, engine: Option<Engine>, limits: &Limits, buffer: &mut Vec<u8>) -> Scanned {
-        let mut scanned = Scanned { id: self.id, bytes: 0, matches: Vec::new(), notes: Vec::new() };
+        let mut scanned = Scanned { id: self.id, bytes: 0, sha256: None, matches: Vec::new(), notes: Vec::new() };
         let Some(engine) = engine else {
             scanned.notes.push(note(NoteCode::Engine, "no rules are loaded"));
             return scanned;
@@ -46,20 +47,24 @@ impl FileJob {
 
     fn read_and_ask(&self, mut engine: Engine, limits: &Limits, buffer: &mut Vec<u8>, scanned: &mut Scanned) {
         let deadline = Deadline::after(limits.file_time);
-        match read(&self.file, limits.file_bytes, buffer) {
-            Ok(Read::Whole) => {}
+        let whole = match read(&self.file, limits.file_bytes, buffer) {
+            Ok(Read::Whole) => true,
             Ok(Read::Beginning) => {
                 let message = format!("longer than {} bytes; the rest was not looked at", limits.file_bytes);
                 scanned.notes.push(note(NoteCode::TooLarge, &message));
+                false
             }
             Err(error) => return scanned.notes.push(note(NoteCode::Unreadable, &error.to_string())),
-        }
+        };
         scanned.bytes = buffer.len() as u64;
-        let whole = Content { path: &self.path, inside: &[], bytes: buffer };
-        scanned.matches = engine.scan(&whole, &deadline, &mut scanned.notes);
+        let content = Content { path: &self.path, inside: &[], bytes: buffer };
+        scanned.matches = engine.scan(&content, &deadline, &mut scanned.notes);
         let is_late = || deadline.left().is_none();
         let mut members = Members { path: &self.path, engine, deadline, scanned };
         unpack(&self.path, buffer, &limits.unpacking, &is_late, &mut members);
+        if whole && !scanned.matches.is_empty() {
+            scanned.sha256 = Some(Digest::of(buffer));
+        }
     }
 }
 

@@ -69,6 +69,20 @@ fn machines_get_an_object_a_line() {
 }
 
 #[test]
+fn machines_may_have_it_besides() {
+    let place = place();
+    let arguments = ["--rules", "rules.yar", "--json-to", "copy", "tree/below"];
+    let (code, said, _) = run(&place, &arguments, b"");
+    assert!(code == Some(1) && said.starts_with("FOUND marked in tree/below/marked"), "{said}");
+    let copy = fs::read_to_string(place.0.path().join("copy")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(&copy).unwrap();
+    let sha256 = stdx::Digest::of(b"find me").to_string();
+    assert_eq!((&line["sha256"], &line["bytes"]), (&sha256.into(), &7.into()));
+    let refused = run(&place, &["--rules", "rules.yar", "--json-to", "tree", "tree/below"], b"");
+    assert!(refused.0 == Some(75) && refused.2.contains("--json-to"), "{refused:?}");
+}
+
+#[test]
 fn exit_codes_say_what_a_script_may_do() {
     let place = place();
     let code = |arguments: &[&str], input: &[u8]| run(&place, arguments, input).0;

@@ -1,6 +1,7 @@
 //! What a worker says of rules and files.
 
-use detection::{SelfTest, StringHit, Worker, WorkerError};
+use detection::{Limits, SelfTest, StringHit, Worker, WorkerError};
+use stdx::Digest;
 
 use crate::place::{Place, RULES, eicar, limits, program, rules, scan, worker};
 
@@ -25,6 +26,31 @@ fn files_are_scanned_in_a_confined_child() {
     let hit = |offset| StringHit { name: "mark".to_owned(), offset, length: 7 };
     assert_eq!(reports[0].matches[0].strings, [hit(7), hit(16)]);
     assert!(reports.iter().all(|report| report.notes.is_empty()), "{reports:?}");
+    let hashes: Vec<_> = reports.iter().map(|report| report.sha256).collect();
+    let of = |bytes: &[u8]| Some(Digest::of(bytes));
+    assert_eq!(hashes, [of(b"please find me, find me"), None, of(eicar().as_bytes()), of(b"")], "of what was found");
+}
+
+#[test]
+fn of_what_is_not_read_as_a_whole_nobody_says_the_hash() {
+    let place = Place::new();
+    let mut worker = worker(Limits { file_bytes: 16, ..limits(1) });
+    let report = worker.scan_one(place.item("long", b"find me in a file that goes on")).unwrap();
+    assert_eq!((rules(&report), report.sha256), (vec!["marked"], None));
+}
+
+#[test]
+fn rules_say_who_made_them_and_what_they_collect() {
+    let mut worker = Worker::start(program(), limits(1)).unwrap();
+    assert_eq!(worker.describe("greedy").unwrap(), None, "no rules are loaded");
+    let meta = "author = \"A. Nobody\" collects = \"documents\" severity = 3 tested = false";
+    let rules = format!("rule plain {{ condition: false }} rule greedy : a b {{ meta: {meta} condition: false }}");
+    worker.load(rules.as_bytes()).unwrap();
+    let greedy = worker.describe("greedy").unwrap().unwrap();
+    assert_eq!((greedy.collects(), greedy.text("author")), (Some("documents"), Some("A. Nobody")));
+    assert_eq!((greedy.tags, greedy.meta.len()), (vec!["a".to_owned(), "b".to_owned()], 4));
+    assert_eq!(worker.describe("plain").unwrap().unwrap().collects(), None);
+    assert_eq!(worker.describe("none").unwrap(), None);
 }
 
 #[test]
