@@ -15,6 +15,7 @@
 //! - Rows go to standard output, everything else to standard error.
 
 mod bench;
+mod history;
 mod machine;
 mod picture;
 mod programs;

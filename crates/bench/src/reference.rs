@@ -1,16 +1,19 @@
-//! Reference processes: only what the measured one can't do without, and nothing of ours in it.
+//! Reference processes: only what the measured one can't do without, and nothing of ours in it; and one that
+//! says what another one took.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::Stdio;
 
-use anyhow::{Context as _, bail};
-use nix::sys::resource::{UsageWho, getrusage};
+use anyhow::Context as _;
 use stdx::Digest;
 
 mod bare;
+mod cost;
+mod scan;
+
+pub(crate) use cost::Cost;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -32,11 +35,10 @@ enum What {
     },
     /// Runs a sandbox's job without the sandbox
     Bare { job: PathBuf },
-    /// Runs a program and prints its peak of resident memory in KiB
-    Peak {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-        command: Vec<std::ffi::OsString>,
-    },
+    /// Runs a program and prints what it took
+    Cost(cost::Arguments),
+    /// Scans the files that standard input names, one a line, with the bare engine
+    Scan { rules: PathBuf },
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -57,21 +59,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             Ok(File::open(folder)?.sync_all()?)
         }
         What::Bare { job } => bare::run(job),
-        What::Peak { command } => peak(command),
+        What::Cost(arguments) => cost::run(arguments),
+        What::Scan { rules } => scan::run(rules),
     }
-}
-
-/// The kernel counts the pages that this small program had before it became the other one; more
-/// than that any program has.
-fn peak(command: &[std::ffi::OsString]) -> anyhow::Result<()> {
-    let (program, arguments) = command.split_first().context("no program is named")?;
-    let mut command = std::process::Command::new(program);
-    let status = command.args(arguments).stdout(Stdio::null()).status()?;
-    if !status.success() {
-        bail!("{command:?} failed: {status}");
-    }
-    println!("{}", getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss());
-    Ok(())
 }
 
 /// The largest head of an answer that is read.

@@ -6,6 +6,7 @@ use crate::machine;
 mod assembly;
 mod endpoint;
 mod log;
+mod scan;
 mod verify;
 
 /// One measurement; it gives one row, or some whose names begin with its own.
@@ -55,6 +56,9 @@ const ENTRIES: &[Entry] = &[
         "clerestory-agent update with a release of 1 MiB; a bare GET of it into a synced file",
         endpoint::install,
     ),
+    entry("scan/bare", "clerestory-scan on one core and on two; the bare engine on one", scan::bare),
+    entry("scan/engines", "the same on one core; yara-x, yara and clamscan with the same rules", scan::engines),
+    entry("scan/verdicts", "files in which another engine matches other rules", scan::verdicts),
 ];
 
 /// A name that means nothing here.

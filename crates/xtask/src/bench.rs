@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
 }
 
 /// The programs that are measured, and the one that measures them; it finds them beside itself.
-const PACKAGES: [&str; 5] = ["bench", "server", "agent", "verifier", "sandbox"];
+const PACKAGES: [&str; 6] = ["bench", "server", "agent", "verifier", "sandbox", "scanner"];
 const PROGRAM: &str = "clerestory-bench";
 
 /// Becomes the measuring program, so that signals and its exit code need no forwarding.

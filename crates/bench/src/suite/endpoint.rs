@@ -9,7 +9,7 @@ use testkit::{PRODUCT, Publisher, SUPERVISOR_LOG, VENDOR_LOG};
 
 use crate::bench::Bench;
 use crate::picture::Picture;
-use crate::programs::{Programs, succeed};
+use crate::programs::{Programs, Surroundings, succeed};
 use crate::row::{Figure, Row, Target};
 use crate::samples::Samples;
 
@@ -101,10 +101,9 @@ impl Scene {
 
     /// The peak of resident memory of a command, in MiB.
     fn peak(&self, command: &Command) -> anyhow::Result<f64> {
-        let mut measured = self.programs.reference();
-        measured.arg("peak").arg(command.get_program()).args(command.get_args());
-        let kibibytes: f64 = String::from_utf8(succeed(&mut measured)?.stdout)?.trim().parse()?;
-        Ok(kibibytes / 1024.0)
+        let cost = self.programs.cost(command, &Surroundings::default())?;
+        anyhow::ensure!(cost.code == Some(0), "{command:?} failed");
+        Ok(cost.peak_mib)
     }
 
     fn get(&self) -> Command {

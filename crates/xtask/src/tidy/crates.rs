@@ -60,8 +60,9 @@ const TABLE: &[Row] = &[
     row("scanner", &[&["stdx", "sandbox", "detection"]]),
     // Tools. The tasks build in seconds, so that they can say what is wrong with the rest.
     row("testkit", &[FOUNDATION, PORTS, ENGINES]),
-    // It measures what users run, so it may name anything but the other programs' own code.
-    row("bench", &[FOUNDATION, PORTS, ENGINES, &["server", "testkit"]]),
+    // It measures what users run, so it may name anything but the other programs' own code; of the scanner's
+    // it asks what a file contains.
+    row("bench", &[FOUNDATION, PORTS, ENGINES, &["server", "scanner", "testkit"]]),
     row("simulation", &[FOUNDATION, PORTS, ENGINES, &["server", "agent"]]),
     Row {
         folder: "fuzz",
