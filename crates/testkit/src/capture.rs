@@ -22,10 +22,14 @@ pub fn in_own_network(name: &str, test: impl FnOnce()) {
         return test();
     }
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-user=1000", "--keep-caps", "--net"]).arg(std::env::current_exe().unwrap());
+    // With its group mapped, too, a process in it may confine itself further.
+    command
+        .args(["--user", "--map-user=1000", "--map-group=1000", "--keep-caps", "--net"])
+        .arg(std::env::current_exe().unwrap());
     let output = command.args(["--exact", name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    said.lines().filter(|line| line.contains("figure: ")).for_each(|line| println!("{line}"));
 }
 
 /// Gives this network's loopback another address, which talks to those that are added after it from

@@ -1,5 +1,6 @@
 //! The long-lived agent: what changes is scanned, with the rules that are in use at that time.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,17 +15,17 @@ use testkit::RULES_PRODUCT;
 use crate::rules::Rules;
 
 /// Writes in place, as most programs do.
-fn put(path: &Path, text: &str) {
+pub(crate) fn put(path: &Path, text: &str) {
     File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
 /// A rule that looks for this text.
-fn rule(name: &str, text: &str) -> Vec<u8> {
+pub(crate) fn rule(name: &str, text: &str) -> Vec<u8> {
     format!("rule {name} {{ strings: $a = \"{text}\" condition: $a }}\n").into_bytes()
 }
 
 /// Rules whose time is the machine's, and the folder `watched` beside them.
-fn present_day() -> Rules {
+pub(crate) fn present_day() -> Rules {
     let mut rules = Rules::new();
     let scene = &mut rules.scene;
     scene.pass(SystemClock::new().now().since(scene.world.clock.now()));
@@ -40,14 +41,21 @@ fn present_day() -> Rules {
     rules
 }
 
-fn agent(rules: &Rules) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_clerestory-agent"));
-    command.arg("--config").arg(rules.scene.folder.path().join("agent.toml"));
+pub(crate) fn agent(rules: &Rules) -> Command {
+    agent_behind(rules, &[])
+}
+
+/// The same, with this before the program on the command line.
+pub(crate) fn agent_behind(rules: &Rules, prefix: &[OsString]) -> Command {
+    let program = OsString::from(env!("CARGO_BIN_EXE_clerestory-agent"));
+    let line: Vec<_> = prefix.iter().cloned().chain([program]).collect();
+    let mut command = Command::new(&line[0]);
+    command.args(&line[1..]).arg("--config").arg(rules.scene.folder.path().join("agent.toml"));
     command
 }
 
 /// `clerestory-agent run`.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     says: BufReader<ChildStdout>,
     tells: BufReader<ChildStderr>,
@@ -56,7 +64,10 @@ struct Running {
 
 impl Running {
     fn start(rules: &Rules) -> Self {
-        let mut command = agent(rules);
+        Self::start_as(rules, agent(rules))
+    }
+
+    pub(crate) fn start_as(rules: &Rules, mut command: Command) -> Self {
         let mut child = command.arg("run").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (says, tells) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let watched = rules.scene.folder.path().join("watched");
@@ -64,12 +75,12 @@ impl Running {
     }
 
     /// The next line on standard output with this in it.
-    fn says(&mut self, what: &str) -> String {
+    pub(crate) fn says(&mut self, what: &str) -> String {
         next(|line| self.says.read_line(line), what)
     }
 
     /// The next line on standard error with this in it.
-    fn tells(&mut self, what: &str) -> String {
+    pub(crate) fn tells(&mut self, what: &str) -> String {
         next(|line| self.tells.read_line(line), what)
     }
 
@@ -144,7 +155,11 @@ fn what_changes_is_scanned_with_the_rules_in_use() {
 
 /// What waits to be shared.
 fn waiting(rules: &Rules) -> Vec<Body> {
-    let output = agent(rules).args(["--json", "share", "show"]).output().unwrap();
+    waiting_by(agent(rules))
+}
+
+pub(crate) fn waiting_by(mut agent: Command) -> Vec<Body> {
+    let output = agent.args(["--json", "share", "show"]).output().unwrap();
     let shown: Vec<Shown> =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     shown.iter().map(|it| serde_json::from_str::<ShareEvent>(&it.plain).unwrap().body).collect()
@@ -155,14 +170,18 @@ struct Shown {
     plain: String,
 }
 
-fn detection(rule: &str, content: &str) -> Body {
+pub(crate) fn detection(rule: &str, content: &str) -> Body {
     Body::Detection { rule: rule.to_owned(), sha256: Digest::of(content.as_bytes()), size: content.len() as u64 }
 }
 
 /// Waits until so many events lie there.
-fn wait_for(events: usize, outbox: &Path) {
+pub(crate) fn wait_for(events: usize, outbox: &Path) {
     let (tell, heard) = std::sync::mpsc::channel();
-    let mut watcher = notify::recommended_watcher(move |_| drop(tell.send(()))).unwrap();
+    let told = move |_: notify::Result<notify::Event>| {
+        // Whoever listened has seen enough.
+        let _ = tell.send(());
+    };
+    let mut watcher = notify::recommended_watcher(told).unwrap();
     watcher.watch(outbox, RecursiveMode::NonRecursive).unwrap();
     let whole = |entry: &std::fs::DirEntry| !durable::is_temporary(&entry.path());
     while std::fs::read_dir(outbox).unwrap().flatten().filter(whole).count() < events {
@@ -170,7 +189,7 @@ fn wait_for(events: usize, outbox: &Path) {
     }
 }
 
-fn agree(rules: &Rules, classes: &[&str]) {
+pub(crate) fn agree(rules: &Rules, classes: &[&str]) {
     let statement = agent::statement_digest().to_string();
     let mut command = agent(rules);
     command.args(["share", "agree", "--statement", &statement, "--mode", "full"]);

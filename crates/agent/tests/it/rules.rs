@@ -1,11 +1,12 @@
 //! Rules: by patch or as a whole, tested before they are used, mended, and given up when they must be.
 
+use agent::Change;
 use attest::{Floor, Lane, ReleaseNumber, Ring};
 use detection::{BUNDLE_FILE, Patch, Step};
 use stdx::{Digest, durable};
 use testkit::{RULES_PRODUCT, ReleaseOptions, Released};
 
-use crate::scene::{DAY, Scene, scanner};
+use crate::scene::{DAY, Scene, copy_tree, scanner};
 use crate::server::Manner;
 
 const OWNER: &str = "[[product]]\nid = \"signatures\"\nring = \"canary\"\n";
@@ -97,6 +98,44 @@ fn one_patch_leads_to_the_newest_rules() {
     let without = rules.update();
     assert!(without > patch + whole / 2, "{patch} with, {without} without, of {whole}");
     assert!(!rules.scene.journal().contains("\"patch: "), "{}", rules.scene.journal());
+}
+
+/// As real rules change: much stays, and each release brings one.
+fn growing(version: usize) -> Vec<u8> {
+    let rule = |n: usize| {
+        let text = Digest::of(&n.to_be_bytes());
+        format!("rule r{n} {{ strings: $a = \"{text}\" condition: $a }}\n")
+    };
+    (0..200).chain([1000 + version]).map(rule).collect::<String>().into_bytes()
+}
+
+#[test]
+fn an_endpoint_121_versions_behind_catches_up_in_one_step() {
+    let mut rules = Rules::installed(&growing(0));
+    let saved = rules.scene.folder.path().join("saved");
+    for name in ["state", "install"] {
+        copy_tree(&rules.scene.folder.path().join(name), &saved.join(name));
+    }
+    let catch_up = |rules: &Rules, release: u64| {
+        rules.scene.server.traffic();
+        let report = rules.scene.update();
+        let one = |change: &Change| matches!(change, Change::Installed { number, .. } if number.get() == release);
+        assert!(report.exit_code() == 0 && report.changes.len() == 1 && one(&report.changes[0]), "{report:?}");
+        assert_eq!(rules.current().as_ref(), rules.contents.last());
+        rules.scene.server.traffic()
+    };
+    (1..=64).for_each(|version| drop(rules.release(&growing(version))));
+    let patched = catch_up(&rules, 65);
+    (65..=121).for_each(|version| drop(rules.release(&growing(version))));
+    for name in ["state", "install"] {
+        std::fs::remove_dir_all(rules.scene.folder.path().join(name)).unwrap();
+        copy_tree(&saved.join(name), &rules.scene.folder.path().join(name));
+    }
+    // No patch begins where it stands, so that it is the whole; still it is one step.
+    let whole = catch_up(&rules, 122);
+    println!("64 behind: {patched:?} (bytes, requests); 121 behind: {whole:?}; all rules: {}", growing(121).len());
+    assert!(whole.0 > patched.0 + growing(121).len() as u64 / 2, "{patched:?} {whole:?}");
+    assert!(whole.1 <= patched.1 + 2, "{patched:?} {whole:?}");
 }
 
 #[test]

@@ -35,7 +35,15 @@ struct Host {
 
 impl Lanes {
     pub(crate) fn running() -> Self {
-        let change = |_: &System, policy: &mut policy::Policy| System::with_fast_lane(policy, CANARY);
+        Self::running_under(|_| {})
+    }
+
+    /// The same, under a policy that is otherwise.
+    pub(crate) fn running_under(more: impl FnOnce(&mut policy::Policy)) -> Self {
+        let change = |_: &System, policy: &mut policy::Policy| {
+            System::with_fast_lane(policy, CANARY);
+            more(policy);
+        };
         let mut system = System::made_in(tempfile::tempdir().unwrap(), Scope::Releases, [&[], &[]], change);
         system.witnesses.iter_mut().for_each(Server::start);
         system.supervisor.start();

@@ -1,15 +1,19 @@
 //! Look-ups through a relay: it sees who asks, the gateway sees what, and neither sees both.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
+use std::process::Command;
 
 use oblivious::{Answered, KeyConfiguration, Question, REQUEST_TYPE, RESPONSE_TYPE, ask};
+use policy::{LookupPolicy, Relay};
 use reputation::{Answer, Prefix, PrefixBits, Verdict};
 use stdx::{Digest, SystemEntropy, durable};
+use testkit::{Capture, Packet, add_address, in_own_network};
 
-use crate::process::{Server, run};
+use crate::process::{Done, Server, run};
 use crate::raw::{Response, get, post, send};
+use crate::system::System;
 
 fn hashes(start: u32, count: u32) -> Vec<Digest> {
     (start..start + count).map(|number| Digest::of(&number.to_be_bytes())).collect()
@@ -28,6 +32,10 @@ fn set(config: &Path, name: &str, line: &str) {
 
 /// A gateway that knows some hashes, as an operator makes it.
 fn gateway(folder: &Path) -> (Server, KeyConfiguration) {
+    gateway_at(folder, Ipv4Addr::LOCALHOST)
+}
+
+fn gateway_at(folder: &Path, address: Ipv4Addr) -> (Server, KeyConfiguration) {
     run(folder, &["init", "gateway", "--dir", "gateway", "--organisation", "vendor"]).ok();
     let lists = folder.join("gateway/hashes");
     durable::create_folder(&lists).unwrap();
@@ -38,17 +46,21 @@ fn gateway(folder: &Path) -> (Server, KeyConfiguration) {
     let checked = run(folder, &["--json", "check-config", "--config", config.to_str().unwrap()]).ok().json();
     assert_eq!(checked["lookup"]["prefix_bits"], 2);
     let key = checked["lookup"]["key"].as_str().unwrap().parse().unwrap();
-    let mut server = Server::bound(config);
+    let mut server = Server::bound_at(config, address);
     server.start();
     (server, key)
 }
 
 fn relay(folder: &Path, gateway: SocketAddr) -> Server {
+    relay_at(folder, gateway, Ipv4Addr::LOCALHOST)
+}
+
+fn relay_at(folder: &Path, gateway: SocketAddr, address: Ipv4Addr) -> Server {
     run(folder, &["init", "relay", "--dir", "relay", "--organisation", "member"]).ok();
     let config = folder.join("relay/clerestory.toml");
     set(&config, "listen", "listen = \"stdin\"");
     set(&config, "gateway", &format!("gateway = \"http://{gateway}\""));
-    let mut server = Server::bound(config);
+    let mut server = Server::bound_at(config, address);
     server.start();
     server
 }
@@ -185,4 +197,74 @@ fn a_gateway_with_thin_buckets_does_not_start() {
     assert!(refused.stderr.contains("prefixes of 2 bits at most"), "{refused:?}");
     gateway.start();
     assert_eq!(gateway.wait().code, 1);
+}
+
+/// `clerestory-agent` of a machine that trusts the system's policy.
+fn agent(system: &System, arguments: &[&str]) -> Done {
+    let program = Path::new(env!("CARGO_BIN_EXE_clerestory")).with_file_name("clerestory-agent");
+    assert!(program.is_file(), "build it first: cargo build -p agent");
+    let mut command = Command::new(program);
+    command.env_clear().current_dir(system.path()).args(["--config", "agent.toml", "--json"]).args(arguments);
+    command.output().unwrap().into()
+}
+
+fn has(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|it| it == part)
+}
+
+/// Three places with addresses of their own: what each of the two in the middle could write down.
+#[test]
+fn a_relays_packets_hold_no_query_and_a_gateways_no_client() {
+    in_own_network("lookups::a_relays_packets_hold_no_query_and_a_gateways_no_client", || {
+        let [client, at_relay, at_gateway] = [2, 9, 30].map(|last| Ipv4Addr::new(10, 1, 0, last));
+        add_address(client, None);
+        add_address(at_relay, Some(client));
+        add_address(at_gateway, Some(at_relay));
+        let folder = tempfile::tempdir().unwrap();
+        let (gateway, key) = gateway_at(folder.path(), at_gateway);
+        let relay = relay_at(folder.path(), gateway.address(), at_relay);
+        let system = System::made_with(|_, policy| {
+            let relays = vec![Relay { organisation: "supervisor".parse().unwrap(), url: relay.url().parse().unwrap() }];
+            let (gateway, key) = ("vendor".parse().unwrap(), key.to_string());
+            policy.lookup = Some(LookupPolicy { gateway, key, prefix_bits: 2, relays });
+        });
+        let config = format!(
+            "state = \"state\"\ninstall = \"install\"\nchannel = [\"{}\"]\nring = \"all\"\n\
+             [lookup]\nrules = \"libexample\"\n[[product]]\nid = \"libexample\"\n",
+            system.vendor.url()
+        );
+        durable::write(&system.file("agent.toml"), config.as_bytes()).unwrap();
+        let hash = system.genesis.to_string();
+        agent(&system, &["init", "--policy-hash", &hash, "--policy", "vendor/policy/1.envelope"]).ok();
+        let statement = agent(&system, &["share", "statement"]).ok().json()["sha256"].as_str().unwrap().to_owned();
+        let agree = ["share", "agree", "--statement", &statement, "--mode", "full", "--class", "lookups"];
+        agent(&system, &agree).ok();
+
+        let capture = Capture::start();
+        let asked = hashes(17, 1)[0];
+        let known = agent(&system, &["lookup", &asked.to_string()]);
+        let captured = capture.end();
+        assert_eq!((known.code, &known.json()["bucket"]), (1, &"malicious".into()), "the gateway could read it");
+
+        let at = |address: Ipv4Addr| {
+            captured.0.iter().filter(move |it| *it.source.ip() == address || *it.target.ip() == address)
+        };
+        let (relays, gateways): (Vec<&Packet>, Vec<&Packet>) = (at(at_relay).collect(), at(at_gateway).collect());
+        assert_eq!(captured.0.len(), relays.len(), "everything goes through the relay");
+        // The relay's: who asks, and nothing of what.
+        assert!(relays.iter().any(|it| *it.source.ip() == client && !it.payload.is_empty()));
+        let query = Question(Prefix::of(&asked, bits())).to_bytes();
+        let text = asked.to_string();
+        for ((to, from), bytes) in captured.streams() {
+            for part in [&query, &asked.as_bytes()[..6], &text.as_bytes()[..12], b"GET /2/".as_slice()] {
+                assert!(!has(&bytes, part), "{from} sent {to} {}", part.escape_ascii());
+            }
+        }
+        // The gateway's: what, and nothing of who asks, neither in a header nor in a text.
+        assert!(gateways.iter().any(|it| *it.target.ip() == at_gateway && it.payload.len() > 75));
+        for packet in gateways {
+            assert!(!has(&packet.bytes, &client.octets()), "{packet:?}");
+            assert!(!has(&packet.payload, client.to_string().as_bytes()), "{packet:?}");
+        }
+    });
 }

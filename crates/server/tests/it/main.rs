@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod accusation;
 mod admission;
 mod append;
 mod auditing;

@@ -1,7 +1,7 @@
 //! `clerestory` as a process.
 
 use std::io::Read as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -70,7 +70,12 @@ pub(crate) struct Server {
 impl Server {
     /// Opens the socket; the process is started later.
     pub(crate) fn bound(config: PathBuf) -> Self {
-        Self { config, listener: TcpListener::bind("127.0.0.1:0").unwrap(), child: None, environment: Vec::new() }
+        Self::bound_at(config, Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same, at another address of this network.
+    pub(crate) fn bound_at(config: PathBuf, address: Ipv4Addr) -> Self {
+        Self { config, listener: TcpListener::bind((address, 0)).unwrap(), child: None, environment: Vec::new() }
     }
 
     /// It reaches all others through this proxy.

@@ -15,13 +15,13 @@ use crate::system::System;
 const MARK: &str = "clerestory-known-bad-sample";
 
 /// `cargo test -p server` alone builds no scanner.
-fn needs_scanner() {
+pub(crate) fn needs_scanner() {
     let server = Path::new(env!("CARGO_BIN_EXE_clerestory"));
     assert!(server.with_file_name("clerestory-scan").is_file(), "build it first: cargo build -p scanner");
 }
 
 /// The same corpora on both sides, as each organisation would have copied them.
-fn corpora(system: &System) -> String {
+pub(crate) fn corpora(system: &System) -> String {
     let sample = |corpus: &str, name: &str, content: &str| {
         durable::create_folder(&system.file(corpus)).unwrap();
         durable::write(&system.file(&format!("{corpus}/{name}")), content.as_bytes()).unwrap();
@@ -44,7 +44,7 @@ fn corpora(system: &System) -> String {
 }
 
 /// Some hundred rules, so that a patch is worth it; `more` is one of its own.
-fn tree(system: &System, name: &str, corpora: &str, more: &str) {
+pub(crate) fn tree(system: &System, name: &str, corpora: &str, more: &str) {
     durable::create_folder(&system.file(&format!("{name}/yara"))).unwrap();
     let write = |file: &str, text: &str| {
         durable::write(&system.file(&format!("{name}/{file}")), text.as_bytes()).unwrap();
@@ -60,7 +60,7 @@ fn tree(system: &System, name: &str, corpora: &str, more: &str) {
     write("yara/more.yar", more);
 }
 
-fn push(system: &System, tree: &str, version: &str) -> Done {
+pub(crate) fn push(system: &System, tree: &str, version: &str) -> Done {
     system.run(&["--json", "rules", "push", "--config", "vendor/clerestory.toml", tree, version])
 }
 
@@ -74,14 +74,19 @@ fn first_release(lanes: &Lanes, corpora: &str) {
     let codes: Vec<_> = report["reasons"].as_array().unwrap().iter().map(|it| it["code"].as_str().unwrap()).collect();
     assert_eq!(codes, ["first-release"]);
     assert!(report["refusal"].is_string(), "the supervisor finds the same, and has logged it: {report}");
-    let result = format!("vendor/builds/{PRODUCT}/1/result.bundle");
+    approve(lanes, "1");
+    assert_eq!(lanes.publish("1").ok().json()["ring"], "all");
+}
+
+/// Somebody of each organisation approves.
+pub(crate) fn approve(lanes: &Lanes, version: &str) {
+    let result = format!("vendor/builds/{PRODUCT}/{version}/result.bundle");
     for name in ["vendor", "supervisor"] {
         let (config, key) = (format!("{name}/clerestory.toml"), format!("{name}/keys/approver.key"));
-        let out = format!("vendor/builds/{PRODUCT}/1/approvals/{name}.bundle");
+        let out = format!("vendor/builds/{PRODUCT}/{version}/approvals/{name}.bundle");
         let approve = ["release", "approve", "--config", &config, "--key", &key, "--result", &result, "--out", &out];
-        system.run(&approve).ok();
+        lanes.system.run(&approve).ok();
     }
-    assert_eq!(lanes.publish("1").ok().json()["ring"], "all");
 }
 
 #[test]
