@@ -12,6 +12,7 @@ use clap::Args;
 use log::{FsckParts, fsck};
 use serde::Serialize;
 use stdx::Digest;
+use storage::{Folder, Listing, ObjectStore};
 use tlog::witness_protocol::origin_hash;
 use witness::Witness;
 
@@ -19,6 +20,7 @@ use crate::command::{Output, block_on, check_config};
 use crate::config::{Config, LogSection, Role};
 use crate::domain::channel_folder;
 use crate::failure::Failure;
+use crate::http;
 use crate::kept::Kept;
 use crate::stores::{self, Access, State};
 use crate::{key_file, serve};
@@ -102,6 +104,11 @@ pub(crate) async fn check(config: &Config) -> anyhow::Result<Report> {
             channel_folder(&data, Some(kept))?.pull()?;
         }
     }
+    if let Config::Vendor(section) = config
+        && let Some(folder) = &section.intake
+    {
+        intake(&*stores::intake_objects(config, folder).await?, &mut report).await?;
+    }
     evidence::keys(&config.keys(), &mut report)?;
     if config.policy().is_some() {
         let policy = serve::policy(config)?;
@@ -130,6 +137,25 @@ async fn log(section: &LogSection, config: &Config, state: &State, report: &mut 
         report.damage(format_args!("log/{}", damage.key), damage.problem);
     }
     Ok(())
+}
+
+/// Every sealed batch has the digest it is filed under.
+async fn intake(objects: &dyn ObjectStore, report: &mut Report) -> anyhow::Result<()> {
+    let mut listing = Listing::of(Folder::Root);
+    loop {
+        let page = objects.list(&listing).await?;
+        for key in &page {
+            report.objects += 1;
+            let Some(bytes) = objects.get(key).await? else { continue };
+            if !http::intake::key(&Digest::of(&bytes)).is_ok_and(|own| own == *key) {
+                report.damage(format_args!("intake/{key}"), "has another digest than its name says");
+            }
+        }
+        match page.into_iter().next_back() {
+            Some(last) => listing = listing.after(last),
+            None => return Ok(()),
+        }
+    }
 }
 
 /// Every object that all machines have, has the digest it is filed under.

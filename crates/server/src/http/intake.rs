@@ -47,7 +47,7 @@ async fn take(
 }
 
 /// `ab/abcd…`: 256 folders.
-fn key(batch: &Digest) -> Result<Key, HttpError> {
+pub(crate) fn key(batch: &Digest) -> Result<Key, HttpError> {
     let text = batch.to_string();
     let folder: String = text.chars().take(2).collect();
     format!("{folder}/{text}").parse().map_err(|error| HttpError::new(Code::Storage, format!("{error}")))
