@@ -17,6 +17,7 @@
 pub mod tree;
 
 mod bundle;
+mod country;
 mod envelope;
 mod foreign;
 mod names;
@@ -24,12 +25,14 @@ mod predicate;
 mod statement;
 
 pub use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleEntry, BundleError};
+pub use country::{CountryCode, CountryError};
 pub use envelope::{
     ENVELOPE_BYTES_MAX, Envelope, EnvelopeError, EnvelopeSignature, KeyRef, PAYLOAD_TYPE, StatementId, pae,
 };
 pub use foreign::{ForeignEnvelopeError, open_foreign};
 pub use names::{
-    DataClass, HostId, Lane, NameError, OrganisationId, ProductId, RegionId, Release as ReleaseNumber, Ring, StreamName,
+    DataClass, HostId, Lane, NameError, OrganisationId, ProductId, Purpose, RegionId, Release as ReleaseNumber, Ring,
+    StreamName,
 };
 pub use predicate::approval::Approval;
 pub use predicate::assembly::{

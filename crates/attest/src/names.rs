@@ -102,6 +102,10 @@ name!(
     /// A kind of data that people share or don't, such as `detections` or `files`.
     DataClass, "name of a class of data", None
 );
+name!(
+    /// What people say they want data for, such as `detection-quality`; a policy lists them for each class.
+    Purpose, "name of a purpose", None
+);
 
 /// The lanes of DESIGN section 3: code needs people's approval, declarative rules do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

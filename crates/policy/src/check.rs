@@ -69,6 +69,9 @@ pub enum PolicyError {
     /// Look-ups that would not be private.
     #[error("lookup: {0}")]
     Lookup(#[from] crate::LookupError),
+    /// Data that would lie nowhere, or open too easily.
+    #[error("residency: {0}")]
+    Residency(#[from] crate::ResidencyError),
     /// An age or interval of zero.
     #[error("{0} must not be zero")]
     Zero(&'static str),
@@ -98,6 +101,9 @@ impl Policy {
         }
         if let Some(lookup) = &self.lookup {
             lookup.check(self)?;
+        }
+        if let Some(residency) = &self.residency {
+            residency.check(self)?;
         }
         for lane in &self.lanes {
             self.check_lane(lane)?;
@@ -192,7 +198,7 @@ impl Policy {
         self.check_organisation(&what, organisation)
     }
 
-    fn check_log(&self, what: &str, origin: &Origin) -> Result<(), PolicyError> {
+    pub(crate) fn check_log(&self, what: &str, origin: &Origin) -> Result<(), PolicyError> {
         if self.logs.iter().any(|it| it.origin == *origin) {
             return Ok(());
         }
@@ -206,7 +212,7 @@ impl Policy {
         Err(PolicyError::Undefined { what: what.to_owned(), kind: "an organisation", name: id.to_string() })
     }
 
-    fn check_thresholds(&self, what: &str, role: Role, thresholds: &[Threshold]) -> Result<(), PolicyError> {
+    pub(crate) fn check_thresholds(&self, what: &str, role: Role, thresholds: &[Threshold]) -> Result<(), PolicyError> {
         for Threshold { organisation, count } in thresholds {
             self.check_organisation(what, organisation)?;
             let has = self.keys(organisation, role).count();
@@ -232,7 +238,7 @@ fn several(what: &str, thresholds: &[Threshold]) -> Result<(), PolicyError> {
     Err(PolicyError::Alone(what.to_owned()))
 }
 
-fn unique<'a>(what: &'static str, names: impl Iterator<Item = &'a str>) -> Result<(), PolicyError> {
+pub(crate) fn unique<'a>(what: &'static str, names: impl Iterator<Item = &'a str>) -> Result<(), PolicyError> {
     let mut seen = std::collections::BTreeSet::new();
     for name in names {
         if !seen.insert(name) {
@@ -242,7 +248,7 @@ fn unique<'a>(what: &'static str, names: impl Iterator<Item = &'a str>) -> Resul
     Ok(())
 }
 
-const fn not_zero(what: &'static str, value: u64) -> Result<(), PolicyError> {
+pub(crate) const fn not_zero(what: &'static str, value: u64) -> Result<(), PolicyError> {
     if value == 0 { Err(PolicyError::Zero(what)) } else { Ok(()) }
 }
 

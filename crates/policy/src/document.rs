@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use stdx::Digest;
 use tlog::{Origin, VerifierKey};
 
-use crate::LookupPolicy;
+use crate::{LookupPolicy, Residency};
 
 /// The `policy` predicate. Its subject is the policy's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct Policy {
     /// Whom anyone may ask what is known of a file's hash, if anybody.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lookup: Option<LookupPolicy>,
+    /// Where whose data lies, and what reading it needs. Without it nobody shares anything.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub residency: Option<Residency>,
     /// How old evidence may be.
     pub ages: Ages,
     /// The witnesses and their quorum.
@@ -198,6 +201,12 @@ pub enum Role {
     Recorder,
     /// Releases of declarative rules, in the fast lane only.
     Rules,
+    /// `access-intent` and `access-outcome`: what is about to be read, and what came of it.
+    Gateway,
+    /// `custody-report`: what a custodian has opened. Shares are sealed to other keys of its.
+    Custodian,
+    /// `access-request`; belongs to a person or a service.
+    Reader,
 }
 
 impl fmt::Display for Role {
@@ -210,6 +219,9 @@ impl fmt::Display for Role {
             Self::Policy => "policy",
             Self::Recorder => "recorder",
             Self::Rules => "rules",
+            Self::Gateway => "gateway",
+            Self::Custodian => "custodian",
+            Self::Reader => "reader",
         })
     }
 }

@@ -316,6 +316,7 @@ impl World {
             channel_root: Some(channel_root),
             mirrors: Vec::new(),
             lookup: None,
+            residency: None,
             ages: Ages::default(),
             witnessing: Witnessing { faulty: 1, policy: text },
             organisations: both.map(|node| self.organisation(node)).to_vec(),

@@ -7,8 +7,18 @@ use policy::{Organisation, Role, RoleKey};
 use stdx::SystemEntropy;
 use tlog::{KeyKind, SignerKey};
 
-const ROLES: [Role; 7] =
-    [Role::Builder, Role::Release, Role::Approver, Role::Status, Role::Policy, Role::Recorder, Role::Rules];
+const ROLES: [Role; 10] = [
+    Role::Builder,
+    Role::Release,
+    Role::Approver,
+    Role::Status,
+    Role::Policy,
+    Role::Recorder,
+    Role::Rules,
+    Role::Gateway,
+    Role::Custodian,
+    Role::Reader,
+];
 
 /// An organisation with a key for each role.
 #[derive(Debug)]

@@ -284,6 +284,7 @@ fn sample(parties: &[&Party], witnesses: &[SignerKey], logs: &[&MemoryLog]) -> P
         channel_root: None,
         mirrors: Vec::new(),
         lookup: None,
+        residency: None,
         ages: Ages::default(),
         witnessing: Witnessing { faulty: 1, policy: text },
         organisations: parties.iter().map(|party| party.organisation()).collect(),

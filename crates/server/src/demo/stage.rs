@@ -324,6 +324,7 @@ impl Stage {
             channel_root: None,
             mirrors: Vec::new(),
             lookup: None,
+            residency: None,
             ages: Ages::default(),
             witnessing: Witnessing { faulty: 1, policy: self.witnessing()? },
             organisations: vec![

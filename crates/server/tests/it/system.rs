@@ -202,6 +202,7 @@ impl System {
             channel_root: self.channel_root,
             mirrors: Vec::new(),
             lookup: None,
+            residency: None,
             ages: Ages::default(),
             witnessing: Witnessing { faulty: 1, policy: text },
             organisations: ORGANISATIONS.map(|name| self.organisation(name)).to_vec(),

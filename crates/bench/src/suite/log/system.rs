@@ -208,6 +208,7 @@ impl System {
             }],
             mirrors: Vec::new(),
             lookup: None,
+            residency: None,
             products: vec![ProductPolicy { id: "libexample".parse()?, lane: Lane::Slow }],
             streams: opened,
             change: both(),
