@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use attest::{DataClass, OrganisationId, RegionId, StatementId, TYPE_BASE};
+use attest::{CountryCode, DataClass, OrganisationId, RegionId, StatementId, TYPE_BASE};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -89,6 +89,8 @@ pub struct Bound {
     pub id: BatchId,
     /// Where it is stored and processed, and nowhere else.
     pub region: RegionId,
+    /// The country of whoever it came from, which the policy assigns to the region.
+    pub country: CountryCode,
     /// What kind of data it is.
     pub class: DataClass,
     /// The policy that assigned the region.
@@ -108,8 +110,8 @@ impl Bound {
     }
 
     fn text(&self) -> String {
-        let Self { id, region, class, policy } = self;
-        format!("clerestory/share/v1\n{id}\n{region}\n{class}\n{policy}\n")
+        let Self { id, region, country, class, policy } = self;
+        format!("clerestory/share/v1\n{id}\n{region}\n{country}\n{class}\n{policy}\n")
     }
 }
 

@@ -4,27 +4,31 @@
 //! The sealed object: AES-256-GCM frames under a data key of its own, and one share of that key for
 //! each custodian, sealed to it by HPKE (RFC 9180): DHKEM(P-256), which an HSM can hold, or X-Wing, so
 //! that who keeps the bytes until quantum computers come still lacks a share. Opening a share, joining
-//! shares, reading any frame. `docs/formats/seal.md` has the bytes.
+//! shares, reading any frame. `docs/formats/seal.md` has the bytes. For whom a country's data is sealed, as the
+//! policy says ([`Destination`]).
 //!
 //! # Out of scope
-//! Which custodians a region has, and whether anybody may open anything: that is `custody`'s. Where
-//! objects lie. Keys in an HSM.
+//! Whether anybody may open anything: that is `custody`'s. Where objects lie. Keys in an HSM.
 //!
 //! # Invariants
 //! - A data key is made here, used for one object, and never written, printed or given out by whoever
 //!   seals: who writes can't read back.
-//! - A share opens only for the very object, region and class that it was made for: these are HPKE's
-//!   `info`.
+//! - A share opens only for the very object, region, country and class that it was made for: these are
+//!   HPKE's `info`.
+//! - A country without a region, a region without all its keys, a class that the policy lacks: nothing is
+//!   sealed.
 //! - Shares that are not all of one object's are refused before a frame is opened, by the key's
 //!   commitment; frames that were moved, dropped, doubled or cut off are refused.
 //! - Nothing allocates more than the bytes that are there.
 
+mod destination;
 mod frames;
 mod header;
 mod key;
 mod object;
 mod share;
 
+pub use destination::{Destination, check_keys};
 pub use frames::{FRAME_BYTES, Frame};
 pub use header::{BatchId, Bound, CUSTODIANS_MAX, HEADER_BYTES_MAX, Header, SealedShare};
 pub use key::{Kem, KeyError, PrivateKey, PublicKey};

@@ -1,11 +1,11 @@
 //! A whole object: sealed by an endpoint, opened by whoever was given every share.
 
-use attest::OrganisationId;
-use stdx::{Digest, Entropy, EntropyError};
+use attest::{CountryCode, DataClass, OrganisationId};
+use stdx::{Digest, Entropy, EntropyError, UnixTime};
 
 use crate::frames::{FRAME_BYTES, Frame, Frames, TAG_BYTES};
 use crate::header::{Bound, CUSTODIANS_MAX, Header, SealedShare};
-use crate::key::{Kem, PublicKey};
+use crate::key::{Kem, KeyError, PublicKey};
 use crate::share::{DataKey, Share};
 
 /// An object is sealed and opened in memory: a batch of an endpoint's has at most a few megabytes, a
@@ -40,6 +40,23 @@ pub enum SealError {
     /// Whoever keeps the bytes could open them all once quantum computers come.
     #[error("no custodian has an `x-wing` key")]
     NotHybrid,
+    /// The policy assigns the country to no region.
+    #[error("the policy assigns `{country}` to no region as of {at}")]
+    Unassigned {
+        /// The country.
+        country: CountryCode,
+        /// When.
+        at: UnixTime,
+    },
+    /// The policy has no such kind of data.
+    #[error("the policy has no class of data `{0}`")]
+    Class(DataClass),
+    /// A custodian has no key for the time.
+    #[error(transparent)]
+    NoKey(#[from] policy::NoKey),
+    /// A custodian's key that is none.
+    #[error("custodian `{0}`")]
+    Key(OrganisationId, #[source] KeyError),
     /// More than one object holds.
     #[error("{0} bytes; an object holds {OBJECT_BYTES_MAX}")]
     TooLong(u64),

@@ -39,10 +39,12 @@ fn a_share_opens_only_for_what_it_was_made_for() {
     // A custodian that believes a false label opens nothing.
     let mut other_region = header.bound.clone();
     other_region.region = "moscow".parse().unwrap();
+    let mut other_country = header.bound.clone();
+    other_country.country = "JP".parse().unwrap();
     let mut other_class = header.bound.clone();
     other_class.class = "statistics".parse().unwrap();
     let other_object = bound("detections", &SystemEntropy);
-    for labelled in [other_region, other_class, other_object] {
+    for labelled in [other_region, other_country, other_class, other_object] {
         assert!(Share::open(&wrapped, &scene.member, &labelled.info(&share.custodian)).is_none());
     }
     let other_name = header.bound.info(&"supervisor".parse().unwrap());

@@ -18,5 +18,5 @@ fn an_object_has_these_bytes() {
 }
 
 const GOLDEN_ID: &str = "cd04a4754498e06db5a13c5f371f1f04";
-const GOLDEN_BYTES: usize = 2340;
-const GOLDEN_SHA256: &str = "e0f5fdd8aec6a8a518d46f01dc0f95deb7241fb07c7d8a3336aaffebf8a3a899";
+const GOLDEN_BYTES: usize = 2355;
+const GOLDEN_SHA256: &str = "0d8c95aa9cf5da6c35a0aaf341111fe0ee02b120acba1ca67d4529ce899309f1";

@@ -9,6 +9,7 @@
 )]
 
 mod attacks;
+mod destination;
 mod golden;
 mod scene;
 mod whole;

@@ -49,6 +49,7 @@ pub(crate) fn bound(class: &str, entropy: &dyn Entropy) -> Bound {
     Bound {
         id: BatchId::draw(entropy).unwrap(),
         region: "zurich".parse().unwrap(),
+        country: "DE".parse().unwrap(),
         class: class.parse().unwrap(),
         policy: StatementId::of(b"a policy"),
     }

@@ -3,6 +3,8 @@
 //! Each organisation drafts from the same TOML, compares the payload's id, and signs it; any of
 //! them assembles the signatures. A later version is logged, and becomes a bundle with its proof.
 
+mod diff;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +25,7 @@ use crate::command::{Output, read_limited};
 use crate::failure::Failure;
 use crate::key_file;
 
-/// Draft, sign, assemble, show and check policies
+/// Draft, sign, assemble, show, compare and check policies
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -67,6 +69,8 @@ enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Show what a policy would change: which countries' data goes where, who must agree, what else
+    Diff(diff::Diff),
     /// Check a policy in TOML, or the policy folder of a configuration
     Check {
         /// A policy in TOML
@@ -144,6 +148,7 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
         }
         Command::Assemble { envelopes, proof, out } => assemble(envelopes, proof.as_deref(), out, output),
         Command::Show { file } => show(file, output),
+        Command::Diff(arguments) => diff::run(arguments, output),
         Command::Check { file, trust } => check(file.as_deref(), trust, output),
     }
 }
@@ -184,6 +189,7 @@ fn sign(key: &Path, previous: Option<Policy>, payload: &Path, out: &Path, output
     let bytes = read_limited(payload, ENVELOPE_BYTES_MAX)?;
     let document = decode(&bytes).with_context(|| format!("`{}` is no drafted policy", payload.display()))?;
     document.policy.check().context("the policy makes no sense; nothing is signed")?;
+    check_keys(&document.policy).context("the policy makes no sense; nothing is signed")?;
     let mut listed = std::iter::once(&document.policy).chain(&previous).flat_map(|it| it.keys_of(policy::Role::Policy));
     if !listed.any(|(_, listed)| listed == key.verifier()) {
         return Err(Failure::refused(format!("`{}` is no policy key of this policy", key.verifier().name()))
@@ -209,6 +215,7 @@ fn assemble(files: &[PathBuf], proof: Option<&Path>, out: &Path, output: Output)
     }
     let envelope = joined.context("no envelope was given")?;
     let document = decode(envelope.payload())?;
+    check_keys(&document.policy)?;
     if document.policy.version == 1 {
         // What nobody could bootstrap from is not worth writing.
         TrustedPolicy::bootstrap(&envelope, &envelope.id())?;
@@ -258,6 +265,7 @@ fn check(file: Option<&Path>, trust: &TrustArguments, output: Output) -> anyhow:
         Some(file) => {
             let policy = read_toml(file)?;
             let (_, quorum) = policy.check().with_context(|| format!("`{}`", file.display()))?;
+            check_keys(&policy).with_context(|| format!("`{}`", file.display()))?;
             (policy, quorum, None)
         }
         None => {
@@ -273,6 +281,11 @@ fn check(file: Option<&Path>, trust: &TrustArguments, output: Output) -> anyhow:
         witnesses: quorum.witnesses,
         faulty: quorum.faulty,
     })
+}
+
+/// The keys that data is sealed to are keys.
+fn check_keys(policy: &Policy) -> Result<(), seal::SealError> {
+    policy.residency.as_ref().map_or(Ok(()), seal::check_keys)
 }
 
 fn read_toml(file: &Path) -> anyhow::Result<Policy> {

@@ -142,3 +142,52 @@ fn a_log_is_read_through_its_policy() {
     let other = system.run(&[&["log", "checkpoint"][..], &log, &config, &url].concat());
     assert_eq!(other.code, 1, "{other:?}");
 }
+
+/// The sample of residency, in the policy of a system whose member is the vendor: what counts here is that
+/// people see what a policy would change, and sign none that nobody could seal by.
+#[test]
+fn what_a_policy_would_change_is_shown_before_anybody_signs_it() {
+    let system = System::new();
+    let custody = testkit::Custody::new();
+    let with_residency = |policy: &mut policy::Policy| {
+        for (organisation, role) in [
+            ("supervisor", policy::Role::Gateway),
+            ("supervisor", policy::Role::Custodian),
+            ("supervisor", policy::Role::Reader),
+        ] {
+            let it = policy.organisations.iter_mut().find(|it| it.id.as_str() == organisation).unwrap();
+            let name = format!("{organisation}.example/{role}").parse().unwrap();
+            let key = tlog::SignerKey::generate(name, tlog::KeyKind::Ed25519, &stdx::SystemEntropy).unwrap();
+            it.keys.push(policy::RoleKey { role, key: key.verifier().clone() });
+        }
+        custody.put_into(policy);
+        policy.version = 2;
+    };
+    write_policy(&system, |_| {});
+    std::fs::copy(system.file("next.toml"), system.file("old.toml")).unwrap();
+    write_policy(&system, with_residency);
+    assert!(system.run(&["policy", "check", "next.toml"]).ok().stdout.contains("makes sense"));
+    let at = ["--at", "2026-06-01T00:00:00Z"];
+    let told = system.run(&[&["policy", "diff", "old.toml", "next.toml"][..], &at].concat()).ok().stdout;
+    assert!(told.contains("from 2026-06-01T00:00:00Z: refused → zurich: CH DE JP"), "{told}");
+    assert!(told.contains("region zurich: custodian member is added") && told.contains("`organisations`"), "{told}");
+    let told = system.run(&["--json", "policy", "diff", "next.toml", "old.toml"]).ok().json();
+    let countries = told["changes"].as_array().unwrap().iter().find(|it| it["change"] == "class").unwrap();
+    assert_eq!(countries["before"], "accepted", "{told}");
+    let same = system.run(&["policy", "diff", "next.toml", "next.toml"]).ok().stdout;
+    assert!(same.starts_with("nothing would change on "), "{same}");
+
+    write_policy(&system, |policy| {
+        with_residency(policy);
+        let key = &mut policy.residency.as_mut().unwrap().regions[0].custodians[0].keys[0].key;
+        *key = format!("p256:{}", "/".repeat(88)).parse().unwrap();
+    });
+    let refused = system.run(&["policy", "check", "next.toml"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("not a valid `p256` key"), "{refused:?}");
+    let draft = ["policy", "draft", "next.toml", "--log", "vendor.example/log", "--out", "payload"];
+    system.run(&[&draft[..], &["--previous", "vendor/policy/1.envelope"]].concat()).ok();
+    let refused = system.run(&["policy", "sign", "--key", "vendor/keys/policy.key", "payload", "--out", "signed"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("nothing is signed"), "{refused:?}");
+}

@@ -32,7 +32,7 @@ const TABLE: &[Row] = &[
     row("policy", &[&["stdx", "tlog", "attest"]]),
     row("verify", &[&["stdx", "tlog", "attest", "policy"]]),
     row("tuf", &[&["stdx"]]),
-    row("seal", &[&["stdx", "attest"]]),
+    row("seal", &[&["stdx", "attest", "policy"]]),
     row("sandbox", &[&["stdx"]]),
     row("reputation", &[&["stdx"]]),
     row("oblivious", &[&["stdx", "reputation"]]),

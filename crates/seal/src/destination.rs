@@ -1,0 +1,78 @@
+//! For whom an owner's data is sealed: the policy says, and nobody else.
+
+use attest::{CountryCode, DataClass, OrganisationId, RegionId, StatementId};
+use policy::{Residency, SealingKey};
+use stdx::{Entropy, UnixTime};
+
+use crate::header::{BatchId, Bound};
+use crate::key::PublicKey;
+use crate::object::{Custodian, Custodians, SealError};
+
+/// Where data of a country goes at a time: the region and its custodians.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    country: CountryCode,
+    region: RegionId,
+    policy: StatementId,
+    classes: Vec<DataClass>,
+    custodians: Custodians,
+}
+
+impl Destination {
+    /// As `residency`, which the policy `policy` has, says for `at`.
+    ///
+    /// # Errors
+    /// [`SealError::Unassigned`], [`SealError::NoKey`], [`SealError::Key`], and what
+    /// [`Custodians::new`] refuses.
+    pub fn new(
+        residency: &Residency,
+        policy: StatementId,
+        country: CountryCode,
+        at: UnixTime,
+    ) -> Result<Self, SealError> {
+        let region = residency.region_of(country, at).ok_or(SealError::Unassigned { country, at })?;
+        let custodians = region.keys_at(at)?.into_iter().map(|(who, key)| custodian(who, key));
+        let custodians = Custodians::new(custodians.collect::<Result<_, _>>()?)?;
+        let classes = residency.classes.iter().map(|it| it.id.clone()).collect();
+        Ok(Self { country, region: region.id.clone(), policy, classes, custodians })
+    }
+
+    /// The region.
+    #[must_use]
+    pub const fn region(&self) -> &RegionId {
+        &self.region
+    }
+
+    /// Seals data of `class` under a name that nobody has.
+    ///
+    /// # Errors
+    /// [`SealError::Class`], [`SealError::TooLong`], [`SealError::Entropy`].
+    pub fn seal(&self, class: &DataClass, plaintext: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>, SealError> {
+        if !self.classes.contains(class) {
+            return Err(SealError::Class(class.clone()));
+        }
+        let bound = Bound {
+            id: BatchId::draw(entropy)?,
+            region: self.region.clone(),
+            country: self.country,
+            class: class.clone(),
+            policy: self.policy,
+        };
+        self.custodians.seal(bound, plaintext, entropy)
+    }
+}
+
+/// Whether every key of `residency` is one: a policy that nobody could seal by is not worth signing.
+///
+/// # Errors
+/// [`SealError::Key`].
+pub fn check_keys(residency: &Residency) -> Result<(), SealError> {
+    let custodians = residency.regions.iter().flat_map(|it| &it.custodians);
+    let keys = custodians.flat_map(|it| it.keys.iter().map(move |key| (&it.organisation, &key.key)));
+    keys.into_iter().try_for_each(|(who, key)| custodian(who, key).map(drop))
+}
+
+fn custodian(who: &OrganisationId, key: &SealingKey) -> Result<Custodian, SealError> {
+    let key: PublicKey = key.as_str().parse().map_err(|error| SealError::Key(who.clone(), error))?;
+    Ok(Custodian { organisation: who.clone(), key })
+}

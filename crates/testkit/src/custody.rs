@@ -1,0 +1,126 @@
+//! A region with two custodians, and who else it takes to read what lies there.
+
+use policy::{
+    Assignment, ClassPolicy, Organisation, Policy, Region, RegionCustodian, Residency, Role, StreamPolicy, Threshold,
+    TimedKey,
+};
+use seal::{DataKey, Header, Kem, PrivateKey, Share};
+use stdx::{SystemEntropy, UnixTime};
+
+use crate::SUPERVISOR_LOG;
+use crate::party::Party;
+
+/// The region.
+pub const REGION: &str = "zurich";
+/// A class that needs an approval of the supervisor's.
+pub const APPROVED_CLASS: &str = "detections";
+/// A class that needs none.
+pub const OPEN_CLASS: &str = "statistics";
+/// What both may be read for.
+pub const PURPOSE: &str = "detection-quality";
+
+const DAY_S: u64 = 24 * 60 * 60;
+/// 2025-12-29T00:00:00Z, and a year of it.
+const FROM: u64 = 1_766_966_400;
+const UNTIL: u64 = FROM + 364 * DAY_S;
+
+/// Two custodians in different domains: the supervisor with a key that an HSM can hold, and a member with
+/// one that stays closed for quantum computers, too.
+pub struct Custody {
+    /// The member.
+    pub member: Party,
+    /// The supervisor's key for the region.
+    pub supervisor_key: PrivateKey,
+    /// The member's.
+    pub member_key: PrivateKey,
+}
+
+impl Default for Custody {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Custody {
+    /// With fresh keys.
+    #[must_use]
+    pub fn new() -> Self {
+        let key = |kem| PrivateKey::generate(kem, &SystemEntropy).unwrap();
+        Self { member: Party::new("member"), supervisor_key: key(Kem::P256), member_key: key(Kem::XWing) }
+    }
+
+    /// What the policy says of them: Germany, Switzerland and Japan belong to [`REGION`].
+    #[must_use]
+    pub fn residency(&self) -> Residency {
+        let (from, until) = (UnixTime::from_seconds(FROM), UnixTime::from_seconds(UNTIL));
+        let custodian = |organisation: &str, key: &PrivateKey| RegionCustodian {
+            organisation: organisation.parse().unwrap(),
+            keys: vec![TimedKey { key: key.public().to_string().parse().unwrap(), from, until }],
+        };
+        let class = |id: &str, approvals| ClassPolicy {
+            id: id.parse().unwrap(),
+            approvals,
+            purposes: vec![PURPOSE.parse().unwrap()],
+            retention_s: 30 * DAY_S,
+            lease_s: 900,
+            objects_max: 8,
+            rows_max: 1000,
+            bytes_max: 1 << 20,
+        };
+        let approval = Threshold { organisation: "supervisor".parse().unwrap(), count: 1 };
+        Residency {
+            log: SUPERVISOR_LOG.parse().unwrap(),
+            gateway: "supervisor".parse().unwrap(),
+            status: "supervisor".parse().unwrap(),
+            regions: vec![Region {
+                id: REGION.parse().unwrap(),
+                country: "CH".parse().unwrap(),
+                custodians: vec![custodian("supervisor", &self.supervisor_key), custodian("member", &self.member_key)],
+            }],
+            assignments: vec![Assignment {
+                region: REGION.parse().unwrap(),
+                from,
+                countries: ["CH", "DE", "JP"].map(|code| code.parse().unwrap()).to_vec(),
+            }],
+            classes: vec![class(APPROVED_CLASS, vec![approval]), class(OPEN_CLASS, Vec::new())],
+        }
+    }
+
+    /// Makes a policy that has them, and the streams they need.
+    pub fn put_into(&self, policy: &mut Policy) {
+        let custodian = self.member.organisation().keys.into_iter().filter(|key| key.role == Role::Custodian);
+        policy.organisations.push(Organisation { id: self.member.id.clone(), keys: custodian.collect() });
+        for (stream, organisation) in [
+            ("access/supervisor", "supervisor"),
+            ("region/zurich", "supervisor"),
+            ("custody/supervisor", "supervisor"),
+            ("custody/member", "member"),
+            ("data/vendor", "vendor"),
+            ("data/supervisor", "supervisor"),
+        ] {
+            policy.streams.push(StreamPolicy {
+                log: SUPERVISOR_LOG.parse().unwrap(),
+                stream: stream.parse().unwrap(),
+                organisation: organisation.parse().unwrap(),
+                interval_s: DAY_S,
+            });
+        }
+        policy.residency = Some(self.residency());
+    }
+
+    /// What both of them together can always do, and nobody else: the key of `object`.
+    #[must_use]
+    pub fn open(&self, object: &[u8]) -> DataKey {
+        let (header, _) = Header::parse(object).unwrap();
+        let shares: Vec<Share> = header
+            .shares
+            .iter()
+            .map(|share| {
+                let ours = [&self.supervisor_key, &self.member_key].into_iter();
+                let key = ours.into_iter().find(|key| key.public().id() == share.key).unwrap();
+                Share::open(&share.wrapped().unwrap(), key, &header.bound.info(&share.custodian)).unwrap()
+            })
+            .collect();
+        DataKey::join(&shares)
+    }
+}
