@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use api::BaseUrl;
-use attest::{OrganisationId, ProductId, Ring};
+use attest::{CountryCode, OrganisationId, ProductId, Ring};
 use serde::{Deserialize, Serialize};
 use tlog::Origin;
 
@@ -96,6 +96,9 @@ pub struct LookupSection {
 pub struct ShareSection {
     /// The vendor's intake.
     pub intake: BaseUrl,
+    /// The country that this machine's owner is in: the policy says which region that is. One that it
+    /// assigns to none shares nothing.
+    pub country: CountryCode,
 }
 
 /// What is scanned on this machine.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use agent::{
     After, Bounds, Class, Config, Failure, FileOffer, Findings, InstalledRules, Mode, Outcome, Ports, Recorded,
-    STATEMENT, Seal, SealRefused, Sending, Share, SharePorts, Target, look_up, statement_digest,
+    RegionSeal, STATEMENT, Sending, Share, SharePorts, ShareSection, Target, look_up, statement_digest,
 };
 use clap::Subcommand;
 use serde::Serialize;
@@ -128,7 +128,8 @@ pub(crate) fn shares_detections(config: &Config, ports: Ports<'_>) -> Result<boo
 /// Sends what waits, in the course of `run`. A machine that never agreed has nothing to open.
 pub(crate) fn send_in_passing(config: &Config, ports: Ports<'_>) -> Result<(), Failure> {
     let Some(section) = config.share.as_ref().filter(|_| Share::exists(&config.state)) else { return Ok(()) };
-    let sending = Sending { intake: &section.intake, seal: &NoSeal, client: ports.client };
+    let seal = region_seal(config, section, ports);
+    let sending = Sending { intake: &section.intake, seal: &seal, client: ports.client };
     open(config, ports)?.send(sending).map(drop)
 }
 
@@ -136,7 +137,8 @@ fn send(arguments: &Arguments, share: &mut Share<'_>, config: &Config, ports: Po
     let Some(section) = &config.share else {
         return print(arguments, &serde_json::json!({"outcome": "off"}), "no intake is configured: nothing is sent");
     };
-    let sending = Sending { intake: &section.intake, seal: &NoSeal, client: ports.client };
+    let seal = region_seal(config, section, ports);
+    let sending = Sending { intake: &section.intake, seal: &seal, client: ports.client };
     let outcome = share.send(sending)?;
     let text = match &outcome {
         Outcome::Off => "nothing is sent: the owner did not agree to it".to_owned(),
@@ -154,13 +156,8 @@ fn share_ports(ports: Ports<'_>) -> SharePorts<'_> {
     SharePorts { clock: ports.clock, disk: ports.disk, entropy: &SystemEntropy }
 }
 
-/// Which custodians a region has, no policy says yet: so nothing is sealed, and nothing leaves.
-struct NoSeal;
-
-impl Seal for NoSeal {
-    fn seal(&self, _: Class, _: &[u8]) -> Result<Vec<u8>, SealRefused> {
-        Err(SealRefused("the policy names no custodians of a region".to_owned()))
-    }
+fn region_seal<'a>(config: &'a Config, section: &ShareSection, ports: Ports<'a>) -> RegionSeal<'a> {
+    RegionSeal { state: &config.state, country: section.country, ports: share_ports(ports) }
 }
 
 fn show<T: Serialize + Display>(arguments: &Arguments, value: &T) -> anyhow::Result<u8> {

@@ -11,6 +11,7 @@ mod content;
 mod desk;
 mod event;
 mod outbox;
+mod region;
 mod send;
 mod show;
 
@@ -20,5 +21,6 @@ pub use content::{CONTENT_BYTES_MAX, Collects, FileOffer, FoundBy, InstalledRule
 pub use desk::{Recorded, Share, SharePorts};
 pub use event::{Body, EventId, Found, ShareEvent, Statistic, Tally};
 pub use outbox::Bounds;
+pub use region::RegionSeal;
 pub use send::{Outcome, Seal, SealRefused, Sending};
 pub use show::{After, ShareState, Shown};

@@ -28,7 +28,7 @@ fn a_fresh_install_sends_no_packet_before_its_owner_agrees() {
         let (server, intake) = (scene.server.url(), &intake.url);
         let text = format!(
             "state = \"{0}/fresh\"\ninstall = \"{0}/fresh-install\"\nchannel = [\"{server}\"]\nring = \"all\"\n\
-             [lookup]\nrules = \"rules\"\n[share]\nintake = \"{intake}\"\n[[product]]\nid = \"libexample\"\n",
+             [lookup]\nrules = \"rules\"\n[share]\nintake = \"{intake}\"\ncountry = \"DE\"\n[[product]]\nid = \"libexample\"\n",
             folder.display()
         );
         durable::write(&config, text.as_bytes()).unwrap();

@@ -24,6 +24,7 @@ mod liars;
 mod lookups;
 mod mirrors;
 mod policies;
+mod region;
 mod rules;
 mod scene;
 mod server;

@@ -61,7 +61,7 @@ impl Intake {
     }
 
     /// Batches as a real intake has them: once each.
-    fn batches(&self) -> BTreeMap<Digest, Vec<u8>> {
+    pub(crate) fn batches(&self) -> BTreeMap<Digest, Vec<u8>> {
         self.taken.lock().unwrap().iter().map(|sealed| (Digest::of(sealed), sealed.clone())).collect()
     }
 

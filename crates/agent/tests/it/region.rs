@@ -1,0 +1,133 @@
+//! What is shared is sealed for the owner's region, or stays here.
+
+use std::time::Duration;
+
+use agent::{
+    Body, Bounds, Class, Failure, Mode, Outcome, RealDisk, RegionSeal, Sending, Share, SharePorts, Shown,
+    statement_digest,
+};
+use api::Client;
+use seal::{Header, Sealed};
+use stdx::{Clock as _, Digest, ManualClock, SystemEntropy, UnixTime};
+use testkit::{Custody, REGION};
+
+use crate::scene::{DAY, Scene};
+use crate::sharing::Intake;
+
+struct Machine {
+    custody: Custody,
+    scene: Scene,
+    clock: ManualClock,
+    intake: Intake,
+    client: Client,
+}
+
+impl Machine {
+    fn new(change: impl FnOnce(&mut policy::Policy)) -> Self {
+        let custody = Custody::new();
+        let scene = Scene::under(|policy| {
+            custody.put_into(policy);
+            change(policy);
+        });
+        let clock = ManualClock::new(scene.world.clock.now());
+        Self { custody, scene, clock, intake: Intake::new(), client: Client::new(Duration::from_secs(5)) }
+    }
+
+    fn ports(&self) -> SharePorts<'_> {
+        SharePorts { clock: &self.clock, disk: &RealDisk, entropy: &SystemEntropy }
+    }
+
+    fn share(&self) -> Share<'_> {
+        Share::open(&self.scene.config.state, self.ports(), Bounds::default()).unwrap()
+    }
+
+    /// Sends one detection of an owner in `country`.
+    fn send(&self, country: &str) -> Result<Outcome, Failure> {
+        let mut share = self.share();
+        share.agree(&statement_digest(), Mode::Full, [Class::Detections].into()).unwrap();
+        let body = Body::Detection { rule: "marked-rule".to_owned(), sha256: Digest::of(b"a file"), size: 6 };
+        share.record(body).unwrap();
+        let state = &self.scene.config.state;
+        let seal = RegionSeal { state, country: country.parse().unwrap(), ports: self.ports() };
+        share.send(Sending { intake: &self.intake.url, seal: &seal, client: &self.client })
+    }
+
+    /// Nothing was sent and nothing was lost, and this is why.
+    fn keeps(&self, country: &str, why: &str) {
+        let failure = self.send(country).unwrap_err();
+        assert_eq!(failure.code, "share-unsealed");
+        assert!(failure.to_string().contains(why), "{failure}");
+        assert!(self.intake.batches().is_empty(), "nothing left the machine");
+        let shown = self.share().show().unwrap();
+        assert!(!shown.is_empty() && shown.iter().all(|it| matches!(it, Shown::Waiting { .. })), "{shown:?}");
+        self.share().withdraw().unwrap();
+    }
+}
+
+#[test]
+fn what_is_shown_is_what_only_both_custodians_of_the_region_can_open() {
+    let machine = Machine::new(|_| {});
+    assert_eq!(machine.send("DE").unwrap(), Outcome::Sent(1));
+    let shown = machine.share().show().unwrap();
+    let [Shown::Sent { sealed, plain, .. }] = &shown[..] else { panic!("{shown:?}") };
+    let batches = machine.intake.batches();
+    let object = &batches[sealed];
+    let (header, _) = Header::parse(object).unwrap();
+    let bound = &header.bound;
+    assert_eq!((bound.region.as_str(), bound.country.as_str(), bound.class.as_str()), (REGION, "DE", "detections"));
+    assert_eq!(bound.policy, machine.scene.world.policy().id(), "and the policy that says so");
+    let opened = Sealed::read(object, &machine.custody.open(object)).unwrap();
+    assert_eq!(opened, plain.as_bytes(), "byte for byte what the owner is shown");
+    let carried = String::from_utf8_lossy(object).into_owned();
+    assert!(plain.contains("marked-rule") && !carried.contains("marked-rule"), "{carried}");
+}
+
+#[test]
+fn a_country_without_a_region_sends_nothing() {
+    let machine = Machine::new(|_| {});
+    machine.keeps("BR", "assigns `BR` to no region");
+    // Another day it may be assigned: until that very second it is not.
+    let assigned = UnixTime::from_seconds(machine.clock.now().seconds() + 3600);
+    let machine = Machine::new(|policy| {
+        let residency = policy.residency.as_mut().unwrap();
+        let countries = vec!["BR".parse().unwrap()];
+        let region = REGION.parse().unwrap();
+        residency.assignments.push(policy::Assignment { region, from: assigned, countries });
+    });
+    machine.keeps("BR", "assigns `BR` to no region");
+    machine.clock.set(assigned);
+    assert_eq!(machine.send("BR").unwrap(), Outcome::Sent(1));
+}
+
+#[test]
+fn without_custodians_a_class_or_a_key_nothing_is_sent() {
+    Machine::new(|policy| policy.residency = None).keeps("DE", "names no custodians");
+    Machine::new(|policy| policy.residency.as_mut().unwrap().classes.remove(0).approvals.clear())
+        .keeps("DE", "has no class of data `detections`");
+    let machine = Machine::new(|_| {});
+    machine.clock.advance(400 * DAY);
+    machine.keeps("DE", "has no key for");
+    // A policy that all have signed, with a key that is none: nothing is sealed by it.
+    let broken = format!("p256:{}", "/".repeat(88));
+    Machine::new(|policy| {
+        let region = &mut policy.residency.as_mut().unwrap().regions[0];
+        region.custodians[0].keys[0].key = broken.parse().unwrap();
+    })
+    .keeps("DE", "custodian `supervisor`: not a valid `p256` key");
+}
+
+/// Custodians destroy keys whose time is over; a clock that is set back brings none of them back.
+#[test]
+fn a_clock_that_was_set_back_seals_to_no_old_key() {
+    let mut machine = Machine::new(|policy| {
+        let start = UnixTime::from_seconds(1_767_225_600);
+        for custodian in &mut policy.residency.as_mut().unwrap().regions[0].custodians {
+            custodian.keys[0].until = start.after(DAY);
+        }
+    });
+    // What the machine has seen is a day later than its keys.
+    machine.scene.pass(2 * DAY);
+    machine.scene.release(b"content");
+    assert_eq!(machine.scene.update().exit_code(), 0);
+    machine.keeps("DE", "has no key for");
+}
