@@ -147,7 +147,7 @@ fn a_log_is_read_through_its_policy() {
 /// people see what a policy would change, and sign none that nobody could seal by.
 #[test]
 fn what_a_policy_would_change_is_shown_before_anybody_signs_it() {
-    let system = System::new();
+    let system = System::made();
     let custody = testkit::Custody::new();
     let with_residency = |policy: &mut policy::Policy| {
         for (organisation, role) in [
