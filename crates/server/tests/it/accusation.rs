@@ -87,7 +87,7 @@ impl Endpoint {
         let at = folder.display();
         let config = format!(
             "state = \"{at}/state\"\ninstall = \"{at}/install\"\nchannel = [\"{}\"]\nring = \"all\"\ninterval_s = 1\n\
-             [network]\ntimeout_s = 5\n[lookup]\nrules = \"{PRODUCT}\"\n[share]\nintake = \"{}\"\n\
+             [network]\ntimeout_s = 5\n[lookup]\nrules = \"{PRODUCT}\"\n[share]\nintake = \"{}\"\ncountry = \"DE\"\n\
              [scan]\nrules = \"{PRODUCT}\"\nfolders = [\"{watched}\"]\n[[product]]\nid = \"{PRODUCT}\"\n",
             cloud.url("/channel"),
             cloud.url("/intake")
