@@ -103,9 +103,14 @@ impl From<ClientError> for Failure {
 impl From<tuf::Error> for Failure {
     fn from(error: tuf::Error) -> Self {
         let mut message = error.to_string();
-        let mut source = error.source();
+        let (mut source, mut is_full) = (error.source(), false);
         while let Some(cause) = source {
-            let _ = write!(message, ": {cause}");
+            let said = cause.to_string();
+            if !message.ends_with(&said) {
+                let _ = write!(message, ": {said}");
+            }
+            let of_disk = cause.downcast_ref::<io::Error>();
+            is_full |= of_disk.is_some_and(|error| error.kind() == io::ErrorKind::StorageFull);
             source = cause.source();
         }
         let hint = "the channel or a mirror shows something wrong; try another mirror, and report it if it stays";
@@ -122,7 +127,9 @@ impl From<tuf::Error> for Failure {
             tuf::Error::OtherVersion { .. } | tuf::Error::OtherContent(_) | tuf::Error::Unlisted(_) => "channel-mixed",
             tuf::Error::UnknownTarget(_) => "channel-lacks",
             tuf::Error::Store { .. } | tuf::Error::Output { .. } => {
-                return Self { class: ErrorClass::Fatal, ..Self::rejected("file", message, "look at the disk") };
+                let class = if is_full { ErrorClass::Unavailable } else { ErrorClass::Fatal };
+                let hint = "look at the disk; the same command goes on where it stopped";
+                return Self { class, ..Self::rejected("file", message, hint) };
             }
             _ => "channel-metadata",
         };

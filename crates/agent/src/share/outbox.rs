@@ -132,7 +132,12 @@ impl Outbox {
             bytes: line.len() as u64,
         };
         let path = self.path(&waiting);
-        disk.write_private(&path, line.as_bytes()).map_err(|error| Failure::file(&path, &error))?;
+        if let Err(error) = disk.write_private(&path, line.as_bytes()) {
+            // It may stand there all the same. Whoever tries again would have it there twice; the first
+            // error is the one to report.
+            let _ = disk.remove(&path);
+            return Err(Failure::file(&path, &error));
+        }
         self.waiting.push(waiting);
         Ok(())
     }

@@ -30,7 +30,26 @@ pub(crate) enum Manner {
     Greedy,
     /// Gives the receipt of something else.
     Wrong,
+    /// One of [`DEMANDS`], with a demand as its body.
+    Demand(usize),
 }
+
+/// Ways in which HTTP lets a server ask for something.
+const DEMANDS: [&str; 13] = [
+    "200 OK\r\nContent-Type: text/html",
+    "200 OK\r\nContent-Type: application/json",
+    "206 Partial Content\r\nContent-Range: bytes 0-9/10",
+    "301 Moved\r\nLocation: /collect",
+    "303 See Other\r\nLocation: /collect",
+    "307 There\r\nLocation: /collect",
+    "308 There for Good\r\nLocation: /collect",
+    "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"the file\"",
+    "407 Proxy\r\nProxy-Authenticate: Basic realm=\"the file\"",
+    "417 Expectation Failed\r\nExpect: 100-continue",
+    "426 Upgrade Required\r\nUpgrade: websocket, h2c",
+    "429 Too Many\r\nRetry-After: 0",
+    "503 Later\r\nRetry-After: 0",
+];
 
 /// An intake on loopback that keeps what came, by digest, and every byte as it came.
 pub(crate) struct Intake {
@@ -95,6 +114,11 @@ fn serve(mut stream: TcpStream, manner: Manner, taken: &Mutex<Vec<Vec<u8>>>, wir
             let collect = "[\"/home/owner/secret.odt\"]";
             ("200 OK", format!("{{\"batch\":\"{digest}\",\"bytes\":{bytes},\"collect\":{collect}}}"))
         }
+        Manner::Demand(at) => {
+            let collect = format!("{{\"collect\":[\"/home/owner/secret.odt\"],\"batch\":\"{digest}\"}}");
+            // The first one never ends, as far as anybody would read.
+            (DEMANDS[at], if at == 0 { collect.repeat(1 << 14) } else { collect })
+        }
         Manner::Wrong => ("200 OK", format!("{{\"batch\":\"{}\",\"bytes\":{bytes}}}", Digest::of(b"other"))),
     };
     let length = answer.len();
@@ -114,7 +138,7 @@ impl Seal for TestSeal {
     }
 }
 
-fn opened(sealed: &[u8]) -> String {
+pub(crate) fn opened(sealed: &[u8]) -> String {
     let start = sealed.iter().position(|byte| *byte == b'\n').unwrap() + 1;
     let (pad, hidden) = sealed[start..].split_at((sealed.len() - start) / 2);
     String::from_utf8(pad.iter().zip(hidden).map(|(pad, byte)| pad ^ byte).collect()).unwrap()
@@ -318,9 +342,19 @@ fn an_intake_can_ask_for_nothing() {
         assert_eq!(share.send(intake.sending(&machine.client)).unwrap_err().code, code);
         machine.clock.advance(Duration::from_secs(7 * 3600));
     }
+    for at in 0..DEMANDS.len() {
+        intake.set(Manner::Demand(at));
+        let refused = share.send(intake.sending(&machine.client)).unwrap_err().code;
+        assert!(["share-receipt", "share-refused", "unavailable"].contains(&refused), "{}: {refused}", DEMANDS[at]);
+        machine.clock.advance(Duration::from_secs(7 * 3600));
+    }
     intake.set(Manner::Honest);
     share.send(intake.sending(&machine.client)).unwrap();
     assert!(intake.batches().values().all(|sealed| !opened(sealed).contains("content")));
+    // One batch, again and again, and nothing else.
+    let wire = String::from_utf8_lossy(&intake.wire.lock().unwrap()).to_lowercase();
+    let requests = wire.matches(" http/1.1\r\n").count();
+    assert_eq!((requests, wire.matches("post /v1/events http/1.1\r\n").count()), (DEMANDS.len() + 4, requests));
 }
 
 /// The rules in use, as far as these tests need them.

@@ -9,6 +9,8 @@ use testkit::{Breadth, Call, Fault, Strace, figure};
 
 use crate::scene::{Scene, copy_tree};
 
+mod sharing;
+
 /// A scene whose time is the machine's, so that the program can live in it.
 fn present_day() -> Scene {
     let mut scene = Scene::new();
