@@ -275,6 +275,10 @@ impl ObjectStore for S3Objects {
         list::list(self, listing).await
     }
 
+    async fn bytes(&self) -> Result<u64, Error> {
+        list::bytes(self).await
+    }
+
     async fn delete(&self, key: &Key) -> Result<(), Error> {
         match self.bucket.delete(&self.path(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),

@@ -79,7 +79,9 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             if let Some(folder) = &vendor.intake {
                 let objects = stores::intake_objects(config, folder).await;
                 let objects = objects.with_context(|| format!("the intake `{}` can't be opened", folder.display()))?;
-                service.router = service.router.merge(http::intake::router(objects));
+                let intake = http::intake::Intake::open(objects, vendor.intake_bytes_max).await;
+                let intake = intake.context("what lies in the intake can't be counted")?;
+                service.router = service.router.merge(http::intake::router(intake));
             }
             let config = Arc::new(config.clone());
             if has_fast_lane(&domain) && vendor.keys.rules.is_some() && vendor.supervisor.is_some() {

@@ -204,6 +204,11 @@ impl ObjectStore for FileObjects {
         blocking(move || list::list(&folders.objects, &listing)).await
     }
 
+    async fn bytes(&self) -> Result<u64, Error> {
+        let folders = Arc::clone(&self.folders);
+        blocking(move || list::bytes(&folders.objects)).await
+    }
+
     async fn delete(&self, key: &Key) -> Result<(), Error> {
         let (folders, key) = (self.writable()?, key.clone());
         blocking(move || write::delete(&folders, &key)).await

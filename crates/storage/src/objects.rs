@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{Error, Key, Listing};
+use crate::{Error, Folder, Key, Listing};
 
 /// The largest object: 1 GiB, about four times the largest package an environment holds.
 pub const MAX_OBJECT_BYTES: u64 = 1 << 30;
@@ -72,6 +72,20 @@ pub trait ObjectStore: Send + Sync {
 
     /// Keys in byte order. Objects written or deleted meanwhile may or may not be listed.
     async fn list(&self, listing: &Listing) -> Result<Vec<Key>, Error>;
+
+    /// How many bytes all objects have together. What is written or deleted meanwhile may or may not
+    /// count. This reads them all; a store that knows better does.
+    async fn bytes(&self) -> Result<u64, Error> {
+        let (mut sum, mut listing) = (0_u64, Listing::of(Folder::Root));
+        loop {
+            let page = self.list(&listing).await?;
+            let Some(last) = page.last().cloned() else { return Ok(sum) };
+            for key in &page {
+                sum = sum.saturating_add(self.get(key).await?.map_or(0, |bytes| bytes.len() as u64));
+            }
+            listing = listing.after(last);
+        }
+    }
 
     /// Deletes the object; a missing one is no error.
     async fn delete(&self, key: &Key) -> Result<(), Error>;

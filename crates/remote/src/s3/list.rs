@@ -31,6 +31,21 @@ pub(super) async fn list(store: &S3Objects, listing: &Listing) -> Result<Vec<Key
     Ok(found)
 }
 
+/// How many bytes all objects have.
+pub(super) async fn bytes(store: &S3Objects) -> Result<u64, Error> {
+    let (objects, mut sum) = (store.objects(), 0_u64);
+    let mut options = PaginatedListOptions::default();
+    loop {
+        let page = store.bucket.list_paginated(Some(objects.as_str()), options.clone()).await;
+        let page = page.map_err(failed(&store.name, "list objects"))?;
+        sum = page.result.objects.iter().fold(sum, |sum, meta| sum.saturating_add(meta.size));
+        options.page_token = page.page_token;
+        if options.page_token.is_none() {
+            return Ok(sum);
+        }
+    }
+}
+
 /// What lies directly in `folder` and holds keys after `after`, in byte order: all of it, or enough
 /// for `wanted` keys.
 async fn level(store: &S3Objects, folder: &str, after: Option<&str>, wanted: usize) -> Result<BTreeSet<String>, Error> {

@@ -37,6 +37,9 @@ pub struct VendorConfig {
     /// The folder of the intake: sealed batches that endpoints share, by digest. Served only if it is here;
     /// with `[shared]` they lie beside the log's objects instead.
     pub intake: Option<PathBuf>,
+    /// So many bytes of batches the intake has at most; endpoints keep what it does not take.
+    #[serde(default = "default_intake_bytes")]
+    pub intake_bytes_max: u64,
     /// Where the supervisor answers.
     pub supervisor: Option<BaseUrl>,
     /// At least one entry, if only a heartbeat, in each stream in so many seconds.
@@ -45,6 +48,11 @@ pub struct VendorConfig {
     /// Bounds of the HTTP server.
     #[serde(default)]
     pub http: HttpSection,
+}
+
+/// 64 GiB: three million batches of the common size, some days of a large installation.
+const fn default_intake_bytes() -> u64 {
+    64 << 30
 }
 
 /// The supervisor: rebuilds, signs second, keeps a log and the status.

@@ -54,11 +54,13 @@ pub enum Code {
     Report,
     /// The gateway of look-ups gives no answer.
     Gateway,
+    /// The intake has as many bytes as it may.
+    IntakeFull,
 }
 
 impl Code {
     /// All of them, for the test that compares `docs/errors.md`.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NotFound,
         Self::Method,
         Self::TooLong,
@@ -81,6 +83,7 @@ impl Code {
         Self::NotSigned,
         Self::Report,
         Self::Gateway,
+        Self::IntakeFull,
     ];
 
     /// The stable code.
@@ -109,6 +112,7 @@ impl Code {
             Self::NotSigned => "not-signed",
             Self::Report => "report",
             Self::Gateway => "gateway",
+            Self::IntakeFull => "intake-full",
         }
     }
 
@@ -135,7 +139,8 @@ impl Code {
             | Self::NotWitnessed
             | Self::NoSequencer
             | Self::Storage
-            | Self::Gateway => ErrorClass::Unavailable,
+            | Self::Gateway
+            | Self::IntakeFull => ErrorClass::Unavailable,
             Self::LogStopped | Self::Damaged => ErrorClass::Fatal,
         }
     }
@@ -158,6 +163,7 @@ impl Code {
             Self::TooLong => "send less; docs/errors.md names the limits",
             Self::Body => "send the whole body, with its length",
             Self::Busy | Self::Timeout | Self::Storage | Self::Gateway => "try again later",
+            Self::IntakeFull => "keep it, and try again later; nothing was taken in",
             Self::EntryForm => "an entry is one DSSE envelope in canonical form (docs/formats/statements.md)",
             Self::EntryLog => "append it to the log that its position names",
             Self::EntryStream => "the policy must open the stream for this log first",

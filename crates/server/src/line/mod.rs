@@ -26,6 +26,7 @@ pub use import::Handover;
 pub use rebuild::RebuildOutcome;
 pub use release::{ApprovalOf, Publication, approve};
 pub(crate) use release::{logged_release, sign_draft};
+pub(crate) use rules::LoggedRules;
 pub use rules::Pushed;
 pub use standing::Standing;
 

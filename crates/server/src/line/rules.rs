@@ -1,7 +1,7 @@
 //! Rules from a tree to a release: both organisations assemble at the same time, and what both find
 //! fit goes out at once. Each step leaves a file, so that a push that was interrupted goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -9,8 +9,8 @@ use api::{BodyLimit, DraftRequest, RulesRequest, RulesState, path};
 use assembly::Depot;
 use attest::tree::Node;
 use attest::{
-    BuildResult, Bundle, BundleEntry, Delta, Envelope, Lane, ProductId, Reason, Refused, Ring, Source, Statement,
-    Subject,
+    BuildResult, Bundle, BundleEntry, Delta, Envelope, Lane, ProductId, Reason, Refused, Release, ReleaseNumber, Ring,
+    Source, Statement, StatementId, Subject,
 };
 use bytes::Bytes;
 use detection::{
@@ -326,6 +326,51 @@ impl History {
     fn ancestors(&self) -> Vec<Digest> {
         let back = (0..PATCHES).map(|power| 1_usize << power);
         back.filter_map(|back| self.bundles.get(self.bundles.len().checked_sub(back)?).copied()).collect()
+    }
+}
+
+/// The rules that were released so far, as logs have them, for a state that was lost.
+#[derive(Default)]
+pub(crate) struct LoggedRules {
+    /// Bundle and index of each result of rules.
+    results: BTreeMap<StatementId, (Digest, Digest)>,
+    products: BTreeMap<ProductId, (ReleaseNumber, History)>,
+}
+
+impl LoggedRules {
+    /// Takes in a statement, if it is a result of rules. A release names it by its content, so that it
+    /// makes no difference here who has signed it.
+    pub(crate) fn result(&mut self, envelope: &Envelope) {
+        let Ok(statement) = Statement::<BuildResult>::decode(envelope.payload()) else { return };
+        let of = |name: &str| statement.subject.iter().find(|it| it.name == name).map(Subject::sha256);
+        if let (Some(bundle), Some(index)) = (of(BUNDLE_FILE), of(INDEX_FILE)) {
+            self.results.insert(envelope.id(), (bundle, index));
+        }
+    }
+
+    /// Takes in a statement of the organisation's that is restored, if it is a release of rules.
+    pub(crate) fn release(&mut self, envelope: &Envelope) {
+        let Ok(Statement { predicate: release, .. }) = Statement::<Release>::decode(envelope.payload()) else { return };
+        let Some((bundle, index)) = self.results.get(&release.result) else { return };
+        let (number, history) = self.products.entry(release.product).or_insert((release.number, History::default()));
+        if *number <= release.number {
+            *number = release.number;
+            history.enter(*bundle, *index);
+        }
+    }
+
+    /// The index of each product's last release.
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = (&ProductId, &Digest)> {
+        self.products.iter().filter_map(|(product, (_, history))| Some((product, history.index.as_ref()?)))
+    }
+
+    /// What a vendor keeps of them.
+    pub(crate) fn records(&self) -> anyhow::Result<Vec<(RecordKey, Bytes)>> {
+        let records = self.products.iter();
+        let record = |(product, (_, history)): (&ProductId, &(ReleaseNumber, History))| {
+            Ok((history_key(product)?, serde_json::to_vec(history)?.into()))
+        };
+        records.map(record).collect()
     }
 }
 

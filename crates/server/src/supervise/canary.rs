@@ -499,6 +499,55 @@ fn watched_key() -> anyhow::Result<Key> {
     Ok("canary/watched".parse()?)
 }
 
+/// The enrolments that a supervisor's own stream `canary/…` comes to, for a state that was lost.
+///
+/// The number of a host's last report is not in the log. That is safe: a report counts for a release
+/// that is listened to, and no release from before is, for what its hosts said is lost with the state.
+#[derive(Default)]
+pub(crate) struct LoggedHosts {
+    enrolments: BTreeMap<StatementId, Enrolled>,
+    hosts: BTreeMap<HostId, Host>,
+}
+
+impl LoggedHosts {
+    /// Takes in a statement of that stream again, in the log's order.
+    pub(crate) fn replay(&mut self, envelope: &Envelope) {
+        if let Ok(Statement { predicate, .. }) = Statement::<Enrolment>::decode(envelope.payload()) {
+            let Enrolment { host, key, until, .. } = predicate;
+            let Ok(text) = String::from_utf8(envelope.to_bytes()) else { return };
+            let enrolment = envelope.id();
+            self.enrolments.insert(enrolment, Enrolled { envelope: text, last: None, ended: false });
+            if let Some(before) = self.hosts.insert(host, Host { enrolment, key, until }) {
+                self.end(before.enrolment);
+            }
+        } else if let Ok(Statement { predicate, .. }) = Statement::<EnrolmentEnd>::decode(envelope.payload()) {
+            self.end(predicate.enrolment);
+            self.hosts.retain(|_, host| host.enrolment != predicate.enrolment);
+        }
+    }
+
+    fn end(&mut self, enrolment: StatementId) {
+        if let Some(enrolled) = self.enrolments.get_mut(&enrolment) {
+            enrolled.ended = true;
+        }
+    }
+
+    /// How many are enrolled.
+    pub(crate) fn count(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// The locks that hold it; none if nobody was ever enrolled.
+    pub(crate) fn locks(&self) -> anyhow::Result<Vec<(Key, Bytes)>> {
+        if self.enrolments.is_empty() {
+            return Ok(Vec::new());
+        }
+        let enrolments = self.enrolments.iter();
+        let enrolments = enrolments.map(|(id, it)| Ok((enrolment_key(*id)?, serde_json::to_vec(it)?.into())));
+        enrolments.chain([Ok((hosts_key()?, serde_json::to_vec(&self.hosts)?.into()))]).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use tlog::SignerKey;
 use tokio::sync::Notify;
 
+pub(crate) use canary::LoggedHosts;
 pub use canary::{Host, ReportError};
 pub use rebuild::PutError;
+pub(crate) use rules::released_record;
 pub use second::SecondError;
 pub(crate) use second::Signed;
 pub use status::{Negative, SHOWN, Shown, StatusProbe};

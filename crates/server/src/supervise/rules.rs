@@ -142,8 +142,8 @@ impl Supervisor {
         let result = evidence.one::<BuildResult>(Role::Builder)?;
         let index = result.statement().subject.iter().find(|it| it.name == INDEX_FILE);
         let Some(index) = index.map(Subject::sha256) else { return Ok(()) };
-        let bytes = Bytes::from(index.to_string());
-        Ok(self.domain.catalog().put(&released_key(&release.product)?, bytes).await?)
+        let (key, bytes) = released_record(&release.product, &index)?;
+        Ok(self.domain.catalog().put(&key, bytes).await?)
     }
 
     /// The source must be logged by another organisation, and be this tree.
@@ -324,6 +324,11 @@ fn names(subjects: &[Subject]) -> String {
 
 fn job_key(ticket: &Digest) -> anyhow::Result<RecordKey> {
     Ok(RecordKey { table: "rules".parse()?, key: ticket.to_string().parse()? })
+}
+
+/// What a supervisor keeps of the rules that were released last: SHA-256 of their index.
+pub(crate) fn released_record(product: &attest::ProductId, index: &Digest) -> anyhow::Result<(RecordKey, Bytes)> {
+    Ok((released_key(product)?, Bytes::from(index.to_string())))
 }
 
 fn released_key(product: &attest::ProductId) -> anyhow::Result<RecordKey> {

@@ -6,7 +6,9 @@ use attest::{BuildResult, Bundle, Envelope, Lane, Refused, Ring, Source, Stateme
 use detection::{Patch, Pin};
 use stdx::{Digest, durable};
 
+use crate::accusation::copy_tree;
 use crate::canary::{Lanes, PRODUCT};
+use crate::mirror;
 use crate::process::Done;
 use crate::raw;
 use crate::system::System;
@@ -186,4 +188,52 @@ fn a_claim_of_other_bytes_is_a_mismatch_for_good() {
     assert!(logged[0].contains(&Digest::of(b"a back door").to_string()), "{logged:?}");
     let shown = lanes.system.run(&["status", "show", "--config", "supervisor/clerestory.toml"]).ok();
     assert!(shown.stdout.contains(&format!("mismatch {PRODUCT} 1")), "{shown:?}");
+}
+
+/// The disk is gone; keys and corpora come from elsewhere.
+fn lose(system: &mut System, name: &str) {
+    let server = if name == "vendor" { &mut system.vendor } else { &mut system.supervisor };
+    assert_eq!(server.stop().code, 0);
+    server.hang_up();
+    let (place, lost) = (system.file(name), system.file(&format!("{name}.lost")));
+    durable::rename(&place, &lost).unwrap();
+    for part in ["keys", "policy", "corpora"] {
+        copy_tree(&lost.join(part), &place.join(part));
+    }
+    std::fs::copy(lost.join("clerestory.toml"), place.join("clerestory.toml")).unwrap();
+}
+
+#[test]
+fn enrolments_and_what_rules_are_compared_with_outlive_a_restore() {
+    needs_scanner();
+    let mut lanes = Lanes::running();
+    let corpora = corpora(&lanes.system);
+    first_release(&lanes, &corpora);
+    let supervisor = ["--config", "supervisor/clerestory.toml"];
+    let hosts = |system: &System| system.run(&[&["--json", "rules", "hosts"], &supervisor[..]].concat()).ok().json();
+    let dismiss = [&["rules", "dismiss"], &supervisor[..], &["two", "--reason", "retired"]].concat();
+    lanes.system.run(&dismiss).ok();
+    let before = hosts(&lanes.system);
+    for name in ["vendor", "supervisor"] {
+        let (config, out) = (format!("{name}/clerestory.toml"), format!("{name}.backup"));
+        lanes.system.run(&["backup", "make", "--config", &config, "--out", &out]).ok();
+    }
+    for name in ["vendor", "supervisor"] {
+        lose(&mut lanes.system, name);
+    }
+    let mirror = mirror::start(lanes.system.path());
+    let mirrors = ["vendor", "supervisor"].map(|name| format!("http://{mirror}/{name}.lost/log/objects"));
+    for name in ["vendor", "supervisor"] {
+        let (config, from) = (format!("{name}/clerestory.toml"), format!("{name}.backup"));
+        let mut restore = vec!["--json", "backup", "restore", "--config", &config, "--from", &from];
+        mirrors.iter().for_each(|url| restore.extend(["--from-mirror", url]));
+        let done = lanes.system.run(&restore).ok().json();
+        assert_eq!(done["done"], "restored", "{done}");
+        assert!(done["rebuilt"].to_string().contains("the rules of signatures so far"), "{done}");
+        assert_eq!(done["rebuilt"].to_string().contains("1 enrolled host(s)"), name == "supervisor", "{done}");
+    }
+    lanes.system.supervisor.start();
+    lanes.system.run(&["status", "publish", "--config", "supervisor/clerestory.toml"]).ok();
+    // Who was enrolled is, and who was dismissed is not.
+    assert_eq!(hosts(&lanes.system), before);
 }

@@ -25,8 +25,10 @@ pub async fn objects(store: Arc<dyn ObjectStore>) -> Result<(), Violation> {
 async fn immutable(store: &dyn ObjectStore) -> Result<(), Violation> {
     let key = key("immutable/a")?;
     require("a missing object is none", store.get(&key).await?.is_none().into())?;
+    let before = store.bytes().await?;
     require("the first put is new", (store.put(&key, Bytes::from_static(b"1")).await? == Put::New).into())?;
     require("the same again is the same", (store.put(&key, Bytes::from_static(b"1")).await? == Put::Same).into())?;
+    require("it counts once", (store.bytes().await? == before + 1).into())?;
     let other = store.put(&key, Bytes::from_static(b"2")).await;
     require("other content is a conflict", matches!(other, Err(Error::Conflict { .. })).into())?;
     require("a conflict changes nothing", (store.get(&key).await?.as_deref() == Some(b"1")).into())?;

@@ -15,6 +15,26 @@ pub(super) fn list(objects: &Path, listing: &Listing) -> Result<Vec<Key>, Error>
     Ok(walk.found)
 }
 
+/// How many bytes the files in a folder and below it have.
+pub(super) fn bytes(folder: &Path) -> Result<u64, Error> {
+    let (mut sum, mut rest) = (0_u64, vec![folder.to_owned()]);
+    while let Some(folder) = rest.pop() {
+        for name in names(&folder)? {
+            let path = folder.join(name.trim_end_matches('/'));
+            if name.ends_with('/') {
+                rest.push(path);
+                continue;
+            }
+            match std::fs::metadata(&path) {
+                Ok(found) => sum = sum.saturating_add(found.len()),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(failed("list", &path)(error)),
+            }
+        }
+    }
+    Ok(sum)
+}
+
 struct Walk<'a> {
     after: &'a str,
     limit: usize,

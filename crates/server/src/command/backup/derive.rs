@@ -13,10 +13,10 @@ use verify::{LogRules, TrustedPolicy};
 
 use super::copies::Copies;
 use crate::config::Role;
-use crate::line::logged_release;
+use crate::line::{LoggedRules, logged_release};
 use crate::stores::State;
 use crate::stream::reopened;
-use crate::supervise::{SHOWN, Shown, Signed};
+use crate::supervise::{LoggedHosts, SHOWN, Shown, Signed, released_record};
 
 /// What the logs of a policy say to one organisation.
 ///
@@ -31,6 +31,8 @@ pub(super) struct Derived {
     shown: Shown,
     releases: BTreeMap<String, (RecordKey, Bytes)>,
     signed: Signed,
+    hosts: LoggedHosts,
+    rules: LoggedRules,
     /// The last entry of each of its own streams.
     ends: BTreeMap<StreamName, (Position, StatementId)>,
 }
@@ -51,6 +53,8 @@ impl Derived {
             shown: Shown::default(),
             releases: BTreeMap::new(),
             signed: Signed::default(),
+            hosts: LoggedHosts::default(),
+            rules: LoggedRules::default(),
             ends: BTreeMap::new(),
         }
     }
@@ -73,9 +77,11 @@ impl Derived {
 
     fn take(&mut self, position: &Position, envelope: &Envelope) {
         let Position { log, stream, .. } = position;
+        self.rules.result(envelope);
         if !self.own.contains(&(log.clone(), stream.clone())) {
             if self.keys.iter().any(|key| envelope.signed_by(key).unwrap_or(false)) {
                 self.signed.replay(envelope);
+                self.rules.release(envelope);
             }
             return;
         }
@@ -87,10 +93,13 @@ impl Derived {
         let is_own = |kind: &str| stream.as_str() == format!("{kind}/{}", self.organisation);
         if is_own("desk") {
             self.shown.replay(envelope.payload());
+        } else if is_own("canary") {
+            self.hosts.replay(envelope);
         } else if is_own("release")
             && let Some((key, last)) = logged_release(envelope)
         {
             self.releases.insert(key.key.to_string(), (key, last));
+            self.rules.release(envelope);
         }
     }
 
@@ -108,6 +117,19 @@ impl Derived {
         for (product, (key, last)) in &self.releases {
             state.catalog().put(key, last.clone()).await?;
             rebuilt.push(format!("the last release of {product}"));
+        }
+        for (key, bytes) in self.hosts.locks()? {
+            put(&*locks, key, bytes).await?;
+        }
+        if self.hosts.count() > 0 {
+            rebuilt.push(format!("{} enrolled host(s)", self.hosts.count()));
+        }
+        // Whoever drafts releases keeps where patches begin, whoever signs second what is compared.
+        let compared = || self.rules.indexes().map(|(product, index)| released_record(product, index));
+        let records = if self.releases.is_empty() { compared().collect() } else { self.rules.records() };
+        for (key, bytes) in records? {
+            rebuilt.push(format!("the rules of {} so far", key.key));
+            state.catalog().put(&key, bytes).await?;
         }
         Ok(rebuilt)
     }
