@@ -342,10 +342,10 @@ fn an_intake_can_ask_for_nothing() {
         assert_eq!(share.send(intake.sending(&machine.client)).unwrap_err().code, code);
         machine.clock.advance(Duration::from_secs(7 * 3600));
     }
-    for at in 0..DEMANDS.len() {
+    for (at, demand) in DEMANDS.iter().enumerate() {
         intake.set(Manner::Demand(at));
         let refused = share.send(intake.sending(&machine.client)).unwrap_err().code;
-        assert!(["share-receipt", "share-refused", "unavailable"].contains(&refused), "{}: {refused}", DEMANDS[at]);
+        assert!(["share-receipt", "share-refused", "unavailable"].contains(&refused), "{demand}: {refused}");
         machine.clock.advance(Duration::from_secs(7 * 3600));
     }
     intake.set(Manner::Honest);
