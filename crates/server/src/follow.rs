@@ -1,7 +1,7 @@
 //! What the vendor's server does by itself after the supervisor has spoken of rules: it drafts the
 //! promotion that a bake allows, and carries a new status into the channel at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::http::tree::CHANNEL;
 use crate::line::Line;
 use crate::publish;
 
-/// How often the supervisor is asked: two small requests.
+/// How often the supervisor is asked: three small requests.
 const ASK: Duration = Duration::from_secs(1);
 /// After something failed.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ const BAKES_BYTES_MAX: BodyLimit = BodyLimit(4 << 20);
 #[derive(Default)]
 struct Done {
     bakes: BTreeSet<Digest>,
-    status: Option<Digest>,
+    status: BTreeMap<Lane, Digest>,
 }
 
 /// Follows the supervisor, while this process is on duty, until told to stop.
@@ -102,17 +102,29 @@ fn is_one_name(version: &str) -> bool {
     matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == version)
 }
 
-/// A "no" of the supervisor's reaches whoever asks this channel with the next look.
+/// A "no" of the supervisor's reaches whoever asks this channel with the next look. Rules may have come
+/// through either lane, and the status of that lane speaks of them.
 fn carry_status(domain: &Domain, supervisor: &BaseUrl, done: &mut Done) -> anyhow::Result<()> {
-    let url = supervisor.join(&format!("{CHANNEL}/{}", layout::status(Lane::Fast)));
+    let mut first = Ok(());
+    for lane in domain.policy.policy().lanes.iter().map(|it| it.lane) {
+        match tokio::task::block_in_place(|| carry(domain, supervisor, lane, done.status.get(&lane))) {
+            Ok(Some(carried)) => drop(done.status.insert(lane, carried)),
+            Ok(None) => {}
+            // One that can't be had keeps no other back.
+            Err(error) => first = first.and(Err(error.context(format!("the status of lane `{lane}`")))),
+        }
+    }
+    first
+}
+
+/// Gives what is carried now, if that is another status than before.
+fn carry(domain: &Domain, supervisor: &BaseUrl, lane: Lane, known: Option<&Digest>) -> anyhow::Result<Option<Digest>> {
+    let url = supervisor.join(&format!("{CHANNEL}/{}", layout::status(lane)));
     let limit = BodyLimit(BUNDLE_BYTES_MAX as u64);
-    tokio::task::block_in_place(|| {
-        let Change::Body(bytes) = domain.client.get_changed(&url, done.status.as_ref(), limit)? else { return Ok(()) };
-        publish::publish_status(domain, Lane::Fast, &bytes)?;
-        tracing::info!("the status of rules is carried");
-        done.status = Some(Digest::of(&bytes));
-        Ok(())
-    })
+    let Change::Body(bytes) = domain.client.get_changed(&url, known, limit)? else { return Ok(None) };
+    publish::publish_status(domain, lane, &bytes)?;
+    tracing::info!(%lane, "the status is carried");
+    Ok(Some(Digest::of(&bytes)))
 }
 
 #[cfg(test)]
