@@ -146,7 +146,10 @@ fn try_on(worker: &mut Worker, bundle: &[u8], corpora: Corpora, folder: &Path) -
 
 fn run(worker: &mut Worker, corpus: Digest, folder: &Path) -> anyhow::Result<Run> {
     let folder = folder.join(corpus.to_string());
-    let samples = samples(&folder)?;
+    let samples = samples(&folder).with_context(|| {
+        Failure::refused(format!("corpus {corpus} can't be used"))
+            .hint("each builder needs its own copy of both corpora, in `corpora/DIGEST` below its data")
+    })?;
     let found = samples.tree.digest();
     if found != corpus {
         return Err(Failure::refused(format!("`{}` is corpus {found}", folder.display()))
@@ -184,19 +187,19 @@ struct Samples {
 
 /// The digest of a folder of samples, for `rules.toml`.
 pub(crate) fn corpus_digest(folder: &Path) -> anyhow::Result<Digest> {
-    Ok(samples(folder)?.tree.digest())
+    let samples = samples(folder).with_context(|| {
+        Failure::refused(format!("`{}` is no corpus", folder.display()))
+            .hint("name a folder with samples in it: files and folders, no links")
+    })?;
+    Ok(samples.tree.digest())
 }
 
 fn samples(folder: &Path) -> anyhow::Result<Samples> {
     let mut samples = Samples { tree: Tree::new(Links::Inside), paths: Vec::new() };
     let mut pending = vec![String::new()];
     while let Some(inside) = pending.pop() {
-        let at = folder.join(&inside);
-        let entries = fs::read_dir(&at).with_context(|| {
-            Failure::refused(format!("can't read the corpus `{}`", at.display()))
-                .hint("each builder needs its own copy of both corpora, in `corpora/DIGEST` below its data")
-        })?;
-        for entry in entries {
+        let at = if inside.is_empty() { folder.to_owned() } else { folder.join(&inside) };
+        for entry in fs::read_dir(&at).with_context(|| format!("can't read `{}`", at.display()))? {
             let entry = entry?;
             let name = entry.file_name().into_string().ok().context("a sample's name is not UTF-8")?;
             let path = if inside.is_empty() { name } else { format!("{inside}/{name}") };
@@ -206,13 +209,16 @@ fn samples(folder: &Path) -> anyhow::Result<Samples> {
                 pending.push(path);
                 continue;
             }
-            anyhow::ensure!(kind.is_file(), "`{path}` is no file, and a corpus holds nothing else");
-            let (digest, size) = Digest::of_reader(File::open(entry.path())?)?;
+            let on_disk = entry.path();
+            anyhow::ensure!(kind.is_file(), "`{}` is neither file nor folder", on_disk.display());
+            let read = File::open(&on_disk).and_then(Digest::of_reader);
+            let (digest, size) = read.with_context(|| format!("can't read `{}`", on_disk.display()))?;
             samples.tree.insert(TreePath::new(&path)?, Node::File { mode: Mode::Plain, digest, size })?;
             samples.paths.push(PathBuf::from(path));
             anyhow::ensure!(samples.paths.len() <= SAMPLES_MAX, "a corpus has at most {SAMPLES_MAX} samples");
         }
     }
+    anyhow::ensure!(!samples.paths.is_empty(), "it has no sample, and shows nothing");
     samples.paths.sort();
     Ok(samples)
 }

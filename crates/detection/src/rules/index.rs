@@ -23,7 +23,7 @@ pub const INDEX_BYTES_MAX: u64 = BUNDLE_BYTES_MAX + 300 * RULES_MAX as u64;
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     /// Not JSON of this shape.
-    #[error("the index is not what is expected: {0}")]
+    #[error("the index is not what is expected")]
     Shape(#[from] serde_json::Error),
     /// Not the one encoding, or more than is ever written.
     #[error("the index {0}")]

@@ -17,7 +17,7 @@ pub enum Command {
     /// Show what changes from one tree to another, by rule and by behaviour
     Diff(tree::DiffArguments),
     /// Try a tree on the corpora that its settings name
-    Test(tree::CheckArguments),
+    Test(tree::TestArguments),
     /// Print the digest of a folder of samples, for rules.toml
     Corpus(tree::CorpusArguments),
     /// Sign the agreement that a host of yours goes first, with the host's key

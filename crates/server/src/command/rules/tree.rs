@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use assembly::Version;
 use attest::{Bundle, ProductId, Reason};
 use clap::Args;
-use detection::{Decision, Diff, Index, Rejected, Report, Reports, Revision, RulesTree, decide, diff};
+use detection::{Decision, Diff, Index, Rejected, Reports, Revision, RulesTree, RulesTreeError, decide, diff};
 use serde::Serialize;
 use stdx::Digest;
 
@@ -24,16 +25,23 @@ pub(super) struct Trees {
     repository: Option<PathBuf>,
 }
 
-/// Arguments of `rules check` and `rules test`.
+/// Arguments of `rules test`.
 #[derive(Debug, Args)]
-pub struct CheckArguments {
+pub struct TestArguments {
     #[command(flatten)]
     trees: Trees,
     /// The tree: a folder with rules.toml in it, or a commit
     tree: String,
-    /// The folder with `corpora/`
+    /// The folder with `corpora/`: the data of an organisation
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     data: PathBuf,
+}
+
+/// Arguments of `rules check`.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    #[command(flatten)]
+    tested: TestArguments,
     /// The index (`rules.json`) of the release before
     #[arg(long, value_name = "FILE")]
     previous: Option<PathBuf>,
@@ -44,14 +52,14 @@ pub struct CheckArguments {
 pub struct PushArguments {
     #[command(flatten)]
     trees: Trees,
-    /// The configuration
+    /// The vendor's configuration
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// The tree: a folder with rules.toml in it, or a commit
     tree: String,
-    /// What the version is called, for people
+    /// What the version is called, for people; a folder has its name
     #[arg(value_name = "VERSION")]
-    of_version: String,
+    of_version: Version,
 }
 
 /// Arguments of `rules diff`.
@@ -63,7 +71,7 @@ pub struct DiffArguments {
     old: String,
     /// The tree now: a folder, or a commit
     new: String,
-    /// The folder with `corpora/`
+    /// The folder with `corpora/`: the data of an organisation
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     data: PathBuf,
 }
@@ -84,7 +92,29 @@ impl Trees {
             Some(repository) => RulesTree::from_commit(repository, &Revision(tree.to_owned())),
             None => RulesTree::from_folder(Path::new(tree)),
         };
-        opened.with_context(|| format!("the tree `{tree}`"))
+        opened.map_err(|error| {
+            let of = match &self.repository {
+                Some(repository) => format!("the tree `{tree}` of `{}`", repository.display()),
+                None => format!("the tree `{tree}`"),
+            };
+            let failure = Failure::refused(of).hint(hint_of(&error));
+            anyhow::Error::new(error).context(failure)
+        })
+    }
+}
+
+/// What to do about a tree that is none.
+const fn hint_of(error: &RulesTreeError) -> &'static str {
+    match error {
+        RulesTreeError::Io { .. } => "name a folder that this user can read; a commit needs `--repository`",
+        RulesTreeError::Git(_) => "name a commit that `git -C REPOSITORY rev-parse` finds",
+        RulesTreeError::NoSettings | RulesTreeError::Settings(_) => {
+            "`rules.toml` says what the rules are released as: docs/formats/rules.md has its fields"
+        }
+        RulesTreeError::FileTooLarge { .. } | RulesTreeError::TooLarge => {
+            "a tree has rules and their licence; samples belong into a corpus beside it"
+        }
+        _ => "put a plain file of an ordinary name in its place",
     }
 }
 
@@ -122,11 +152,10 @@ fn more(f: &mut fmt::Formatter<'_>, all: usize) -> fmt::Result {
 }
 
 pub(super) fn check(arguments: &CheckArguments, output: Output) -> anyhow::Result<()> {
-    let (tree, report) = made(&arguments.trees, &arguments.tree, &arguments.data)?;
-    let previous = match &arguments.previous {
-        Some(path) => Some(Index::parse(&read_limited(path, usize::try_from(detection::INDEX_BYTES_MAX)?)?)?),
-        None => None,
-    };
+    let TestArguments { trees, tree, data } = &arguments.tested;
+    let previous = arguments.previous.as_deref().map(read_index).transpose()?;
+    let tree = trees.open(tree)?;
+    let report = rules::make(&tree, data)?.report;
     let (lane, reasons) = match decide(&report, tree.settings(), previous.as_ref()) {
         Decision::Fast => ("fast", Vec::new()),
         Decision::Slow(reasons) => ("slow", reasons),
@@ -136,6 +165,14 @@ pub(super) fn check(arguments: &CheckArguments, output: Output) -> anyhow::Resul
         Checked { product, bundle: bundle.digest, bytes: bundle.size, rules: rules.len(), rejected, lane, reasons };
     output.print(&checked)?;
     if lane == "fast" { Ok(()) } else { Err(slow().into()) }
+}
+
+fn read_index(path: &Path) -> anyhow::Result<Index> {
+    let bytes = read_limited(path, usize::try_from(detection::INDEX_BYTES_MAX)?)?;
+    Index::parse(&bytes).with_context(|| {
+        Failure::refused(format!("`{}` is no index of rules", path.display()))
+            .hint("that of the release before is `builds/PRODUCT/VERSION/outputs/rules.json` of the vendor")
+    })
 }
 
 fn slow() -> Failure {
@@ -166,8 +203,8 @@ impl fmt::Display for Tested {
     }
 }
 
-pub(super) fn test(arguments: &CheckArguments, output: Output) -> anyhow::Result<()> {
-    let (_, report) = made(&arguments.trees, &arguments.tree, &arguments.data)?;
+pub(super) fn test(arguments: &TestArguments, output: Output) -> anyhow::Result<()> {
+    let report = rules::make(&arguments.trees.open(&arguments.tree)?, &arguments.data)?.report;
     let behaviour = report.behaviour.ok_or_else(|| {
         Failure::refused("rules.toml names no corpora").hint("`clerestory rules corpus FOLDER` gives their digests")
     })?;
@@ -189,16 +226,11 @@ pub(super) fn test(arguments: &CheckArguments, output: Output) -> anyhow::Result
 }
 
 pub(super) fn differ(arguments: &DiffArguments, output: Output) -> anyhow::Result<()> {
-    let (_, old) = made(&arguments.trees, &arguments.old, &arguments.data)?;
-    let (_, new) = made(&arguments.trees, &arguments.new, &arguments.data)?;
+    let (old, new) = (arguments.trees.open(&arguments.old)?, arguments.trees.open(&arguments.new)?);
+    let made = |tree| rules::make(tree, &arguments.data).map(|made| made.report);
+    let (old, new) = (made(&old)?, made(&new)?);
     let diff: Diff = diff(Reports { before: Some(&old), now: &new });
     output.print(&diff)
-}
-
-fn made(trees: &Trees, tree: &str, data: &Path) -> anyhow::Result<(RulesTree, Report)> {
-    let tree = trees.open(tree)?;
-    let made = rules::make(&tree, data)?;
-    Ok((tree, made.report))
 }
 
 pub(super) fn corpus(arguments: &CorpusArguments, output: Output) -> anyhow::Result<()> {
@@ -237,7 +269,7 @@ impl fmt::Display for PushReport {
 
 pub(super) fn push(arguments: &PushArguments, output: Output) -> anyhow::Result<()> {
     let tree = arguments.trees.open(&arguments.tree)?;
-    let (product, version) = (tree.settings().product.clone(), arguments.of_version.clone());
+    let (product, version) = (tree.settings().product.clone(), arguments.of_version.to_string());
     block_on(async {
         let config = Config::load(&arguments.config)?;
         let line = Line::open(&config).await?;
