@@ -36,7 +36,9 @@ pub use conditions::{Conditions, Listing, ShimError};
 pub use content::{ContentError, ContentStore, Object};
 pub use environment::{Environment, EnvironmentError, Origin};
 pub use foreign::{ForeignBuild, ForeignError, KnownBuilder};
-pub use inputs::{Asking, Checkout, Depot, Fetched, InputsError, Kind, Pinned, Resolved, ResolvedItem, Transport, pin};
+pub use inputs::{
+    Asking, Checkout, Depot, Fetched, InputsError, Kind, Pinned, Resolved, ResolvedItem, Sdist, Transport, pin,
+};
 pub use lock::{LOCK_FILE, Lock, LockError, LockedCrate, LockedFile, LockedPackage, LockedWheel, parse_cargo_lock};
 pub use progress::{Event, Progress, Silent};
 pub use recipe::{

@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
 }
 
 /// Packages whose programs take part; `clerestory` finds the others beside itself.
-const PACKAGES: [&str; 4] = ["server", "agent", "verifier", "sandbox"];
+const PACKAGES: [&str; 5] = ["server", "agent", "verifier", "sandbox", "scanner"];
 const PROGRAM: &str = "clerestory";
 
 /// Becomes the demo, so that signals and its exit code need no forwarding.

@@ -12,7 +12,7 @@ use crate::inputs::resolve::crate_file;
 use crate::inputs::{Asking, Depot, InputsError, Kind, Resolved, ResolvedItem, io_at, pypi};
 use crate::lock::{LockedCrate, LockedFile, LockedPackage, parse_cargo_lock};
 use crate::progress::{Event, Progress};
-use crate::recipe::{PackageName, Product, RECIPE_BYTES_MAX, SourceSpec};
+use crate::recipe::{PackageName, Product, RECIPE_BYTES_MAX, SourceSpec, Version};
 use crate::source::{GitRevision, Source};
 
 /// A git repository that the caller has at hand, for recipes whose source is one.
@@ -22,6 +22,31 @@ pub struct Checkout {
     pub repository: PathBuf,
     /// The commit.
     pub revision: GitRevision,
+}
+
+/// A source distribution that nothing is built from.
+#[derive(Clone, Debug)]
+pub struct Sdist {
+    /// Its project in the index that pip is set up with.
+    pub name: PackageName,
+    /// Its version.
+    pub version: Version,
+    /// Its file; the digest counts, whatever the index says.
+    pub file: LockedFile,
+}
+
+impl Sdist {
+    /// Its files. What the depot has is not fetched again.
+    ///
+    /// # Errors
+    /// [`InputsError`]; [`InputsError::NeverResolved`] if it is not here, and upstream is not to be asked.
+    pub fn fetch(&self, depot: &Depot, asking: Asking, progress: &dyn Progress) -> Result<Source, InputsError> {
+        if asking == Asking::Recorded && !depot.has(&self.file.sha256)? {
+            return Err(InputsError::NeverResolved);
+        }
+        fetch_pypi(depot, self.name.as_str(), self.version.as_str(), &self.file, progress)?;
+        unpack_source(depot, &self.file.file, &self.file.sha256)
+    }
 }
 
 /// Everything a build needs, in the depot.

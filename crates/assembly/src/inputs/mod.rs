@@ -15,7 +15,7 @@ mod resolve;
 #[cfg(fuzzing)]
 pub(crate) use debian::apt_answer;
 pub use depot::{Depot, Transport};
-pub use fetch::{Checkout, Fetched};
+pub use fetch::{Checkout, Fetched, Sdist};
 pub use pin::{Pinned, pin};
 pub use resolve::{Asking, Kind, Resolved, ResolvedItem};
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use attest::{Bundle, BundleEntry, Envelope, Release, Statement};
+use attest::{Bundle, BundleEntry, Envelope, Lane, Release, Statement};
 use stdx::{Clock as _, SystemClock, durable};
 use tlog::{Checkpoint, EntryIndex, LogProof, SignedCheckpoint, TileSet, Tree, TreeEdge, cosign, leaf_hash};
 
@@ -190,14 +190,18 @@ impl Attacks<'_> {
     fn rolled_back_channel(&self, report: &mut Report) -> anyhow::Result<()> {
         let channel = self.stage.folder().join("vendor/channel");
         let (old, new) = (self.folder.join("old-channel"), self.folder.join("new-channel"));
+        // The vendor's server, which is honest, must have nothing more to put into it.
+        self.stage.wait_until_carried()?;
         copy_folder(&channel, &old)?;
         self.stage.clerestory(&["status", "publish", "--config", &self.stage.config("supervisor")])?;
+        self.stage.wait_until_carried()?;
         self.stage.clerestory(&["release", "freshen", "--config", &self.stage.config("vendor")])?;
         self.shown.endpoint.update()?;
-        copy_folder(&channel, &new)?;
-        replace_folder(&old, &channel)?;
+        durable::rename(&channel, &new)?;
+        durable::rename(&old, &channel)?;
         let refused = self.shown.endpoint.must_refuse(&[]);
-        replace_folder(&new, &channel)?;
+        durable::rename(&channel, &old)?;
+        durable::rename(&new, &channel)?;
         let reason = refused.context("the channel was rolled back")?;
         self.refused(
             report,
@@ -317,7 +321,7 @@ impl Attacks<'_> {
     }
 
     fn question<'a>(&'a self, file: &'a Path, bundle: &'a Path) -> Question<'a> {
-        Question { file, bundle, product: &self.shown.product }
+        Question { file, bundle, product: &self.shown.product, lane: Lane::Slow }
     }
 
     fn must_not_verify(
@@ -339,9 +343,7 @@ impl Attacks<'_> {
     }
 
     fn refused(&self, report: &mut Report, what: &str, reason: &str, command: String) {
-        self.narrator.say(&format!("refused: {what}"));
-        self.narrator.say(&format!("         {reason}"));
-        report.refused(what, reason, command);
+        self.narrator.refused(report, what, reason, command);
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
@@ -382,7 +384,8 @@ fn first_file(folder: &Path) -> anyhow::Result<PathBuf> {
     bail!("`{}` is empty", folder.display())
 }
 
-fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+/// Copies a folder and all below it.
+pub(super) fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
     durable::create_folder(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -394,9 +397,4 @@ fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn replace_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::remove_dir_all(to)?;
-    copy_folder(from, to)
 }

@@ -1,47 +1,87 @@
 //! An endpoint: `clerestory-agent` with a folder of its own, which knows nothing but a hash.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, bail};
+use attest::Ring;
 use serde_json::Value;
 use stdx::durable;
 
 use super::stage::{Stage, last_words};
 
+const CONFIG: &str = "agent.toml";
+
+/// What an endpoint's owner wants.
+pub(super) struct Wanted<'a> {
+    /// What its folder is called.
+    pub(super) name: &'a str,
+    /// What it takes.
+    pub(super) products: &'a [String],
+    /// How early.
+    pub(super) ring: Ring,
+    /// Further sections of its configuration.
+    pub(super) sections: String,
+}
+
 /// An endpoint.
 pub(super) struct Endpoint {
     program: PathBuf,
-    config: PathBuf,
+    folder: PathBuf,
 }
 
 impl Endpoint {
-    /// Makes one that wants `products`, and gives it the policy's hash.
-    pub(super) fn set(stage: &Stage, products: &[String]) -> anyhow::Result<Self> {
-        let folder = stage.folder().join("endpoint");
+    /// Makes one, and gives it the policy's hash.
+    pub(super) fn set(stage: &Stage, wanted: &Wanted<'_>) -> anyhow::Result<Self> {
+        let folder = stage.folder().join(wanted.name);
         durable::create_folder(&folder)?;
         let mut text = format!(
             "# An endpoint's owner decides what it takes, from where, and how early.\n\
-             state = \"{0}/state\"\ninstall = \"{0}/install\"\nchannel = [\"{1}/channel\"]\nring = \"all\"\n",
+             state = \"{0}/state\"\ninstall = \"{0}/install\"\nchannel = [\"{1}/channel\"]\nring = \"{2}\"\n\
+             interval_s = 1\n",
             folder.display(),
-            stage.url("vendor")?
+            stage.url("vendor")?,
+            wanted.ring
         );
         for log in ["vendor", "supervisor"] {
             text.push_str(&format!("\n[[log]]\norigin = \"{log}.example/log\"\nurl = \"{}\"\n", stage.url(log)?));
         }
-        for product in products {
+        text.push_str(&wanted.sections);
+        for product in wanted.products {
             text.push_str(&format!("\n[[product]]\nid = \"{product}\"\n"));
         }
-        let config = folder.join("agent.toml");
-        durable::write(&config, text.as_bytes())?;
-        let endpoint = Self { program: stage.beside("clerestory-agent")?, config };
+        durable::write(&folder.join(CONFIG), text.as_bytes())?;
+        let endpoint = Self { program: stage.beside("clerestory-agent")?, folder };
         let (hash, policy) = (stage.genesis().to_string(), stage.file("vendor/policy/1.envelope"));
-        let output = endpoint.run(&["init", "--policy-hash", &hash, "--policy", &policy], &[])?;
-        if !output.status.success() {
-            bail!("the endpoint was not initialised: {}", last_words(&output));
-        }
+        endpoint.must(&["init", "--policy-hash", &hash, "--policy", &policy])?;
         Ok(endpoint)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The agent with these arguments, to be run by whoever asks.
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--config").arg(self.folder.join(CONFIG)).arg("--json").args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the agent, which must succeed, and gives what it printed as JSON.
+    pub(super) fn must(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let output = self.run(arguments, &[])?;
+        if !output.status.success() {
+            bail!("`clerestory-agent {}`: {}", arguments.join(" "), last_words(&output));
+        }
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("`clerestory-agent {}` printed no JSON", arguments.join(" ")))
+    }
+
+    /// What a person types.
+    pub(super) fn line(&self, what: &str) -> String {
+        format!("clerestory-agent --config {} {what}", self.folder.join(CONFIG).display())
     }
 
     /// Takes what is new, and says what is installed: product and version.
@@ -80,11 +120,11 @@ impl Endpoint {
     }
 
     pub(super) fn status_command(&self) -> String {
-        format!("clerestory-agent --config {} status", self.config.display())
+        self.line("status")
     }
 
     pub(super) fn update_command(&self) -> String {
-        format!("clerestory-agent --config {} update", self.config.display())
+        self.line("update")
     }
 
     fn installed(&self) -> anyhow::Result<BTreeMap<String, String>> {
@@ -96,15 +136,18 @@ impl Endpoint {
         Ok(products.iter().filter_map(|it| Some((text(it, "product")?, text(it, "version")?))).collect())
     }
 
-    fn run(&self, arguments: &[&str], through: &[&str]) -> anyhow::Result<Output> {
-        let config = self.config.display().to_string();
-        let own = [&[self.program.to_str().context("a path that is text")?, "--config", &config, "--json"], arguments]
-            .concat();
-        let line = [through, &own].concat();
-        let (program, rest) = line.split_first().context("a program")?;
-        let mut command = Command::new(program);
-        command.args(rest).stdin(Stdio::null());
-        command.output().with_context(|| format!("can't run `{program}`"))
+    /// Runs the agent whatever comes of it.
+    pub(super) fn run(&self, arguments: &[&str], through: &[&str]) -> anyhow::Result<Output> {
+        let own = self.command(arguments);
+        let mut command = match through.split_first() {
+            Some((program, rest)) => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(own.get_program()).args(own.get_args()).stdin(Stdio::null());
+                command
+            }
+            None => own,
+        };
+        command.output().with_context(|| format!("can't run `{}`", command.get_program().display()))
     }
 }
 

@@ -6,9 +6,12 @@
 mod attacks;
 mod ci;
 mod endpoint;
+mod guard;
 mod path;
 mod report;
+mod rules;
 mod stage;
+mod trees;
 mod verify;
 
 use std::path::PathBuf;
@@ -46,6 +49,7 @@ pub fn run(options: &Options) -> anyhow::Result<(Report, Running)> {
     let shown: Shown = path::walk(&stage, options, &narrator, &mut report).context("the main path")?;
     attacks::run(&stage, options, &shown, &narrator, &mut report).context("the attacks")?;
     ci::run(&stage, &shown, &narrator, &mut report).context("the vendor's CI")?;
+    rules::run(&stage, options, &narrator, &mut report).context("the rules")?;
     path::audit(&stage, &narrator, &mut report).context("the audit")?;
     report.finish();
     Ok((report, Running(stage)))

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use attest::{Lane, Ring};
 use serde_json::Value;
 use stdx::durable;
 
 use super::Options;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Wanted};
 use super::report::{Narrator, Report};
 use super::stage::{OTHER_PRODUCT, Stage, last_words};
 use super::verify::Question;
@@ -53,7 +54,8 @@ pub(super) fn walk(
     }
     let Some(built) = first else { bail!("no product was named") };
     narrator.chapter("An endpoint that installs what it can check");
-    let endpoint = Endpoint::set(stage, &options.names)?;
+    let wanted = Wanted { name: "endpoint", products: &options.names, ring: Ring::All, sections: String::new() };
+    let endpoint = Endpoint::set(stage, &wanted)?;
     narrator.say("initialised with the policy's hash alone");
     let installed = endpoint.update()?;
     for name in &options.names {
@@ -146,28 +148,20 @@ pub fn build_or_pin(stage: &Stage, options: &Options, recipe: &Path, narrator: &
     stage.clerestory(&arguments)
 }
 
-fn release(stage: &Stage, built: &Built, narrator: &Narrator, report: &mut Report) -> anyhow::Result<()> {
-    let result = built.folder.join("result.bundle").display().to_string();
+/// A person of each organisation approves the result in `folder`.
+pub(super) fn approve(stage: &Stage, folder: &Path, comment: &str) -> anyhow::Result<()> {
+    let result = folder.join("result.bundle").display().to_string();
     for party in ["vendor", "supervisor"] {
-        let key = stage.file(&format!("{party}/keys/approver.key"));
-        let out = built.folder.join("approvals").join(format!("{party}.bundle")).display().to_string();
-        let config = stage.config(party);
-        let comment = "the demo approves what it has just seen rebuilt";
-        stage.clerestory(&[
-            "release",
-            "approve",
-            "--config",
-            &config,
-            "--key",
-            &key,
-            "--result",
-            &result,
-            "--comment",
-            comment,
-            "--out",
-            &out,
-        ])?;
+        let (config, key) = (stage.config(party), stage.file(&format!("{party}/keys/approver.key")));
+        let out = folder.join("approvals").join(format!("{party}.bundle")).display().to_string();
+        let from = ["release", "approve", "--config", &config, "--key", &key, "--result", &result];
+        stage.clerestory(&[&from[..], &["--comment", comment, "--out", &out]].concat())?;
     }
+    Ok(())
+}
+
+fn release(stage: &Stage, built: &Built, narrator: &Narrator, report: &mut Report) -> anyhow::Result<()> {
+    approve(stage, &built.folder, "the demo approves what it has just seen rebuilt")?;
     let config = stage.config("vendor");
     let said = stage.clerestory(&["release", "publish", "--config", &config, &built.product, &built.version])?;
     let bytes = said.get("bundle_bytes").and_then(Value::as_u64).unwrap_or_default();
@@ -177,7 +171,7 @@ fn release(stage: &Stage, built: &Built, narrator: &Narrator, report: &mut Repor
     ));
     let artifact = first_artifact(&built.folder)?;
     let bundle = built.folder.join("release.bundle");
-    let question = Question { file: &artifact, bundle: &bundle, product: &built.product };
+    let question = Question { file: &artifact, bundle: &bundle, product: &built.product, lane: Lane::Slow };
     let said = question.ask(stage)?;
     if !said.verified {
         bail!("the released artifact is not accepted: {}", said.reason);
@@ -219,7 +213,7 @@ pub(super) fn audit(stage: &Stage, narrator: &Narrator, report: &mut Report) -> 
     Ok(())
 }
 
-pub(super) fn first_artifact(folder: &Path) -> anyhow::Result<PathBuf> {
+fn first_artifact(folder: &Path) -> anyhow::Result<PathBuf> {
     let outputs = folder.join("outputs");
     let mut paths: Vec<PathBuf> = fs::read_dir(&outputs)
         .with_context(|| format!("can't read `{}`", outputs.display()))?

@@ -41,6 +41,13 @@ impl Narrator {
     pub(super) fn say(&self, what: &str) {
         eprintln!("  [{:>6.1} s] {what}", self.clock.monotonic().as_secs_f64());
     }
+
+    /// Something was refused, as it must be.
+    pub(super) fn refused(&self, report: &mut Report, what: &str, reason: &str, command: impl Into<String>) {
+        self.say(&format!("refused: {what}"));
+        self.say(&format!("         {reason}"));
+        report.refused(what, reason, command);
+    }
 }
 
 /// One thing that was shown.

@@ -14,8 +14,8 @@ use anyhow::{Context as _, bail};
 use api::{BodyLimit, Client, path as api_path};
 use attest::{Lane, StatementId};
 use policy::{
-    Ages, LanePolicy, LogPolicyEntry, Organisation, Policy, ProductPolicy, Role, RoleKey, StreamPolicy, Threshold,
-    Witnessing,
+    Ages, CanaryPolicy, LanePolicy, LogPolicyEntry, Organisation, Policy, ProductPolicy, Role, RoleKey, StreamPolicy,
+    Threshold, Witnessing,
 };
 use stdx::{Clock as _, SystemClock, durable};
 use tlog::VerifierKey;
@@ -30,11 +30,17 @@ pub(super) const WITNESSES: [&str; 4] = ["w1", "w2", "w3", "w4"];
 pub(super) const CLOCK_PRODUCT: &str = "tells-the-time";
 /// A product that is not released, but could be put in another's place.
 pub(super) const OTHER_PRODUCT: &str = "something-else";
+/// The detection rules.
+pub(super) const RULES_PRODUCT: &str = "guarddog";
+/// A release of rules stays in a ring for a second: nobody wants to watch that for long, either.
+const CANARY: CanaryPolicy = CanaryPolicy { healthy: 1, bake_s: 1, unhealthy: 1, fires: 1_000 };
 
+/// What vendor and supervisor have keys for.
+const ROLES: [Role; 6] = [Role::Builder, Role::Release, Role::Rules, Role::Approver, Role::Policy, Role::Recorder];
 const DAY_S: u64 = 24 * 60 * 60;
 /// People approve when they do.
 const PEOPLE_S: u64 = 3650 * DAY_S;
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Folders, keys and processes of a demo.
 pub struct Stage {
@@ -195,15 +201,36 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits for the supervisor's first status.
+    /// Waits for the supervisor's first status of each lane.
     fn wait_for_status(&self) -> anyhow::Result<()> {
         self.wait_until("the supervisor publishes no status; see supervisor.log", || {
-            let url = format!("{}{}/slow", self.url("supervisor")?, api_path::STATUS);
-            Ok(self.client.get(&url, BodyLimit(1 << 20)).is_ok())
+            let url = format!("{}{}", self.url("supervisor")?, api_path::STATUS);
+            let is_there = |lane| self.client.get(&format!("{url}/{lane}"), BodyLimit(1 << 20)).is_ok();
+            Ok([Lane::Slow, Lane::Fast].into_iter().all(is_there))
         })
     }
 
-    fn wait_until(&self, complaint: &str, ready: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    /// Waits until the vendor's channel has what the supervisor said last.
+    pub(super) fn wait_until_carried(&self) -> anyhow::Result<()> {
+        self.wait_until("the vendor does not carry the supervisor's status; see vendor.log", || {
+            let mut carried = true;
+            for lane in [Lane::Slow, Lane::Fast] {
+                let status = |of: &str| -> anyhow::Result<Vec<u8>> {
+                    let url = format!("{}/channel/{}", self.url(of)?, channel::layout::status(lane));
+                    Ok(self.client.get(&url, BodyLimit(1 << 20))?)
+                };
+                carried &= status("vendor")? == status("supervisor")?;
+            }
+            Ok(carried)
+        })
+    }
+
+    /// Asks again and again until something is so.
+    pub(super) fn wait_until(
+        &self,
+        complaint: &str,
+        mut ready: impl FnMut() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
         let clock = SystemClock::new();
         while !ready()? {
             if clock.monotonic() > START_TIMEOUT {
@@ -317,7 +344,18 @@ impl Stage {
             })
         };
         let own = [CLOCK_PRODUCT, OTHER_PRODUCT].map(str::to_owned);
-        let products = options.names.iter().chain(&own);
+        let code = options.names.iter().chain(&own).map(|name| (name.as_str(), Lane::Slow));
+        let slow = LanePolicy {
+            lane: Lane::Slow,
+            builders: each()?,
+            release: each()?,
+            approvals: each()?,
+            log: vendor_log.parse()?,
+            status: "supervisor".parse()?,
+            status_log: supervisor_log.parse()?,
+            canary: None,
+        };
+        let fast = LanePolicy { lane: Lane::Fast, approvals: Vec::new(), canary: Some(CANARY), ..slow.clone() };
         Ok(Policy {
             name: "demo".to_owned(),
             version: 1,
@@ -328,31 +366,17 @@ impl Stage {
             ages: Ages::default(),
             witnessing: Witnessing { faulty: 1, policy: self.witnessing()? },
             organisations: vec![
-                self.organisation(
-                    "vendor",
-                    &[Role::Builder, Role::Release, Role::Approver, Role::Policy, Role::Recorder],
-                )?,
-                self.organisation(
-                    "supervisor",
-                    &[Role::Builder, Role::Release, Role::Approver, Role::Policy, Role::Recorder, Role::Status],
-                )?,
+                self.organisation("vendor", &ROLES)?,
+                self.organisation("supervisor", &[&ROLES[..], &[Role::Status]].concat())?,
             ],
             logs: vec![
                 LogPolicyEntry { origin: vendor_log.parse()?, organisation: "vendor".parse()? },
                 LogPolicyEntry { origin: supervisor_log.parse()?, organisation: "supervisor".parse()? },
             ],
-            lanes: vec![LanePolicy {
-                lane: Lane::Slow,
-                builders: each()?,
-                release: each()?,
-                approvals: each()?,
-                log: vendor_log.parse()?,
-                status: "supervisor".parse()?,
-                status_log: supervisor_log.parse()?,
-                canary: None,
-            }],
-            products: products
-                .map(|name| Ok(ProductPolicy { id: name.parse()?, lane: Lane::Slow }))
+            lanes: vec![slow, fast],
+            products: code
+                .chain([(RULES_PRODUCT, Lane::Fast)])
+                .map(|(name, lane)| Ok(ProductPolicy { id: name.parse()?, lane }))
                 .collect::<anyhow::Result<_>>()?,
             streams: vec![
                 stream(vendor_log, "policy", "vendor", PEOPLE_S)?,
@@ -362,7 +386,9 @@ impl Stage {
                 stream(vendor_log, "approval/supervisor", "supervisor", PEOPLE_S)?,
                 stream(supervisor_log, "rebuild/supervisor", "supervisor", DAY_S)?,
                 stream(supervisor_log, "desk/supervisor", "supervisor", DAY_S)?,
+                stream(supervisor_log, "canary/supervisor", "supervisor", DAY_S)?,
                 stream(supervisor_log, "status/slow", "supervisor", DAY_S)?,
+                stream(supervisor_log, "status/fast", "supervisor", DAY_S)?,
             ],
             change: each()?,
         })

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
+use attest::Lane;
 use serde_json::Value;
 
 use super::stage::{Stage, last_words};
@@ -20,11 +21,13 @@ pub(super) struct Question<'a> {
     pub(super) file: &'a Path,
     pub(super) bundle: &'a Path,
     pub(super) product: &'a str,
+    /// The lane that it was released through.
+    pub(super) lane: Lane,
 }
 
 impl Question<'_> {
     fn arguments(self, stage: &Stage) -> Vec<String> {
-        let status = stage.folder().join("vendor/channel/status/slow.bundle");
+        let status = stage.folder().join(format!("vendor/channel/status/{}.bundle", self.lane));
         let list: [(&str, String); 5] = [
             ("--product", self.product.to_owned()),
             ("--bundle", self.bundle.display().to_string()),
