@@ -18,6 +18,7 @@ mod command;
 mod crash;
 mod flips;
 mod forks;
+mod full;
 mod guard;
 mod import;
 mod liars;
