@@ -6,7 +6,9 @@ use crate::machine;
 mod assembly;
 mod endpoint;
 mod log;
+mod rules;
 mod scan;
+mod traffic;
 mod verify;
 
 /// One measurement; it gives one row, or some whose names begin with its own.
@@ -56,6 +58,7 @@ const ENTRIES: &[Entry] = &[
         "clerestory-agent update with a release of 1 MiB; a bare GET of it into a synced file",
         endpoint::install,
     ),
+    entry("rules/replay", "a history of rules: from each commit to active on a canary, and its bytes", rules::replay),
     entry("scan/bare", "clerestory-scan on one core and on two; the bare engine on one", scan::bare),
     entry("scan/engines", "the same on one core; yara-x, yara and clamscan with the same rules", scan::engines),
     entry("scan/verdicts", "files in which another engine matches other rules", scan::verdicts),

@@ -13,10 +13,9 @@ use crate::programs::{Programs, Surroundings, succeed};
 use crate::row::{Figure, Row, Target};
 use crate::samples::Samples;
 
-mod traffic;
 mod web;
 
-use traffic::Relay;
+use super::traffic::Relay;
 use web::Web;
 
 /// Entries in the logs beforehand.
@@ -147,10 +146,10 @@ pub(super) fn refresh(bench: &mut Bench) -> anyhow::Result<()> {
         relay.take();
         let said = scene.update(&config)?;
         anyhow::ensure!(said.contains("nothing new"), "the refresh found something: {said}");
-        ours.push(relay.take() as f64 / 1e3);
+        ours.push(relay.take().all() as f64 / 1e3);
         let mut command = scene.get();
         succeed(command.args([relay.address(), STATUS, TIMESTAMP]))?;
-        bare.push(relay.take() as f64 / 1e3);
+        bare.push(relay.take().all() as f64 / 1e3);
     }
     let (ours, bare) = (Samples::new(ours)?, Samples::new(bare)?);
     let row = Row::new("endpoint/refresh/traffic", "KB", Figure::Max, &ours);

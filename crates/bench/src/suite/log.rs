@@ -15,6 +15,8 @@ use std::future::Future;
 use log::Log;
 use tokio::runtime::{Builder, Runtime};
 
+pub(super) use system::Server;
+
 use system::System;
 
 fn runtime() -> anyhow::Result<Runtime> {

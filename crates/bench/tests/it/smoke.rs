@@ -51,7 +51,7 @@ fn runs(suite: &str) {
     }
 }
 
-const SUITES: [&str; 6] = ["assembly", "endpoint", "log", "machine", "scan", "verify"];
+const SUITES: [&str; 7] = ["assembly", "endpoint", "log", "machine", "rules", "scan", "verify"];
 
 #[test]
 fn every_suite_is_tried_here() {
@@ -77,6 +77,11 @@ fn assembly() {
 #[test]
 fn endpoint() {
     runs("endpoint");
+}
+
+#[test]
+fn rules() {
+    runs("rules");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //! fit goes out at once. Each step leaves a file, so that a push that was interrupted goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
 use api::{BodyLimit, DraftRequest, RulesRequest, RulesState, path};
@@ -21,6 +23,7 @@ use policy::{Policy, Role};
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, durable};
 use storage::RecordKey;
+use tokio::runtime::Handle;
 use verify::Evidence;
 
 use super::{Line, Publication, bundle_text, read_bundle, write};
@@ -30,9 +33,10 @@ use crate::rules::{self, Made, OfSource};
 
 /// A state carries a statement.
 const STATE_BYTES_MAX: BodyLimit = BodyLimit(1 << 20);
-/// How far back patches begin: 1, 2, 4 … 64 releases. Each is 120 bytes more of evidence for everyone.
-const PATCHES: u32 = 7;
-const HISTORY_MAX: usize = 1 << (PATCHES - 1);
+/// How many releases back patches begin: whoever has missed a few gets one patch whatever their number, and
+/// of those who come back after weeks some. Each is 120 bytes more of evidence for everyone.
+const DISTANCES: [usize; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 64];
+const HISTORY_MAX: usize = 64;
 /// A patch that is longer than a tenth of the whole saves little, and costs every endpoint the line that
 /// pins it.
 const PATCH_PART: u64 = 10;
@@ -107,8 +111,17 @@ impl Line {
         let lane = (decision == Decision::Fast && refusal.is_none()).then_some(Lane::Fast);
         self.keep_made(&made, &folder, &depot).await?;
         step("signing the result");
-        self.log_rules(&made, &of, lane, &folder).await?;
-        self.make_patches(&made, &history, &folder, &depot).await?;
+        let starts = self.patches_begin(&made, &history, &depot).await?;
+        // Logging waits for disks and witnesses, making patches for the processor.
+        let patches = tokio::task::block_in_place(|| {
+            std::thread::scope(|scope| {
+                let making = scope.spawn(|| make_patches(&made, &starts, &depot));
+                let logged = Handle::current().block_on(self.log_rules(&made, &of, lane, &folder));
+                let patches = making.join().map_err(|_| anyhow::anyhow!("the thread that makes patches failed"));
+                logged.and(patches?)
+            })
+        })?;
+        keep_patches(&patches, &made, &folder)?;
         self.domain.save(&folder)?;
         if lane.is_none() {
             let mut reasons = rules::logged(&decision);
@@ -241,47 +254,16 @@ impl Line {
         write(&path, &Bundle::new(vec![entry])?.to_bytes())
     }
 
-    /// Patches from 1, 2, 4 … releases before, where they are worth it.
-    async fn make_patches(
-        &self,
-        made: &Made,
-        history: &History,
-        folder: &BuildFolder,
-        depot: &Depot,
-    ) -> anyhow::Result<()> {
-        durable::create_folder(&folder.file("patches"))?;
-        let mut olds: Vec<Digest> = Vec::new();
+    /// The bundles at which patches begin, as far as they are here still; nearest first.
+    async fn patches_begin(&self, made: &Made, history: &History, depot: &Depot) -> anyhow::Result<Vec<Digest>> {
+        let mut starts: Vec<Digest> = Vec::new();
         for from in history.ancestors() {
-            let known = from == made.outline.bundle || olds.contains(&from);
+            let known = from == made.outline.bundle || starts.contains(&from);
             if !known && self.domain.bring(depot, &from).await? {
-                olds.push(from);
+                starts.push(from);
             }
         }
-        let patch = |from: &Digest| -> anyhow::Result<Patch> {
-            let old = depot.content().get(from, BUNDLE_BYTES_MAX)?;
-            Ok(Patch::make(Step { old: &old, new: &made.bundle })?)
-        };
-        let patch = &patch;
-        let patches = tokio::task::block_in_place(|| {
-            std::thread::scope(|scope| {
-                let making: Vec<_> = olds.iter().map(|from| scope.spawn(move || patch(from))).collect();
-                let made = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                    thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread that makes a patch failed")))
-                };
-                making.into_iter().map(made).collect::<anyhow::Result<Vec<Patch>>>()
-            })
-        })?;
-        let mut deltas: Vec<Delta> = Vec::new();
-        for Patch { from, bytes, .. } in patches {
-            let size = bytes.len() as u64;
-            if size.saturating_mul(PATCH_PART) > made.bundle.len() as u64 {
-                continue;
-            }
-            let digest = Digest::of(&bytes);
-            write(&folder.file("patches").join(digest.to_string()), &bytes)?;
-            deltas.push(Delta { from, patch: digest, size });
-        }
-        write(&folder.file(DELTAS), &serde_json::to_vec(&deltas)?)
+        Ok(starts)
     }
 
     /// The index of the release before; one that is not here any more is none.
@@ -297,6 +279,48 @@ impl Line {
         let bytes = self.domain.catalog().record(&history_key(product)?).await?;
         Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?.unwrap_or_default())
     }
+}
+
+/// Makes a patch from each of `starts`, by as many threads as there are processors: each takes tens of megabytes.
+fn make_patches(made: &Made, starts: &[Digest], depot: &Depot) -> anyhow::Result<Vec<Patch>> {
+    let next = AtomicUsize::new(0);
+    let work = || -> anyhow::Result<Vec<(usize, Patch)>> {
+        let mut patches = Vec::new();
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(from) = starts.get(place) else { return Ok(patches) };
+            let old = depot.content().get(from, BUNDLE_BYTES_MAX)?;
+            patches.push((place, Patch::make(Step { old: &old, new: &made.bundle })?));
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut patches = std::thread::scope(|scope| {
+        let making: Vec<_> = (0..threads.min(starts.len())).map(|_| scope.spawn(work)).collect();
+        let mut patches = Vec::new();
+        for thread in making {
+            let made = thread.join().map_err(|_| anyhow::anyhow!("a thread that makes patches failed"))?;
+            patches.extend(made?);
+        }
+        anyhow::Ok(patches)
+    })?;
+    patches.sort_by_key(|(place, _)| *place);
+    Ok(patches.into_iter().map(|(_, patch)| patch).collect())
+}
+
+/// Keeps those that are worth it, and what the release says of them.
+fn keep_patches(patches: &[Patch], made: &Made, folder: &BuildFolder) -> anyhow::Result<()> {
+    durable::create_folder(&folder.file("patches"))?;
+    let mut deltas: Vec<Delta> = Vec::new();
+    for Patch { from, bytes, .. } in patches {
+        let size = bytes.len() as u64;
+        if size.saturating_mul(PATCH_PART) > made.bundle.len() as u64 {
+            continue;
+        }
+        let digest = Digest::of(bytes);
+        write(&folder.file("patches").join(digest.to_string()), bytes)?;
+        deltas.push(Delta { from: *from, patch: digest, size });
+    }
+    write(&folder.file(DELTAS), &serde_json::to_vec(&deltas)?)
 }
 
 /// The deltas of a build's bundle, which its release pins.
@@ -322,10 +346,10 @@ impl History {
         self.bundles.drain(..many);
     }
 
-    /// 1, 2, 4 … releases before the next.
+    /// The bundles at [`DISTANCES`] before the next.
     fn ancestors(&self) -> Vec<Digest> {
-        let back = (0..PATCHES).map(|power| 1_usize << power);
-        back.filter_map(|back| self.bundles.get(self.bundles.len().checked_sub(back)?).copied()).collect()
+        let of = |back: &usize| self.bundles.get(self.bundles.len().checked_sub(*back)?).copied();
+        DISTANCES.iter().filter_map(of).collect()
     }
 }
 

@@ -22,22 +22,22 @@ const WITNESSES: usize = 4;
 pub(super) const LOG: &str = "vendor.example/log";
 
 /// A role as a process, with a socket of its own.
-pub(super) struct Server {
+pub(in crate::suite) struct Server {
     folder: PathBuf,
     listener: TcpListener,
     child: Option<Child>,
 }
 
 impl Server {
-    fn bound(folder: PathBuf) -> anyhow::Result<Self> {
+    pub(in crate::suite) fn bound(folder: PathBuf) -> anyhow::Result<Self> {
         Ok(Self { folder, listener: TcpListener::bind("127.0.0.1:0")?, child: None })
     }
 
-    pub(super) fn address(&self) -> anyhow::Result<SocketAddr> {
+    pub(in crate::suite) fn address(&self) -> anyhow::Result<SocketAddr> {
         self.listener.local_addr().context("a bound socket has an address")
     }
 
-    fn start(&mut self, program: &Path) -> anyhow::Result<()> {
+    pub(in crate::suite) fn start(&mut self, program: &Path) -> anyhow::Result<()> {
         let socket = OwnedFd::from(self.listener.try_clone()?);
         let child = Command::new(program)
             .args(["serve", "--config", "clerestory.toml"])
@@ -53,7 +53,7 @@ impl Server {
 
 impl Server {
     /// Ends it as a power cut would.
-    pub(super) fn kill(&mut self) {
+    pub(in crate::suite) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
