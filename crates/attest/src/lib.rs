@@ -17,6 +17,7 @@
 pub mod tree;
 
 mod bundle;
+mod commitment;
 mod country;
 mod envelope;
 mod foreign;
@@ -25,6 +26,7 @@ mod predicate;
 mod statement;
 
 pub use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleEntry, BundleError};
+pub use commitment::{Commitment, PrivateField};
 pub use country::{CountryCode, CountryError};
 pub use envelope::{
     ENVELOPE_BYTES_MAX, Envelope, EnvelopeError, EnvelopeSignature, KeyRef, PAYLOAD_TYPE, StatementId, pae,
@@ -39,6 +41,10 @@ pub use predicate::assembly::{
     BuildResult, Cause, EnvironmentKind, Heartbeat, Mismatch, Reason, Refused, Revision, Source,
 };
 pub use predicate::canary::{Agreement, Bake, Enrolment, EnrolmentEnd, Health, Outcome};
+pub use predicate::data::{
+    AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRequest, AccessStop, Budget, CustodyReport, Ended,
+    ReaderKind, RegionStatus, Standing, WorkerEnrolment, WorkerKey,
+};
 pub use predicate::release::{Artifact, Delta, Promotion, Release};
 pub use predicate::slsa::{
     BuildDefinition, BuildMetadata, Builder, Provenance, ResourceDescriptor, RunDetails, Sha256Map, Vsa, VsaInput,

@@ -6,6 +6,7 @@
 pub(crate) mod approval;
 pub(crate) mod assembly;
 pub(crate) mod canary;
+pub(crate) mod data;
 pub(crate) mod release;
 pub(crate) mod slsa;
 pub(crate) mod status;

@@ -33,4 +33,4 @@ pub use frames::{FRAME_BYTES, Frame};
 pub use header::{BatchId, Bound, CUSTODIANS_MAX, HEADER_BYTES_MAX, Header, SealedShare};
 pub use key::{Kem, KeyError, PrivateKey, PublicKey};
 pub use object::{Custodian, Custodians, OBJECT_BYTES_MAX, OpenError, SealError, Sealed};
-pub use share::{DataKey, Share};
+pub use share::{DataKey, Share, Wrapped};

@@ -112,6 +112,42 @@ pub fn is_temporary(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY_PREFIX))
 }
 
+/// A file that only grows. What was added is on disk after [`Growing::sync`], and may be before; after a
+/// crash its end may be a part of what was added last.
+#[derive(Debug)]
+pub struct Growing(File);
+
+impl Growing {
+    /// Makes a file that begins with `bytes`, on disk with its name when this returns.
+    ///
+    /// # Errors
+    /// I/O errors, also when there is one already.
+    pub fn create(path: &Path, bytes: &[u8]) -> io::Result<Self> {
+        let mut file = OpenOptions::new().append(true).create_new(true).mode(Readers::Owner as u32).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        sync_folder(folder_of(path))?;
+        Ok(Self(file))
+    }
+
+    /// Adds `bytes` at the end.
+    ///
+    /// # Errors
+    /// I/O errors; some of `bytes` may be there.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    /// Waits until all that was added is on disk.
+    ///
+    /// # Errors
+    /// I/O errors. After one, nothing that was added since the last success can be relied on, even if a
+    /// later call succeeds: the kernel forgets what it could not write.
+    pub fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
 /// Who may read a file, as far as the umask agrees.
 #[derive(Clone, Copy)]
 enum Readers {
@@ -172,6 +208,17 @@ mod tests {
         write(&path, b"3").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"3");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_growing_file_is_made_once_and_keeps_its_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut file = Growing::create(&path, b"1").unwrap();
+        file.append(b"2").and_then(|()| file.sync()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"12");
+        assert_eq!(Growing::create(&path, b"3").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"12");
     }
 
     #[test]

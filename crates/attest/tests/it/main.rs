@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod data;
 mod envelope;
 mod samples;
 mod statements;

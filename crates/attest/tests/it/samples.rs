@@ -23,11 +23,11 @@ pub(crate) fn key(name: &str, seed: u8) -> SignerKey {
     SignerKey::generate(name.parse().unwrap(), KeyKind::Ed25519, &Fixed(seed)).unwrap()
 }
 
-fn digest(text: &str) -> Digest {
+pub(crate) fn digest(text: &str) -> Digest {
     Digest::of(text.as_bytes())
 }
 
-fn id(text: &str) -> StatementId {
+pub(crate) fn id(text: &str) -> StatementId {
     digest(text).to_string().parse().unwrap()
 }
 
@@ -46,11 +46,11 @@ fn vendor(stream: &str) -> Position {
     position("vendor.example/log", stream)
 }
 
-fn supervisor(stream: &str) -> Position {
+pub(crate) fn supervisor(stream: &str) -> Position {
     position("supervisor.example/log", stream)
 }
 
-fn payload<P: Predicate>(subject: &[(&str, &str)], predicate: P) -> String {
+pub(crate) fn payload<P: Predicate>(subject: &[(&str, &str)], predicate: P) -> String {
     let subject = subject.iter().map(|(name, content)| Subject::new(*name, digest(content))).collect();
     let bytes = Statement { subject, predicate }.encode().unwrap();
     assert_eq!(Statement::<P>::decode(&bytes).unwrap().encode().unwrap(), bytes);
@@ -58,7 +58,7 @@ fn payload<P: Predicate>(subject: &[(&str, &str)], predicate: P) -> String {
 }
 
 const LIBRARY: (&str, &str) = ("libexample.so", "code");
-const TIME: u64 = 1_800_000_000;
+pub(crate) const TIME: u64 = 1_800_000_000;
 
 /// Name and canonical payload of each.
 pub(crate) fn all() -> Vec<(&'static str, String)> {
@@ -68,6 +68,7 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
     all.extend(others());
     all.extend(release());
     all.extend(status());
+    all.extend(crate::data::all());
     all
 }
 

@@ -1,0 +1,269 @@
+//! Access to data: who asks, who agrees, what is about to be read by whom, and what came of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use stdx::{Digest, UnixTime};
+use tlog::VerifierKey;
+
+use super::in_stream;
+use crate::{Commitment, CountryCode, DataClass, HostId, Position, Predicate, Purpose, RegionId, StatementId};
+
+/// What is read at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Sealed objects.
+    pub objects: u64,
+    /// Rows that are given out.
+    pub rows: u64,
+    /// Bytes that are given out.
+    pub bytes: u64,
+}
+
+impl Budget {
+    /// Whether all of this is within `other`.
+    #[must_use]
+    pub const fn is_within(&self, other: &Self) -> bool {
+        self.objects <= other.objects && self.rows <= other.rows && self.bytes <= other.bytes
+    }
+}
+
+/// Who reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReaderKind {
+    /// A person.
+    Person,
+    /// A program.
+    Service,
+}
+
+/// How loud a request is. Nothing else depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessMode {
+    /// As every day.
+    Ordinary,
+    /// An emergency; reviewers look at each.
+    BreakGlass,
+}
+
+/// The same code may ask the same question again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Standing {
+    /// SHA-256 of the code that may run.
+    pub code: Digest,
+    /// SHA-256 of the schema of what comes out.
+    pub schema: Digest,
+    /// How often.
+    pub uses: u64,
+}
+
+/// "I want to read this": signed by a reader's key. Its subject is the query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessRequest {
+    /// Where this stands.
+    pub position: Position,
+    /// Who, in private.
+    pub reader: Commitment,
+    /// A person, or a program.
+    pub kind: ReaderKind,
+    /// What for.
+    pub purpose: Purpose,
+    /// The ticket, in private.
+    pub ticket: Commitment,
+    /// Where.
+    pub region: RegionId,
+    /// What kind of data.
+    pub class: DataClass,
+    /// Whose, ascending.
+    pub countries: Vec<CountryCode>,
+    /// How much at most.
+    pub budget: Budget,
+    /// Until when.
+    pub until: UnixTime,
+    /// How loud.
+    pub mode: AccessMode,
+    /// For automation; without it the request is good for one intent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub standing: Option<Standing>,
+}
+
+/// "This may be read": signed by an approver's key. Its subject is the request's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessApproval {
+    /// Where this stands.
+    pub position: Position,
+    /// The request.
+    pub request: StatementId,
+    /// What the approver has to say, in private.
+    pub comment: Commitment,
+}
+
+/// "This worker is about to read this": signed by the gateway. No custodian opens anything before it is
+/// logged and witnessed. Its subject is the root of a Merkle tree (RFC 6962) over the SHA-256 of each
+/// object's header, ascending by the objects' names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessIntent {
+    /// Where this stands.
+    pub position: Position,
+    /// The policy in force.
+    pub policy: StatementId,
+    /// The request.
+    pub request: StatementId,
+    /// Where.
+    pub region: RegionId,
+    /// What kind of data.
+    pub class: DataClass,
+    /// Whose, ascending.
+    pub countries: Vec<CountryCode>,
+    /// SHA-256 of the worker's key, as text: nobody else can use what is given out.
+    pub worker: Digest,
+    /// How much. As many objects as the tree has leaves.
+    pub budget: Budget,
+    /// Until when.
+    pub expires: UnixTime,
+}
+
+/// How an access ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// There is a result.
+    Done,
+    /// There is none.
+    Failed,
+    /// No custodian, or not every one, gave its share.
+    Refused,
+}
+
+/// "This came of it": signed by the gateway. Its subject is the result, or the intent's if there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessOutcome {
+    /// Where this stands.
+    pub position: Position,
+    /// The intent.
+    pub intent: StatementId,
+    /// How it ended.
+    pub ended: Ended,
+    /// Rows that were given out.
+    pub rows: u64,
+    /// Bytes that were given out.
+    pub bytes: u64,
+}
+
+/// What is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessStop {
+    /// All of the region.
+    Region,
+    /// A kind of data.
+    Class(DataClass),
+    /// A request.
+    Request(StatementId),
+    /// A worker, by its enrolment.
+    Worker(StatementId),
+}
+
+impl fmt::Display for AccessStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Region => f.write_str("the region"),
+            Self::Class(class) => write!(f, "class `{class}`"),
+            Self::Request(request) => write!(f, "request {request}"),
+            Self::Worker(worker) => write!(f, "worker {worker}"),
+        }
+    }
+}
+
+/// "As of now, this is stopped, and nothing else": no custodian opens anything without a fresh one. Its
+/// subject is the region (the digest of its name).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegionStatus {
+    /// Where this stands; the sequence is the status's own number.
+    pub position: Position,
+    /// The policy in force.
+    pub policy: StatementId,
+    /// The region.
+    pub region: RegionId,
+    /// After this time a newer one is needed.
+    pub expires: UnixTime,
+    /// What is stopped, ascending.
+    pub stopped: Vec<AccessStop>,
+}
+
+/// "This host may have workers": signed by the recorder of the gateway's organisation, after a ceremony.
+/// Its subject is the code that it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerEnrolment {
+    /// Where this stands.
+    pub position: Position,
+    /// The host.
+    pub host: HostId,
+    /// Its key.
+    pub key: VerifierKey,
+    /// Where it is.
+    pub region: RegionId,
+    /// Until when.
+    pub until: UnixTime,
+}
+
+/// "This key is a worker's of mine today": signed by an enrolled host's key; it stands in no stream. Its
+/// subject is the code that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerKey {
+    /// The host's enrolment.
+    pub enrolment: StatementId,
+    /// The worker's key, as text (`docs/formats/seal.md`).
+    pub key: String,
+    /// Where it runs.
+    pub region: RegionId,
+    /// From when,
+    pub from: UnixTime,
+    /// until when: a day at most.
+    pub until: UnixTime,
+}
+
+impl Predicate for WorkerKey {
+    const TYPE: &'static str = "worker-key/v1";
+
+    fn position(&self) -> Option<&Position> {
+        None
+    }
+}
+
+/// "So much have I opened": signed by a custodian. Its subject is the end of its chain of uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustodyReport {
+    /// Where this stands.
+    pub position: Position,
+    /// The region.
+    pub region: RegionId,
+    /// Intents for which it has opened shares, ever.
+    pub uses: u64,
+    /// Shares that it has opened, ever: what an HSM has counted must not be more.
+    pub opened: u64,
+    /// Intents whose lease is over, and that have no outcome, ascending.
+    pub missing: Vec<StatementId>,
+}
+
+in_stream! {
+    AccessRequest => "access-request/v1",
+    AccessApproval => "access-approval/v1",
+    AccessIntent => "access-intent/v1",
+    AccessOutcome => "access-outcome/v1",
+    RegionStatus => "region-status/v1",
+    WorkerEnrolment => "worker-enrolment/v1",
+    CustodyReport => "custody-report/v1",
+}

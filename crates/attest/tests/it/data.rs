@@ -1,0 +1,117 @@
+//! One statement of each kind about access to data.
+
+use attest::{
+    AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRequest, AccessStop, Budget, Commitment,
+    CustodyReport, Ended, PrivateField, ReaderKind, RegionStatus, Standing, WorkerEnrolment, WorkerKey,
+};
+use stdx::UnixTime;
+
+use crate::samples::{TIME, digest, id, key, payload, supervisor};
+
+const BUDGET: Budget = Budget { objects: 3, rows: 1000, bytes: 65_536 };
+const CODE: (&str, &str) = ("clerestory-query", "code");
+
+fn private(label: &'static str, value: &str) -> Commitment {
+    Commitment::new(PrivateField { label, value }, &[7; 32])
+}
+
+fn until() -> UnixTime {
+    UnixTime::from_seconds(TIME)
+}
+
+fn request(kind: ReaderKind, mode: AccessMode, standing: Option<Standing>) -> AccessRequest {
+    AccessRequest {
+        position: supervisor("data/vendor"),
+        reader: private("reader", "an analyst"),
+        kind,
+        purpose: "detection-quality".parse().unwrap(),
+        ticket: private("ticket", "a ticket"),
+        region: "zurich".parse().unwrap(),
+        class: "detections".parse().unwrap(),
+        countries: vec!["DE".parse().unwrap(), "JP".parse().unwrap()],
+        budget: BUDGET,
+        until: until(),
+        mode,
+        standing,
+    }
+}
+
+fn intent() -> AccessIntent {
+    AccessIntent {
+        position: supervisor("access/supervisor"),
+        policy: id("policy"),
+        request: id("request"),
+        region: "zurich".parse().unwrap(),
+        class: "detections".parse().unwrap(),
+        countries: vec!["DE".parse().unwrap(), "JP".parse().unwrap()],
+        worker: digest("the worker's key"),
+        budget: BUDGET,
+        expires: until(),
+    }
+}
+
+fn status() -> RegionStatus {
+    RegionStatus {
+        position: supervisor("region/zurich"),
+        policy: id("policy"),
+        region: "zurich".parse().unwrap(),
+        expires: until(),
+        stopped: vec![AccessStop::Class("content".parse().unwrap()), AccessStop::Request(id("request"))],
+    }
+}
+
+fn enrolment() -> WorkerEnrolment {
+    WorkerEnrolment {
+        position: supervisor("access/supervisor"),
+        host: "host-1".parse().unwrap(),
+        key: key("host-1.example/host", 9).verifier().clone(),
+        region: "zurich".parse().unwrap(),
+        until: until(),
+    }
+}
+
+fn worker() -> WorkerKey {
+    WorkerKey {
+        enrolment: id("enrolment"),
+        key: "p256:BASE64".to_owned(),
+        region: "zurich".parse().unwrap(),
+        from: UnixTime::from_seconds(TIME - 86_400),
+        until: until(),
+    }
+}
+
+pub(crate) fn all() -> Vec<(&'static str, String)> {
+    let by_person = request(ReaderKind::Person, AccessMode::BreakGlass, None);
+    let standing = Standing { code: digest("code"), schema: digest("schema"), uses: 24 };
+    let by_service = request(ReaderKind::Service, AccessMode::Ordinary, Some(standing));
+    let approval = AccessApproval {
+        position: supervisor("data/supervisor"),
+        request: id("request"),
+        comment: private("comment", "the detection is new"),
+    };
+    let outcome = AccessOutcome {
+        position: supervisor("access/supervisor"),
+        intent: id("intent"),
+        ended: Ended::Done,
+        rows: 12,
+        bytes: 3456,
+    };
+    let report = CustodyReport {
+        position: supervisor("custody/member"),
+        region: "zurich".parse().unwrap(),
+        uses: 2,
+        opened: 6,
+        missing: vec![id("intent")],
+    };
+    vec![
+        ("access-request", payload(&[("query", "select")], by_person)),
+        ("access-request-standing", payload(&[("query", "select")], by_service)),
+        ("access-approval", payload(&[("query", "select")], approval)),
+        ("access-intent", payload(&[("objects", "root")], intent())),
+        ("access-outcome", payload(&[("result", "rows")], outcome)),
+        ("region-status", payload(&[("zurich", "zurich")], status())),
+        ("worker-enrolment", payload(&[CODE], enrolment())),
+        ("worker-key", payload(&[CODE], worker())),
+        ("custody-report", payload(&[("uses", "head")], report)),
+    ]
+}

@@ -1,0 +1,234 @@
+//! What a custodian remembers: every use, before its key is touched.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use attest::{AccessOutcome, RegionId, StatementId};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use stdx::{Digest, UnixTime};
+use storage::{Key, LockStore, Swap, Version};
+use verify::Recorded;
+
+use crate::decide::Admitted;
+
+/// An outcome is logged when a lease ends, or so much later.
+pub const OUTCOME_GRACE: Duration = Duration::from_secs(600);
+
+/// Leases without an outcome: of 1,000 a second, each a second long, four seconds' worth. When nobody says what
+/// came of so many, nothing more is opened.
+const LEASES_MAX: usize = 4096;
+
+/// Others swap the same value; each try is a few milliseconds.
+const ATTEMPTS_MAX: usize = 256;
+
+/// Why nothing was noted, and so nothing is opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The store failed. The intent may be used up.
+    #[error(transparent)]
+    Store(#[from] storage::Error),
+    /// What is in the store is not what was written.
+    #[error("the custodian's ledger is damaged at `{0}`")]
+    Damaged(Key),
+    /// The intent was used already.
+    #[error("intent {0} was used already")]
+    Used(StatementId),
+    /// The request was used as often as it may be.
+    #[error("request {request} was used {uses} times, which is as often as it may be")]
+    Exhausted {
+        /// The request.
+        request: StatementId,
+        /// How often.
+        uses: u64,
+    },
+    /// Nobody says what came of what was opened.
+    #[error("{LEASES_MAX} intents have no outcome yet")]
+    Outcomes,
+    /// Too many at once.
+    #[error("others note uses all the time; try again")]
+    Contended,
+}
+
+/// What is to be opened, and on record with this custodian. Only [`Ledger::note`] makes one.
+#[derive(Debug)]
+pub struct Noted {
+    pub(crate) admitted: Admitted,
+}
+
+/// The ledger of one custodian for one region.
+pub struct Ledger {
+    locks: Arc<dyn LockStore>,
+    region: RegionId,
+}
+
+/// A use that has no outcome yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lease {
+    intent: StatementId,
+    expires: UnixTime,
+}
+
+/// What all uses come to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct State {
+    uses: u64,
+    opened: u64,
+    /// SHA-256 over the one before, the intent and its objects' number: who takes a use away breaks it.
+    head: Digest,
+    seen: UnixTime,
+    leases: Vec<Lease>,
+}
+
+/// One use.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Use {
+    request: StatementId,
+    objects: usize,
+    time: UnixTime,
+}
+
+/// How often a request was used.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Count {
+    uses: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { uses: 0, opened: 0, head: Digest::of(b""), seen: UnixTime::EPOCH, leases: Vec::new() }
+    }
+}
+
+impl Ledger {
+    /// The ledger in `locks`, which are this custodian's alone.
+    #[must_use]
+    pub fn new(locks: Arc<dyn LockStore>, region: RegionId) -> Self {
+        Self { locks, region }
+    }
+
+    /// The latest time that was seen: what [`Custodian::seen`](crate::Custodian) must be.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn seen(&self) -> Result<UnixTime, LedgerError> {
+        Ok(self.load::<State>(&self.key("state")?).await?.0.seen)
+    }
+
+    /// Intents that are used, shares that were opened, ever, and the end of the chain of uses.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn totals(&self) -> Result<(u64, u64, Digest), LedgerError> {
+        let state = self.load::<State>(&self.key("state")?).await?.0;
+        Ok((state.uses, state.opened, state.head))
+    }
+
+    /// Intents whose lease was over for long before `now`, and that have no outcome: each is an alarm.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn missing(&self, now: UnixTime) -> Result<Vec<StatementId>, LedgerError> {
+        let state = self.load::<State>(&self.key("state")?).await?.0;
+        let over = state.leases.into_iter().filter(|lease| now > lease.expires.after(OUTCOME_GRACE));
+        let mut missing: Vec<StatementId> = over.map(|lease| lease.intent).collect();
+        missing.sort_unstable();
+        Ok(missing)
+    }
+
+    /// Puts a use on record: once for each intent, and as often as its request may be used. Durable when it
+    /// returns. A failure uses the intent up or doesn't, and opens nothing.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn note(&self, admitted: Admitted) -> Result<Noted, LedgerError> {
+        let state = self.load::<State>(&self.key("state")?).await?.0;
+        if state.leases.len() >= LEASES_MAX {
+            return Err(LedgerError::Outcomes);
+        }
+        let once = self.key(&format!("intent/{}", admitted.intent))?;
+        let objects = admitted.shares.len();
+        let value = encode(&Use { request: admitted.request, objects, time: admitted.now });
+        if self.locks.compare_and_swap(&once, None, value).await? == Swap::Lost {
+            return Err(LedgerError::Used(admitted.intent));
+        }
+        let limit = admitted.standing.map_or(1, |standing| standing.uses);
+        let request = admitted.request;
+        self.change(&self.key(&format!("request/{request}"))?, |count: &mut Count| {
+            if count.uses >= limit {
+                return Err(LedgerError::Exhausted { request, uses: count.uses });
+            }
+            count.uses += 1;
+            Ok(())
+        })
+        .await?;
+        self.change(&self.key("state")?, |state: &mut State| {
+            if state.leases.len() >= LEASES_MAX {
+                return Err(LedgerError::Outcomes);
+            }
+            state.uses += 1;
+            state.opened += objects as u64;
+            state.head = Digest::of(format!("{}\n{}\n{objects}\n", state.head, admitted.intent).as_bytes());
+            state.seen = state.seen.max(admitted.now);
+            state.leases.push(Lease { intent: admitted.intent, expires: admitted.expires });
+            Ok(())
+        })
+        .await?;
+        Ok(Noted { admitted })
+    }
+
+    /// Takes in an outcome: its lease is over.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn close(&self, outcome: &Recorded<AccessOutcome>) -> Result<(), LedgerError> {
+        let intent = outcome.statement().predicate.intent;
+        self.change(&self.key("state")?, |state: &mut State| {
+            state.leases.retain(|lease| lease.intent != intent);
+            state.seen = state.seen.max(outcome.time());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn load<T: DeserializeOwned + Default>(&self, key: &Key) -> Result<(T, Option<Version>), LedgerError> {
+        let Some(held) = self.locks.get(key).await? else { return Ok((T::default(), None)) };
+        let value = serde_json::from_slice(&held.bytes).map_err(|_| LedgerError::Damaged(key.clone()))?;
+        Ok((value, Some(held.version)))
+    }
+
+    async fn change<T: Serialize + DeserializeOwned + Default + Send>(
+        &self,
+        key: &Key,
+        change: impl Fn(&mut T) -> Result<(), LedgerError> + Send + Sync,
+    ) -> Result<(), LedgerError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let (mut value, version) = self.load::<T>(key).await?;
+            change(&mut value)?;
+            if let Swap::Won(_) = self.locks.compare_and_swap(key, version.as_ref(), encode(&value)).await? {
+                return Ok(());
+            }
+        }
+        Err(LedgerError::Contended)
+    }
+
+    fn key(&self, name: &str) -> Result<Key, LedgerError> {
+        let key = format!("custody/{}/{name}", self.region);
+        key.parse().map_err(|error: storage::KeyError| {
+            LedgerError::Store(storage::Error::Setup {
+                service: format!("region `{}`", self.region),
+                problem: error.to_string(),
+                hint: "give the region a shorter name",
+            })
+        })
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Bytes {
+    serde_json::to_vec(value).expect("strings and integers are always JSON").into()
+}

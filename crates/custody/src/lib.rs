@@ -1,0 +1,30 @@
+//! A custodian: opens its share of a data key when the log already says who reads what, and never before.
+//!
+//! # In scope
+//! What a custodian checks by itself ([`decide`]), without a network and without waiting; its ledger of uses,
+//! leases and alarms ([`Ledger`]); the port to its keys ([`ShareKeys`], [`FileKeys`]); sealing what it opened to
+//! the one worker that the log names. `docs/formats/custody.md` says which checks there are, in their order.
+//!
+//! # Out of scope
+//! Who may make a `Recorded` (`verify`). HTTP, and writing the custodian's reports (`server`). What the worker
+//! does with what it was given: rows and bytes are its own discipline.
+//!
+//! # Invariants
+//! - [`Admitted`] is made by [`decide`] alone, [`Noted`] by [`Ledger::note`] alone, and only a `Noted` opens
+//!   anything: so the entry, the approvals and the custodian's own durable record come before the key.
+//! - An intent is used once. Whoever loses the answer makes another intent.
+//! - Nobody's word is taken, the gateway's included: what is not in the evidence is not so.
+//! - A clock that was set back opens nothing.
+//! - Data keys are never joined here.
+
+mod decide;
+mod grant;
+mod ledger;
+mod objects;
+mod refusal;
+
+pub use decide::{Admitted, Ask, Custodian, GRANT_AGE_MAX, decide};
+pub use grant::{FileKeys, GrantError, Granted, KeyFault, ShareKeys, grant_info};
+pub use ledger::{Ledger, LedgerError, Noted, OUTCOME_GRACE};
+pub use objects::{OBJECTS_MAX, objects_root};
+pub use refusal::Refusal;

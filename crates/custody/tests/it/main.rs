@@ -1,0 +1,14 @@
+//! A custodian, asked by gateways that are honest and by others that are not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod attacks;
+mod grant;
+mod ledger;
+mod scene;

@@ -1,0 +1,32 @@
+//! What endpoints share, kept sealed: taken in once, durable before the receipt, gone after its time.
+//!
+//! # In scope
+//! Which sealed objects a region takes ([`Admission`]); the write-ahead log ([`Wal`]) and the intake with
+//! back-pressure over it ([`Intake`], [`Writer`]); segments and the chain of manifests that says which of them
+//! a region has ([`Manifests`]), on any [`storage::ObjectStore`]; retention. `docs/formats/vault.md` has the
+//! bytes.
+//!
+//! # Out of scope
+//! Opening anything: there is no private key here, and who writes can't read back. HTTP (`server`). Who may
+//! read (`custody`).
+//!
+//! # Invariants
+//! - A receipt follows the sync of what it is for. After a failed sync nothing more is acknowledged.
+//! - An object is in the manifests of its region once, however often it was sent and to however many intakes.
+//! - A manifest never changes: of two that would follow one, one is there, and the other follows it.
+//! - A segment that a manifest names is there until a later manifest takes it back.
+//! - What another region, a country without one, or a stranger sealed is not taken.
+
+mod admission;
+mod intake;
+mod manifest;
+mod segment;
+mod wal;
+mod writer;
+
+pub use admission::{Admission, Refused};
+pub use intake::{Intake, IntakeError, Limits, Taken};
+pub use manifest::{Kept, Manifest, ManifestError, Manifests, Segment};
+pub use segment::{SegmentError, objects_of};
+pub use wal::{Closed, Wal, WalError};
+pub use writer::{Parts, Writer, WriterError, open};

@@ -1,0 +1,189 @@
+//! The write-ahead log: what was taken and lies in no segment yet, on this machine's disk.
+//!
+//! A file is a mark and groups. A group is what was written and synced at once: its length, its SHA-256, and
+//! the objects, each with its length. A group at the end that is not whole was acknowledged to nobody.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use stdx::{Digest, durable};
+
+use crate::segment::{length, records};
+
+const MARK: &[u8] = b"clerestory-wal 1\n";
+const GROUP_HEAD: usize = 4 + 32;
+
+/// Why the write-ahead log can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WalError {
+    /// The file system failed.
+    #[error("can't {action} `{path}`")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("another process has `{0}` open")]
+    Busy(PathBuf),
+    /// Something that was acknowledged is not as it was written.
+    #[error("`{path}` is damaged at byte {at}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        at: u64,
+    },
+    /// A write or sync failed before: what the disk has of it nobody knows.
+    #[error("`{0}` could not be written before; the process must begin anew")]
+    Broken(PathBuf),
+}
+
+/// The write-ahead log, open for writing by this process alone.
+#[derive(Debug)]
+pub struct Wal {
+    folder: PathBuf,
+    file: durable::Growing,
+    number: u64,
+    bytes: u64,
+    broken: bool,
+    _lock: File,
+}
+
+/// A file to which nothing is added any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    path: PathBuf,
+}
+
+impl Wal {
+    /// Opens `folder`, which is there, and gives what earlier processes left in it, oldest first.
+    ///
+    /// # Errors
+    /// [`WalError::Busy`], [`WalError::File`].
+    pub fn open(folder: &Path) -> Result<(Self, Vec<Closed>), WalError> {
+        let lock_path = folder.join("lock");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
+        let lock = lock.map_err(failed("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(WalError::Busy(folder.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
+        }
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(failed("read", folder))? {
+            let name = entry.map_err(failed("read", folder))?.file_name().to_string_lossy().into_owned();
+            numbers.extend(name.strip_suffix(".wal").and_then(|number| number.parse::<u64>().ok()));
+        }
+        numbers.sort_unstable();
+        let left = numbers.iter().map(|number| Closed { path: path_of(folder, *number) }).collect();
+        let number = numbers.last().map_or(0, |last| last + 1);
+        let file = start(folder, number)?;
+        Ok((Self { folder: folder.to_owned(), file, number, bytes: 0, broken: false, _lock: lock }, left))
+    }
+
+    /// Adds `objects` at the end; they are on disk when this returns.
+    ///
+    /// # Errors
+    /// [`WalError::File`], and [`WalError::Broken`] ever after: a sync that failed once may succeed the next
+    /// time without having written what failed.
+    pub fn append(&mut self, objects: &[Bytes]) -> Result<(), WalError> {
+        let path = path_of(&self.folder, self.number);
+        if self.broken {
+            return Err(WalError::Broken(path));
+        }
+        let mut payload = Vec::new();
+        for object in objects {
+            payload.extend_from_slice(&length(object));
+            payload.extend_from_slice(object);
+        }
+        let mut group = Vec::with_capacity(GROUP_HEAD + payload.len());
+        group.extend_from_slice(&length(&payload));
+        group.extend_from_slice(Digest::of(&payload).as_bytes());
+        group.append(&mut payload);
+        self.broken = true;
+        self.file.append(&group).and_then(|()| self.file.sync()).map_err(failed("write", &path))?;
+        self.broken = false;
+        self.bytes += group.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes in the present file.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Closes the present file and begins another.
+    ///
+    /// # Errors
+    /// [`WalError::File`], [`WalError::Broken`].
+    pub fn turn(&mut self) -> Result<Closed, WalError> {
+        let path = path_of(&self.folder, self.number);
+        if self.broken {
+            return Err(WalError::Broken(path));
+        }
+        self.file = start(&self.folder, self.number + 1)?;
+        self.number += 1;
+        self.bytes = 0;
+        Ok(Closed { path })
+    }
+}
+
+impl Closed {
+    /// Everything that was acknowledged, and perhaps more that was written with the last group.
+    ///
+    /// # Errors
+    /// [`WalError::Damaged`], [`WalError::File`].
+    pub fn objects(&self) -> Result<Vec<Bytes>, WalError> {
+        let bytes = Bytes::from(std::fs::read(&self.path).map_err(failed("read", &self.path))?);
+        let damaged = |at: usize| WalError::Damaged { path: self.path.clone(), at: at as u64 };
+        if !bytes.starts_with(MARK) {
+            // A crash before the first sync leaves less than a mark.
+            return if MARK.starts_with(&bytes) { Ok(Vec::new()) } else { Err(damaged(0)) };
+        }
+        let (mut objects, mut at) = (Vec::new(), MARK.len());
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            let Some((head, payload)) = rest.split_first_chunk::<GROUP_HEAD>() else { return Ok(objects) };
+            let [a, b, c, d, digest @ ..] = head;
+            let length = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).map_err(|_| damaged(at))?;
+            let whole = payload.get(..length).filter(|it| Digest::of(it).as_bytes() == digest);
+            if whole.is_none() {
+                // What a power cut leaves of the last group is its beginning, or nothing but zeros.
+                let torn = payload.len() <= length || rest.iter().all(|byte| *byte == 0);
+                return if torn { Ok(objects) } else { Err(damaged(at)) };
+            }
+            let group = bytes.slice(at + GROUP_HEAD..at + GROUP_HEAD + length);
+            objects.extend(records(&group, 0).map_err(|_| damaged(at))?);
+            at += GROUP_HEAD + length;
+        }
+        Ok(objects)
+    }
+
+    /// Removes the file: all of it lies in segments that manifests name.
+    ///
+    /// # Errors
+    /// [`WalError::File`].
+    pub fn remove(self) -> Result<(), WalError> {
+        durable::remove(&self.path).map_err(failed("remove", &self.path))
+    }
+}
+
+fn start(folder: &Path, number: u64) -> Result<durable::Growing, WalError> {
+    let path = path_of(folder, number);
+    durable::Growing::create(&path, MARK).map_err(failed("create", &path))
+}
+
+fn path_of(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:016}.wal"))
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WalError + use<> {
+    let path = path.to_owned();
+    move |source| WalError::File { action, path, source }
+}
