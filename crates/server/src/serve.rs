@@ -77,7 +77,7 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             // A machine that is new has all of it before it serves any.
             tokio::task::spawn_blocking(move || copied.pull()).await?.context("the channel can't be copied")?;
             if let Some(folder) = &vendor.intake {
-                let objects = stores::intake_objects(config, folder).await;
+                let objects = stores::intake_objects(config, folder, Access::Write).await;
                 let objects = objects.with_context(|| format!("the intake `{}` can't be opened", folder.display()))?;
                 let intake = http::intake::Intake::open(objects, vendor.intake_bytes_max).await;
                 let intake = intake.context("what lies in the intake can't be counted")?;

@@ -116,10 +116,11 @@ pub async fn log_objects(config: &Config, access: Access) -> anyhow::Result<Arc<
 ///
 /// # Errors
 /// When they are not there, or not as they must be.
-pub async fn intake_objects(config: &Config, folder: &Path) -> anyhow::Result<Arc<dyn ObjectStore>> {
-    Ok(match config.shared() {
-        None => Arc::new(FileObjects::open(folder).await?),
-        Some(shared) => Arc::new(S3Objects::open(&s3(&shared.objects, INTAKE)?).await?),
+pub async fn intake_objects(config: &Config, folder: &Path, access: Access) -> anyhow::Result<Arc<dyn ObjectStore>> {
+    Ok(match (config.shared(), access) {
+        (None, Access::Write) => Arc::new(FileObjects::open(folder).await?),
+        (None, Access::Read) => Arc::new(FileObjects::open_read_only(folder).await?),
+        (Some(shared), _) => Arc::new(S3Objects::open(&s3(&shared.objects, INTAKE)?).await?),
     })
 }
 

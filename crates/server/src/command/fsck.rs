@@ -104,10 +104,11 @@ pub(crate) async fn check(config: &Config) -> anyhow::Result<Report> {
             channel_folder(&data, Some(kept))?.pull()?;
         }
     }
+    // It is in no backup, so what was restored has none yet; a server does not start without it.
     if let Config::Vendor(section) = config
-        && let Some(folder) = &section.intake
+        && let Some(folder) = section.intake.as_deref().filter(|folder| config.shared().is_some() || folder.exists())
     {
-        intake(&*stores::intake_objects(config, folder).await?, &mut report).await?;
+        intake(&*stores::intake_objects(config, folder, Access::Read).await?, &mut report).await?;
     }
     evidence::keys(&config.keys(), &mut report)?;
     if config.policy().is_some() {
