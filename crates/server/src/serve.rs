@@ -1,6 +1,5 @@
 //! Stores, engines and HTTP of a role, wired together.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use log::{Faulty, Limits, Log, LogParts};
 use stdx::{SystemClock, SystemEntropy};
 use storage::{LockStore, ObjectStore};
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use verify::TrustedPolicy;
 use witness::{Witness, WitnessParts};
@@ -186,9 +185,9 @@ async fn log(section: &LogSection, config: &Config, stop: &Stops) -> anyhow::Res
         tracing::info!(log.origin = %log.origin(), "the log is open");
         duty.send_replace(Duty::Here(serving(log)));
         let sequencer = sequencer.observed_by(Arc::new(Steps));
-        let sequencing = on_its_own_thread(sequencer.run(http::stopped(stop.tasks.clone())))?;
+        let stopped = http::stopped(stop.tasks.clone());
         tasks.spawn(async move {
-            let outcome = sequencing.await.context("the sequencer panicked")?.context("the log has stopped");
+            let outcome = sequencer.run(stopped).await.context("the log has stopped");
             // Until here everybody saw that this process is on duty.
             drop(duty);
             outcome
@@ -196,23 +195,6 @@ async fn log(section: &LogSection, config: &Config, stop: &Stops) -> anyhow::Res
     }
     let service = Service { router, tasks, probes, listener, states: vec![state] };
     Ok(Sequenced { service, duty: on_duty, forwarding })
-}
-
-/// Hundreds of requests, each with a signature to check, would come before each of a batch's many
-/// small steps; between threads the kernel is fairer than a queue of tasks. (With a shared database
-/// this can't be: its connections belong to the runtime that opened them.)
-fn on_its_own_thread<T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> anyhow::Result<oneshot::Receiver<T>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("can't start the sequencer's runtime")?;
-    let (done, outcome) = oneshot::channel();
-    let sequence = move || {
-        // Nobody waits for it any more only when the process ends.
-        let _ = done.send(runtime.block_on(work));
-    };
-    std::thread::Builder::new().name("sequencer".to_owned()).spawn(sequence).context("no thread to sequence on")?;
-    Ok(outcome)
 }
 
 /// Where the domain's other processes reach this one.
