@@ -13,11 +13,13 @@
 //! - A status code maps to exactly one [`ErrorClass`], and back.
 
 mod client;
+mod data;
 mod error;
 mod message;
 mod transport;
 
 pub use client::{BaseUrl, BodyLimit, Change, Client, ClientError, RawBody, UrlError, entity_tag};
+pub use data::{CustodyState, GrantAnswer, GrantRequest, GrantedShare, OutcomeNote};
 pub use error::{ErrorBody, ErrorClass};
 pub use message::{
     Appended, Baked, DraftRequest, EventReceipt, Health, RebuildRequest, RebuildState, ReleaseRequest, RulesRequest,

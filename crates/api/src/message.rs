@@ -25,6 +25,14 @@ pub mod path {
     pub const BAKES: &str = "/v1/bakes";
     /// `POST`: a sealed batch of what an endpoint shares; answers [`super::EventReceipt`].
     pub const EVENTS: &str = "/v1/events";
+    /// `POST`: [`crate::GrantRequest`] to a custodian; answers [`crate::GrantAnswer`].
+    pub const GRANTS: &str = "/v1/custody/grants";
+    /// `POST`: [`crate::OutcomeNote`] to a custodian.
+    pub const OUTCOMES: &str = "/v1/custody/outcomes";
+    /// `GET`: a custodian's [`crate::CustodyState`].
+    pub const CUSTODY: &str = "/v1/custody";
+    /// `GET …/{region}`: the region's current `region-status`, as a bundle.
+    pub const REGIONS: &str = "/v1/regions";
     /// `GET …/{lane}`: the lane's current status, as a bundle.
     pub const STATUS: &str = "/v1/status";
     /// `GET`: whether the process serves.
