@@ -26,7 +26,7 @@ mod predicate;
 mod statement;
 
 pub use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleEntry, BundleError};
-pub use commitment::{Commitment, PrivateField};
+pub use commitment::{Commitment, OPENING_BYTES_MAX, Opening, OpeningError, PrivateField};
 pub use country::{CountryCode, CountryError};
 pub use envelope::{
     ENVELOPE_BYTES_MAX, Envelope, EnvelopeError, EnvelopeSignature, KeyRef, PAYLOAD_TYPE, StatementId, pae,
@@ -42,8 +42,8 @@ pub use predicate::assembly::{
 };
 pub use predicate::canary::{Agreement, Bake, Enrolment, EnrolmentEnd, Health, Outcome};
 pub use predicate::data::{
-    AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRequest, AccessStop, Budget, CustodyReport, Ended,
-    ReaderKind, RegionStatus, Standing, WorkerEnrolment, WorkerKey,
+    AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview, AccessStop,
+    Budget, CustodyReport, Ended, ReaderKind, RegionStatus, Standing, WorkerEnrolment, WorkerKey,
 };
 pub use predicate::release::{Artifact, Delta, Promotion, Release};
 pub use predicate::slsa::{

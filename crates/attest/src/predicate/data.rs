@@ -258,7 +258,43 @@ pub struct CustodyReport {
     pub missing: Vec<StatementId>,
 }
 
+/// "I have looked at who read what": signed by an approver's key, before any private part is given out. Its
+/// subject is the root of the log's tree with so many entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessReview {
+    /// Where this stands.
+    pub position: Position,
+    /// Who looks, in private.
+    pub reviewer: Commitment,
+    /// What is looked for, in private.
+    pub question: Commitment,
+    /// How many entries of the log are looked at.
+    pub entries: u64,
+    /// SHA-256 of the key, as text, that private parts are sealed to: nobody else can read them.
+    pub key: Digest,
+    /// Until when they are given out.
+    pub until: UnixTime,
+}
+
+/// "These private parts are to be taken away": signed by an approver's key, and nothing is taken before enough
+/// others have agreed by [`AccessApproval`]s. Its subject is the statement that they belong to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessRedaction {
+    /// Where this stands.
+    pub position: Position,
+    /// The statement.
+    pub of: StatementId,
+    /// Its commitments whose values and keys are deleted, ascending. They stay.
+    pub fields: Vec<Commitment>,
+    /// Why.
+    pub reason: String,
+}
+
 in_stream! {
+    AccessReview => "access-review/v1",
+    AccessRedaction => "access-redaction/v1",
     AccessRequest => "access-request/v1",
     AccessApproval => "access-approval/v1",
     AccessIntent => "access-intent/v1",

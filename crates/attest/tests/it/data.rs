@@ -1,8 +1,8 @@
 //! One statement of each kind about access to data.
 
 use attest::{
-    AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRequest, AccessStop, Budget, Commitment,
-    CustodyReport, Ended, PrivateField, ReaderKind, RegionStatus, Standing, WorkerEnrolment, WorkerKey,
+    AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview, AccessStop,
+    Budget, Commitment, CustodyReport, Ended, PrivateField, ReaderKind, RegionStatus, Standing, WorkerEnrolment, WorkerKey,
 };
 use stdx::UnixTime;
 
@@ -103,7 +103,23 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         opened: 6,
         missing: vec![id("intent")],
     };
+    let review = AccessReview {
+        position: supervisor("data/supervisor"),
+        reviewer: private("reviewer", "a supervisor"),
+        question: private("question", r#"{"country":"DE"}"#),
+        entries: 1000,
+        key: digest("the reviewer's key"),
+        until: until(),
+    };
+    let redaction = AccessRedaction {
+        position: supervisor("data/supervisor"),
+        of: id("request"),
+        fields: vec![private("reader", "an analyst")],
+        reason: "the analyst has left".to_owned(),
+    };
     vec![
+        ("access-review", payload(&[("log", "root")], review)),
+        ("access-redaction", payload(&[("request", "request")], redaction)),
         ("access-request", payload(&[("query", "select")], by_person)),
         ("access-request-standing", payload(&[("query", "select")], by_service)),
         ("access-approval", payload(&[("query", "select")], approval)),
