@@ -2,7 +2,8 @@
 
 use attest::{
     AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview, AccessStop,
-    Budget, Commitment, CustodyReport, Ended, PrivateField, ReaderKind, RegionStatus, Standing, WorkerEnrolment, WorkerKey,
+    Budget, Commitment, CustodyReport, Ended, PrivateField, ReaderKind, RegionStatus, Standing, WorkerEnrolment,
+    WorkerKey,
 };
 use stdx::UnixTime;
 
