@@ -1,8 +1,191 @@
-//! What a gateway and a custodian say to each other about data that nobody opens without an entry.
+//! Data: what readers, approvers, the gateway, its workers and the custodians say to each other.
+//!
+//! A *signed text* is a canonical envelope, a *bundle* one of `docs/formats/statements.md`; both as text.
 
-use attest::{OrganisationId, RegionId, StatementId};
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use attest::{
+    AccessMode, Budget, CountryCode, DataClass, Opening, OrganisationId, Position, Purpose, RegionId, StatementId,
+    StreamName,
+};
 use serde::{Deserialize, Serialize};
 use stdx::Digest;
+
+/// Where a stream ends in a log, for writers who share one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamEnd {
+    /// The stream.
+    pub stream: StreamName,
+    /// Its last entry, if it has one: its place, and its identity.
+    pub last: Option<(Position, StatementId)>,
+}
+
+/// "I want to read this": a signed `access-request`, and what it says in private.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRequest {
+    /// The signed text.
+    pub envelope: String,
+    /// The query, whose SHA-256 is the statement's subject.
+    pub query: String,
+    /// `reader` and `ticket`.
+    pub openings: Vec<Opening>,
+}
+
+/// "This may be read": a signed `access-approval`, and what it says in private.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataApproval {
+    /// The signed text.
+    pub envelope: String,
+    /// `comment`.
+    pub openings: Vec<Opening>,
+}
+
+/// How a request stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRequestState {
+    /// The request.
+    pub id: StatementId,
+    /// Its reader's organisation.
+    pub organisation: OrganisationId,
+    /// Ordinary, or break-glass.
+    pub mode: AccessMode,
+    /// What for.
+    pub purpose: Purpose,
+    /// Where.
+    pub region: RegionId,
+    /// What kind of data.
+    pub class: DataClass,
+    /// Whose.
+    pub countries: Vec<CountryCode>,
+    /// How much at most.
+    pub budget: Budget,
+    /// The signed request, as it stands in the log.
+    pub envelope: String,
+    /// The signed approvals so far.
+    pub approvals: Vec<String>,
+    /// Whose approvals are missing, and how many.
+    pub missing: Vec<(OrganisationId, u64)>,
+    /// Intents that were made for it.
+    pub intents: Vec<StatementId>,
+    /// The query and the openings: only for who may see them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub private: Option<PrivateParts>,
+}
+
+/// What lies beside the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrivateParts {
+    /// The query.
+    pub query: String,
+    /// The private fields of the request.
+    pub request: Vec<Opening>,
+    /// The private fields of each approval.
+    pub approvals: BTreeMap<StatementId, Vec<Opening>>,
+}
+
+/// A value for `$name` in a query.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Parameter {
+    /// Yes or no.
+    Boolean(bool),
+    /// A number.
+    Integer(i64),
+    /// A text.
+    Text(String),
+}
+
+/// The values for a query, by name. Their canonical JSON is what a call commits to.
+pub type Parameters = BTreeMap<String, Parameter>;
+
+/// "Run it now": a signed `access-call`, answered with a result stream ([`ResultReader`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataQuery {
+    /// The signed text.
+    pub call: String,
+    /// `reader`, and `parameters` if the query has some.
+    pub openings: Vec<Opening>,
+    /// How the result is written.
+    pub format: ResultFormat,
+}
+
+/// How a result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResultFormat {
+    /// For people.
+    Table,
+    /// One object a line.
+    Json,
+    /// With a line of names.
+    Csv,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+/// A worker: `GET /v1/worker`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    /// The host's signed `worker-key`.
+    pub key: String,
+    /// The host's enrolment, which stands in the log.
+    pub enrolment: StatementId,
+    /// SHA-256 of the program that runs.
+    pub code: Digest,
+}
+
+/// "What would this need?"
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRequest {
+    /// The query.
+    pub query: String,
+    /// Its values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub parameters: Parameters,
+    /// What kind of data.
+    pub class: DataClass,
+    /// Whose.
+    pub countries: Vec<CountryCode>,
+}
+
+/// What a query needs, and what comes out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The sealed objects, ascending by `id`.
+    pub objects: Vec<PlannedObject>,
+    /// What comes out: each column's name and type.
+    pub columns: Vec<(String, String)>,
+    /// Bytes that are read at most.
+    pub bytes: u64,
+    /// SHA-256 of the result's schema: what a standing request is bound to.
+    pub schema: Digest,
+}
+
+/// A sealed object, and where the vault has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedObject {
+    /// Its name.
+    pub id: String,
+    /// Its header, in base64.
+    pub header: String,
+    /// The segment that it is in,
+    pub segment: Digest,
+    /// from this byte on,
+    pub at: u64,
+    /// so many bytes.
+    pub bytes: u64,
+}
 
 /// "Open your shares of these": nothing in it is believed, all of it is checked
 /// (`docs/formats/custody.md`).
@@ -69,4 +252,127 @@ pub struct CustodyState {
     pub missing: Vec<StatementId>,
     /// The keys that it has, by the SHA-256 of their text.
     pub keys: Vec<Digest>,
+}
+
+/// "Now read it": answered with a result stream ([`ResultReader`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRequest {
+    /// The bundle that the custodians got.
+    pub evidence: String,
+    /// The query, whose SHA-256 is the request's subject.
+    pub query: String,
+    /// Its values, as the intent commits to them: JSON, or nothing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parameters: Option<Opening>,
+    /// The objects, as they were planned.
+    pub objects: Vec<PlannedObject>,
+    /// What each custodian has given.
+    pub grants: BTreeMap<OrganisationId, GrantAnswer>,
+    /// How the result is written.
+    pub format: ResultFormat,
+}
+
+/// What came out: the last frame of a result stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResultEnd {
+    /// Rows that were given out.
+    pub rows: u64,
+    /// Bytes that were given out.
+    pub bytes: u64,
+    /// SHA-256 of these bytes.
+    pub sha256: Digest,
+    /// Why there is not all of it; nothing if there is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failed: Option<String>,
+}
+
+/// A frame of a result stream: 4 bytes of length (big-endian) before it. An empty frame ends the result; one
+/// with a [`ResultEnd`] in JSON follows. A stream without it was cut off.
+pub const RESULT_FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// Reads a result stream.
+pub struct ResultReader<R>(R);
+
+/// A piece of a result stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResultPiece {
+    /// Bytes of the result.
+    Bytes(Vec<u8>),
+    /// There are no more.
+    End(ResultEnd),
+}
+
+impl<R: Read> ResultReader<R> {
+    /// What `source` has.
+    #[must_use]
+    pub const fn new(source: R) -> Self {
+        Self(source)
+    }
+
+    /// The next piece. After [`ResultPiece::End`] nothing is asked for any more.
+    ///
+    /// # Errors
+    /// When the stream breaks off, or is none.
+    pub fn piece(&mut self) -> std::io::Result<ResultPiece> {
+        let frame = self.frame()?;
+        if !frame.is_empty() {
+            return Ok(ResultPiece::Bytes(frame));
+        }
+        Ok(ResultPiece::End(serde_json::from_slice(&self.frame()?)?))
+    }
+
+    fn frame(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length)?;
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if length > RESULT_FRAME_BYTES_MAX {
+            return Err(std::io::Error::other(format!("a frame of {length} bytes")));
+        }
+        let mut frame = vec![0; length];
+        self.0.read_exact(&mut frame)?;
+        Ok(frame)
+    }
+}
+
+/// A frame of a result, as it is sent. An empty one ends the result.
+///
+/// # Panics
+/// Never: bytes are cut by who sends them, and `u32` has room for any that are.
+#[must_use]
+pub fn result_frame(bytes: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+    frame.extend_from_slice(bytes);
+    frame
+}
+
+/// The end of a result stream, as it is sent.
+///
+/// # Panics
+/// Never: strings and integers are always JSON.
+#[must_use]
+pub fn result_end(end: &ResultEnd) -> Vec<u8> {
+    let end = serde_json::to_vec(end).expect("strings and integers are always JSON");
+    [result_frame(&[]), result_frame(&end)].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_comes_back_in_pieces_and_a_cut_is_seen() {
+        let end = ResultEnd { rows: 1, bytes: 3, sha256: Digest::of(b"abc"), failed: None };
+        let stream = [result_frame(b"ab"), result_frame(b"c"), result_end(&end)].concat();
+        let mut reader = ResultReader::new(&stream[..]);
+        let pieces: Vec<_> = (0..3).map(|_| reader.piece().unwrap()).collect();
+        let bytes = |bytes: &[u8]| ResultPiece::Bytes(bytes.to_vec());
+        assert_eq!(pieces, [bytes(b"ab"), bytes(b"c"), ResultPiece::End(end)]);
+        for cut in 0..stream.len() {
+            let mut reader = ResultReader::new(&stream[..cut]);
+            assert!((0..3).any(|_| reader.piece().is_err()), "{cut}");
+        }
+        assert!(ResultReader::new(&u32::MAX.to_be_bytes()[..]).piece().is_err());
+    }
 }

@@ -19,7 +19,11 @@ mod message;
 mod transport;
 
 pub use client::{BaseUrl, BodyLimit, Change, Client, ClientError, RawBody, UrlError, entity_tag};
-pub use data::{CustodyState, GrantAnswer, GrantRequest, GrantedShare, OutcomeNote};
+pub use data::{
+    CustodyState, DataApproval, DataQuery, DataRequest, DataRequestState, GrantAnswer, GrantRequest, GrantedShare,
+    OutcomeNote, Parameter, Parameters, Plan, PlanRequest, PlannedObject, PrivateParts, RESULT_FRAME_BYTES_MAX,
+    ResultEnd, ResultFormat, ResultPiece, ResultReader, RunRequest, StreamEnd, Worker, result_end, result_frame,
+};
 pub use error::{ErrorBody, ErrorClass};
 pub use message::{
     Appended, Baked, DraftRequest, EventReceipt, Health, RebuildRequest, RebuildState, ReleaseRequest, RulesRequest,

@@ -33,6 +33,21 @@ pub mod path {
     pub const CUSTODY: &str = "/v1/custody";
     /// `GET …/{region}`: the region's current `region-status`, as a bundle.
     pub const REGIONS: &str = "/v1/regions";
+    /// `GET …/{stream}`: where a stream ends in this log ([`super::StreamEnd`]).
+    pub const STREAMS: &str = "/v1/streams";
+    /// `POST`: [`super::DataRequest`], logged. `GET …[/{id}]`: how they stand. `POST …/{id}`: a signed call; the
+    /// same with its private parts.
+    pub const DATA_REQUESTS: &str = "/v1/data/requests";
+    /// `POST`: [`super::DataApproval`], logged.
+    pub const DATA_APPROVALS: &str = "/v1/data/approvals";
+    /// `POST`: [`super::DataQuery`]; answers a result stream.
+    pub const DATA_QUERIES: &str = "/v1/data/queries";
+    /// `GET`: a [`super::Worker`].
+    pub const WORKER: &str = "/v1/worker";
+    /// `POST`: [`super::PlanRequest`]; answers a [`super::Plan`].
+    pub const PLAN: &str = "/v1/plan";
+    /// `POST`: [`super::RunRequest`]; answers a result stream.
+    pub const RUN: &str = "/v1/run";
     /// `GET …/{lane}`: the lane's current status, as a bundle.
     pub const STATUS: &str = "/v1/status";
     /// `GET`: whether the process serves.

@@ -26,7 +26,7 @@ pub struct Commitment(Digest);
 #[derive(Clone, Copy, Debug)]
 pub struct PrivateField<'a> {
     /// The field's name in its statement.
-    pub label: &'static str,
+    pub label: &'a str,
     /// Its value.
     pub value: &'a str,
 }
