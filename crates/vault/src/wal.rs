@@ -1,7 +1,8 @@
 //! The write-ahead log: what was taken and lies in no segment yet, on this machine's disk.
 //!
-//! A file is a mark and groups. A group is what was written and synced at once: its length, its SHA-256, and
-//! the objects, each with its length. A group at the end that is not whole was acknowledged to nobody.
+//! A file is a mark and groups. A group is what was written and synced at once: a head (length, SHA-256, and a
+//! check of both), and the objects, each with its length. A group at the end that is not whole was acknowledged
+//! to nobody. The head has a check of its own because a length that is wrong hides everything behind it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -13,7 +14,11 @@ use stdx::{Digest, durable};
 use crate::segment::{length, records};
 
 const MARK: &[u8] = b"clerestory-wal 1\n";
-const GROUP_HEAD: usize = 4 + 32;
+/// Length, SHA-256 of the objects, and the beginning of the SHA-256 of both.
+const GROUP_HEAD: usize = 4 + 32 + CHECK;
+const CHECK: usize = 8;
+/// What a disk writes wholly or not at all.
+const SECTOR: usize = 512;
 
 /// Why the write-ahead log can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -103,8 +108,7 @@ impl Wal {
             payload.extend_from_slice(object);
         }
         let mut group = Vec::with_capacity(GROUP_HEAD + payload.len());
-        group.extend_from_slice(&length(&payload));
-        group.extend_from_slice(Digest::of(&payload).as_bytes());
+        group.extend_from_slice(&head(&payload));
         group.append(&mut payload);
         self.broken = true;
         self.file.append(&group).and_then(|()| self.file.sync()).map_err(failed("write", &path))?;
@@ -149,18 +153,18 @@ impl Closed {
         }
         let (mut objects, mut at) = (Vec::new(), MARK.len());
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            let Some((head, payload)) = rest.split_first_chunk::<GROUP_HEAD>() else { return Ok(objects) };
-            let [a, b, c, d, digest @ ..] = head;
-            let length = usize::try_from(u32::from_be_bytes([*a, *b, *c, *d])).map_err(|_| damaged(at))?;
-            let whole = payload.get(..length).filter(|it| Digest::of(it).as_bytes() == digest);
-            if whole.is_none() {
-                // What a power cut leaves of the last group is its beginning, or nothing but zeros.
-                let torn = payload.len() <= length || rest.iter().all(|byte| *byte == 0);
+            let Some((length, payload)) = group(rest) else {
+                // Of the last group a power cut leaves a beginning, or zeros where its bytes should be.
+                let torn = rest.len() < GROUP_HEAD || rest.iter().all(|byte| *byte == 0);
+                return if torn { Ok(objects) } else { Err(damaged(at)) };
+            };
+            let start = at + GROUP_HEAD;
+            if payload.len() < length || head(payload) != rest.get(..GROUP_HEAD).unwrap_or_default() {
+                let torn = start + payload.len() == bytes.len() && (payload.len() < length || lacks_sector(&bytes, at));
                 return if torn { Ok(objects) } else { Err(damaged(at)) };
             }
-            let group = bytes.slice(at + GROUP_HEAD..at + GROUP_HEAD + length);
-            objects.extend(records(&group, 0).map_err(|_| damaged(at))?);
-            at += GROUP_HEAD + length;
+            objects.extend(records(&bytes.slice(start..start + length), 0).map_err(|_| damaged(at))?);
+            at = start + length;
         }
         Ok(objects)
     }
@@ -172,6 +176,41 @@ impl Closed {
     pub fn remove(self) -> Result<(), WalError> {
         durable::remove(&self.path).map_err(failed("remove", &self.path))
     }
+}
+
+fn head(payload: &[u8]) -> [u8; GROUP_HEAD] {
+    let mut head = [0; GROUP_HEAD];
+    let (checked, check) = head.split_at_mut(GROUP_HEAD - CHECK);
+    let (bytes, digest) = checked.split_at_mut(4);
+    bytes.copy_from_slice(&length(payload));
+    digest.copy_from_slice(Digest::of(payload).as_bytes());
+    check.copy_from_slice(&check_of(checked));
+    head
+}
+
+fn check_of(checked: &[u8]) -> [u8; CHECK] {
+    let mut check = [0; CHECK];
+    check.copy_from_slice(Digest::of(checked).as_bytes().split_at(CHECK).0);
+    check
+}
+
+/// How long the group at the beginning of `rest` is, and what there is of it; nothing without a valid head.
+fn group(rest: &[u8]) -> Option<(usize, &[u8])> {
+    let (head, behind) = rest.split_first_chunk::<GROUP_HEAD>()?;
+    let (checked, check) = head.split_at(GROUP_HEAD - CHECK);
+    let length = checked.first_chunk::<4>().map(|length| u32::from_be_bytes(*length))?;
+    let length = usize::try_from(length).ok().filter(|_| check_of(checked) == *check)?;
+    Some((length, behind.get(..length).unwrap_or(behind)))
+}
+
+/// Whether a sector from `at` on is nothing but zeros: it was given room, and never written.
+fn lacks_sector(bytes: &[u8], at: usize) -> bool {
+    let first = at - at % SECTOR;
+    let mut sectors = bytes.get(first..).unwrap_or_default().chunks(SECTOR);
+    let lacks = |sector: &[u8]| sector.iter().all(|byte| *byte == 0);
+    // The first is shared with what stands before the group.
+    let own = sectors.next().and_then(|sector| sector.get(at - first..));
+    own.is_some_and(lacks) || sectors.any(lacks)
 }
 
 fn start(folder: &Path, number: u64) -> Result<durable::Growing, WalError> {

@@ -51,14 +51,38 @@ fn whatever_a_power_cut_leaves_is_a_beginning_of_what_was_written() {
 fn a_flipped_bit_in_what_was_acknowledged_is_damage_and_no_end() {
     let folder = tempfile::tempdir().unwrap();
     let (ends, bytes) = written(folder.path());
-    for at in 0..ends[2] as usize {
+    for at in 0..bytes.len() {
         let mut flipped = bytes.clone();
-        flipped[at] ^= 1;
+        flipped[at] ^= 1 << (at % 8);
         let outcome = read(&flipped);
-        // A length that points behind the end can't be told from a group that was never whole.
-        let in_length = ends.iter().any(|end| (*end as usize..*end as usize + 4).contains(&at));
-        assert!(in_length || matches!(outcome, Err(WalError::Damaged { .. })), "byte {at}: {outcome:?}");
+        assert!(matches!(outcome, Err(WalError::Damaged { .. })), "byte {at}: {outcome:?}");
     }
+    // Nor does a head that is gone hide what was acknowledged after it.
+    let mut gone = bytes.clone();
+    gone[ends[1] as usize..][..44].fill(0);
+    assert!(matches!(read(&gone), Err(WalError::Damaged { .. })));
+}
+
+#[test]
+fn sectors_of_the_last_group_that_were_never_written_are_an_end_and_no_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut wal, _) = Wal::open(folder.path()).unwrap();
+    let first = objects(3);
+    wal.append(&first).unwrap();
+    let end = 17 + wal.bytes() as usize;
+    wal.append(&[Bytes::from(vec![7; 3000])]).unwrap();
+    let bytes = std::fs::read(folder.path().join("0000000000000000.wal")).unwrap();
+    assert_eq!(read(&bytes).unwrap().len(), 4);
+    for sector in (512..bytes.len()).step_by(512) {
+        let mut lost = bytes.clone();
+        let until = bytes.len().min(sector + 512);
+        lost[sector..until].fill(0);
+        assert_eq!(read(&lost).unwrap(), first, "{sector}");
+    }
+    // All of it, its head too.
+    let mut lost = bytes;
+    lost[end..].fill(0);
+    assert_eq!(read(&lost).unwrap(), first);
 }
 
 #[test]
