@@ -136,8 +136,8 @@ pub enum ResultFormat {
 pub struct Worker {
     /// The host's signed `worker-key`.
     pub key: String,
-    /// The host's enrolment, which stands in the log.
-    pub enrolment: StatementId,
+    /// A bundle with the host's `worker-enrolment`, as it was logged: the host has it from the ceremony.
+    pub enrolment: String,
     /// SHA-256 of the program that runs.
     pub code: Digest,
 }

@@ -42,8 +42,8 @@ pub use predicate::assembly::{
 };
 pub use predicate::canary::{Agreement, Bake, Enrolment, EnrolmentEnd, Health, Outcome};
 pub use predicate::data::{
-    AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview, AccessStop,
-    Budget, CustodyReport, Ended, ReaderKind, RegionStatus, Standing, WorkerEnrolment, WorkerKey,
+    AccessApproval, AccessCall, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview,
+    AccessStop, Budget, CustodyReport, Ended, ReaderKind, RegionStatus, Standing, WorkerEnrolment, WorkerKey,
 };
 pub use predicate::release::{Artifact, Delta, Promotion, Release};
 pub use predicate::slsa::{

@@ -7,7 +7,7 @@ use std::fmt;
 
 use attest::{CountryCode, DataClass, OrganisationId, Purpose, RegionId};
 use serde::{Deserialize, Serialize};
-use stdx::UnixTime;
+use stdx::{Digest, UnixTime};
 use tlog::Origin;
 
 use crate::{Policy, Threshold};
@@ -25,6 +25,10 @@ pub struct Residency {
     pub gateway: OrganisationId,
     /// Who can stop a region, in the stream `region/REGION`.
     pub status: OrganisationId,
+    /// SHA-256 of the Cedar policies by which the gateway decides who may ask what for which purpose. Without it
+    /// nobody may.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rules: Option<Digest>,
     /// The regions.
     pub regions: Vec<Region>,
     /// Which countries' data belongs to which region, and since when. A country that is in none has no

@@ -83,6 +83,7 @@ impl Custody {
                 countries: ["CH", "DE", "JP"].map(|code| code.parse().unwrap()).to_vec(),
             }],
             classes: vec![class(APPROVED_CLASS, vec![approval]), class(OPEN_CLASS, Vec::new())],
+            rules: None,
         }
     }
 

@@ -128,6 +128,38 @@ pub struct AccessIntent {
     pub budget: Budget,
     /// Until when.
     pub expires: UnixTime,
+    /// Who reads, in private, where the request stands for several readers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reader: Option<Commitment>,
+    /// The values for the query's parameters (canonical JSON), in private, where it has some.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parameters: Option<Commitment>,
+}
+
+/// "Run my query now": signed by a reader's key, for the gateway alone; it stands in no log. Its subject is
+/// the request's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessCall {
+    /// The request.
+    pub request: StatementId,
+    /// Who, in private: for a request of one's own what the request says.
+    pub reader: Commitment,
+    /// The values for the query's parameters (canonical JSON), in private, where it has some.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parameters: Option<Commitment>,
+    /// When: a call is good for a minute, and once.
+    pub time: UnixTime,
+    /// 32 random bytes, of this call alone.
+    pub nonce: Digest,
+}
+
+impl Predicate for AccessCall {
+    const TYPE: &'static str = "access-call/v1";
+
+    fn position(&self) -> Option<&Position> {
+        None
+    }
 }
 
 /// How an access ended.

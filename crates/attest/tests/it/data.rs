@@ -1,15 +1,16 @@
 //! One statement of each kind about access to data.
 
 use attest::{
-    AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview, AccessStop,
-    Budget, Commitment, CustodyReport, Ended, PrivateField, ReaderKind, RegionStatus, Standing, WorkerEnrolment,
-    WorkerKey,
+    AccessApproval, AccessCall, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview,
+    AccessStop, Budget, Commitment, CustodyReport, Ended, PrivateField, ReaderKind, RegionStatus, Standing,
+    WorkerEnrolment, WorkerKey,
 };
 use stdx::UnixTime;
 
 use crate::samples::{TIME, digest, id, key, payload, supervisor};
 
 const BUDGET: Budget = Budget { objects: 3, rows: 1000, bytes: 65_536 };
+const PARAMETERS: &str = r#"{"rule":"a rule"}"#;
 const CODE: (&str, &str) = ("clerestory-query", "code");
 
 fn private(label: &'static str, value: &str) -> Commitment {
@@ -48,6 +49,24 @@ fn intent() -> AccessIntent {
         worker: digest("the worker's key"),
         budget: BUDGET,
         expires: until(),
+        reader: None,
+        parameters: None,
+    }
+}
+
+/// For a template: who reads, and with which values.
+fn intent_by_template() -> AccessIntent {
+    let (reader, parameters) = (private("reader", "an analyst"), private("parameters", PARAMETERS));
+    AccessIntent { reader: Some(reader), parameters: Some(parameters), ..intent() }
+}
+
+fn call() -> AccessCall {
+    AccessCall {
+        request: id("request"),
+        reader: private("reader", "an analyst"),
+        parameters: Some(private("parameters", PARAMETERS)),
+        time: until(),
+        nonce: digest("nonce"),
     }
 }
 
@@ -125,6 +144,8 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         ("access-request-standing", payload(&[("query", "select")], by_service)),
         ("access-approval", payload(&[("query", "select")], approval)),
         ("access-intent", payload(&[("objects", "root")], intent())),
+        ("access-intent-template", payload(&[("objects", "root")], intent_by_template())),
+        ("access-call", payload(&[("query", "select")], call())),
         ("access-outcome", payload(&[("result", "rows")], outcome)),
         ("region-status", payload(&[("zurich", "zurich")], status())),
         ("worker-enrolment", payload(&[CODE], enrolment())),

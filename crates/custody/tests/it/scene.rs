@@ -207,6 +207,8 @@ impl Scene {
             worker: self.worker.public().id(),
             budget: plan.budget,
             expires: self.in_s(plan.expires_s),
+            reader: None,
+            parameters: None,
         };
         let subject = vec![Subject::new("objects", objects_root(headers).unwrap())];
         self.record(subject, intent, &[(plan.gateway, Role::Gateway)])
