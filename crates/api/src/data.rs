@@ -236,22 +236,28 @@ pub struct OutcomeNote {
 pub struct CustodyState {
     /// Who.
     pub organisation: OrganisationId,
-    /// For which region.
-    pub region: RegionId,
     /// The policy that it goes by.
     pub policy: StatementId,
+    /// Each region whose custodian it is.
+    pub regions: Vec<RegionCustody>,
+}
+
+/// What a custodian has opened of a region, and with what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegionCustody {
+    /// The region.
+    pub region: RegionId,
     /// Intents for which it has opened shares, ever.
     pub uses: u64,
     /// Shares that it has opened, ever.
     pub opened: u64,
     /// The end of its chain of uses.
     pub head: Digest,
-    /// Intents that have no outcome yet.
+    /// Intents that have no outcome yet, ascending.
     pub open: Vec<StatementId>,
     /// Those of them whose lease is over for long: each is an alarm.
     pub missing: Vec<StatementId>,
-    /// The keys that it has, by the SHA-256 of their text.
-    pub keys: Vec<Digest>,
 }
 
 /// "Now read it": answered with a result stream ([`ResultReader`]).

@@ -117,7 +117,7 @@ pub fn decide(custodian: &Custodian<'_>, ask: &Ask<'_>) -> Result<Admitted, Refu
     })
 }
 
-fn residency<'a>(custodian: &Custodian<'a>) -> Result<&'a Residency, Refusal> {
+pub(crate) fn residency<'a>(custodian: &Custodian<'a>) -> Result<&'a Residency, Refusal> {
     let not = || Refusal::NotCustodian(custodian.organisation.clone(), custodian.region.clone());
     let residency = custodian.policy.policy().residency.as_ref().ok_or_else(not)?;
     let region = residency.region(custodian.region).ok_or_else(not)?;
@@ -326,7 +326,7 @@ impl All {
     }
 }
 
-fn in_log<P: Predicate>(recorded: &Recorded<P>, residency: &Residency) -> Result<(), Refusal> {
+pub(crate) fn in_log<P: Predicate>(recorded: &Recorded<P>, residency: &Residency) -> Result<(), Refusal> {
     if *recorded.checkpoint().origin() == residency.log {
         return Ok(());
     }
@@ -336,7 +336,11 @@ fn in_log<P: Predicate>(recorded: &Recorded<P>, residency: &Residency) -> Result
 
 /// Signed by `organisation`, with a key of this role: that somebody else's key of the role has signed is not
 /// enough.
-fn by<P: Predicate>(recorded: &Recorded<P>, organisation: &OrganisationId, role: Role) -> Result<(), Refusal> {
+pub(crate) fn by<P: Predicate>(
+    recorded: &Recorded<P>,
+    organisation: &OrganisationId,
+    role: Role,
+) -> Result<(), Refusal> {
     if recorded.signers().iter().any(|signer: &Signer| signer.organisation == *organisation) {
         return Ok(());
     }

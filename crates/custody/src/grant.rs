@@ -2,7 +2,7 @@
 
 use attest::{OrganisationId, StatementId};
 use seal::{BatchId, PrivateKey, SealedShare, Share, Wrapped};
-use stdx::{Entropy, EntropyError};
+use stdx::{Digest, Entropy, EntropyError};
 
 use crate::ledger::Noted;
 
@@ -31,6 +31,9 @@ pub trait ShareKeys: Send + Sync {
     /// # Errors
     /// [`KeyFault`].
     fn open(&self, share: &SealedShare, info: &[u8]) -> Result<Share, KeyFault>;
+
+    /// Whether the key with this id is here.
+    fn holds(&self, key: &Digest) -> bool;
 }
 
 /// Why a share stays closed.
@@ -58,6 +61,10 @@ impl ShareKeys for FileKeys {
         let key = self.0.iter().find(|key| key.public().id() == share.key).ok_or(KeyFault::Missing)?;
         let wrapped = share.wrapped().ok_or(KeyFault::Closed)?;
         Share::open(&wrapped, key, info).ok_or(KeyFault::Closed)
+    }
+
+    fn holds(&self, key: &Digest) -> bool {
+        self.0.iter().any(|it| it.public().id() == *key)
     }
 }
 

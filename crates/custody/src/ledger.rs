@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use attest::{AccessOutcome, RegionId, StatementId};
+use attest::{RegionId, StatementId};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, UnixTime};
 use storage::{Key, LockStore, Swap, Version};
-use verify::Recorded;
 
 use crate::decide::Admitted;
+use crate::outcome::Concluded;
 
 /// An outcome is logged when a lease ends, or so much later.
 pub const OUTCOME_GRACE: Duration = Duration::from_secs(600);
@@ -61,6 +61,21 @@ pub struct Noted {
 pub struct Ledger {
     locks: Arc<dyn LockStore>,
     region: RegionId,
+}
+
+/// What all uses come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Intents that are used, ever.
+    pub uses: u64,
+    /// Shares that were opened, ever.
+    pub opened: u64,
+    /// The end of the chain of uses.
+    pub head: Digest,
+    /// Intents that have no outcome, ascending.
+    pub open: Vec<StatementId>,
+    /// Those of them whose lease was over for long: each is an alarm.
+    pub missing: Vec<StatementId>,
 }
 
 /// A use that has no outcome yet.
@@ -120,25 +135,17 @@ impl Ledger {
         Ok(self.load::<State>(&self.key("state")?).await?.0.seen)
     }
 
-    /// Intents that are used, shares that were opened, ever, and the end of the chain of uses.
+    /// What all uses come to, as of `now`.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub async fn totals(&self) -> Result<(u64, u64, Digest), LedgerError> {
-        let state = self.load::<State>(&self.key("state")?).await?.0;
-        Ok((state.uses, state.opened, state.head))
-    }
-
-    /// Intents whose lease was over for long before `now`, and that have no outcome: each is an alarm.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub async fn missing(&self, now: UnixTime) -> Result<Vec<StatementId>, LedgerError> {
-        let state = self.load::<State>(&self.key("state")?).await?.0;
-        let over = state.leases.into_iter().filter(|lease| now > lease.expires.after(OUTCOME_GRACE));
-        let mut missing: Vec<StatementId> = over.map(|lease| lease.intent).collect();
-        missing.sort_unstable();
-        Ok(missing)
+    pub async fn totals(&self, now: UnixTime) -> Result<Totals, LedgerError> {
+        let State { uses, opened, head, leases, .. } = self.load::<State>(&self.key("state")?).await?.0;
+        let mut open: Vec<Lease> = leases;
+        open.sort_unstable_by_key(|lease| lease.intent);
+        let over = open.iter().filter(|lease| now > lease.expires.after(OUTCOME_GRACE));
+        let missing = over.map(|lease| lease.intent).collect();
+        Ok(Totals { uses, opened, head, open: open.iter().map(|lease| lease.intent).collect(), missing })
     }
 
     /// Puts a use on record: once for each intent, and as often as its request may be used. Durable when it
@@ -182,12 +189,16 @@ impl Ledger {
         Ok(Noted { admitted })
     }
 
-    /// Takes in an outcome: its lease is over.
+    /// Takes in an outcome: its lease is over, and if there was none, there will be none.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub async fn close(&self, outcome: &Recorded<AccessOutcome>) -> Result<(), LedgerError> {
+    pub async fn close(&self, concluded: &Concluded) -> Result<(), LedgerError> {
+        let outcome = &concluded.outcome;
         let intent = outcome.statement().predicate.intent;
+        let unused = Use { request: intent, objects: 0, time: outcome.time() };
+        let (Swap::Won(_) | Swap::Lost) =
+            self.locks.compare_and_swap(&self.key(&format!("intent/{intent}"))?, None, encode(&unused)).await?;
         self.change(&self.key("state")?, |state: &mut State| {
             state.leases.retain(|lease| lease.intent != intent);
             state.seen = state.seen.max(outcome.time());

@@ -21,10 +21,12 @@ mod decide;
 mod grant;
 mod ledger;
 mod objects;
+mod outcome;
 mod refusal;
 
 pub use decide::{Admitted, Ask, Custodian, GRANT_AGE_MAX, decide};
 pub use grant::{FileKeys, GrantError, Granted, KeyFault, ShareKeys, grant_info};
-pub use ledger::{Ledger, LedgerError, Noted, OUTCOME_GRACE};
+pub use ledger::{Ledger, LedgerError, Noted, OUTCOME_GRACE, Totals};
 pub use objects::{OBJECTS_MAX, objects_root};
+pub use outcome::{Concluded, conclude};
 pub use refusal::Refusal;

@@ -183,6 +183,18 @@ impl Header {
             return Err(refuse("is too long"));
         }
         let bytes = rest.get(..length).ok_or_else(|| refuse("is cut off"))?;
+        Ok((Self::decode(bytes)?, 4 + length))
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) gave.
+    ///
+    /// # Errors
+    /// [`OpenError::Header`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
+        let refuse = |why: &str| OpenError::Header(why.to_owned());
+        if bytes.len() > HEADER_BYTES_MAX {
+            return Err(refuse("is too long"));
+        }
         let header: Self = serde_json::from_slice(bytes).map_err(|error| OpenError::Header(error.to_string()))?;
         if header.header_type != format!("{TYPE_BASE}{TYPE}") || header.to_bytes() != bytes {
             return Err(refuse("is not in canonical form"));
@@ -197,7 +209,7 @@ impl Header {
         if header.bytes > OBJECT_BYTES_MAX {
             return Err(refuse("claims more bytes than an object has"));
         }
-        Ok((header, 4 + length))
+        Ok(header)
     }
 
     /// How many frames follow.

@@ -66,8 +66,10 @@ impl fmt::Debug for Share {
 /// A share as it travels: HPKE's encapsulated key and ciphertext.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrapped {
-    pub(crate) encapsulated: Vec<u8>,
-    pub(crate) sealed: Vec<u8>,
+    /// HPKE's `enc`.
+    pub encapsulated: Vec<u8>,
+    /// The share, encrypted.
+    pub sealed: Vec<u8>,
 }
 
 fn seal<K: hpke::Kem>(key: &K::PublicKey, info: &[u8], share: &[u8], drawn: &mut Drawn<'_>) -> Wrapped {

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use attest::{AccessOutcome, Ended, Standing, Subject};
-use custody::{LedgerError, OUTCOME_GRACE};
+use attest::{AccessOutcome, Bundle, Ended, Standing, Subject};
+use custody::{LedgerError, OUTCOME_GRACE, Refusal};
 use policy::Role;
 use stdx::Digest;
 use testkit::SUPERVISOR_LOG;
-use verify::Evidence;
 
 use crate::grant::ledger;
-use crate::scene::Scene;
+use crate::scene::{Made, Scene};
 
 #[tokio::test]
 async fn an_intent_is_used_once_and_a_request_as_often_as_it_says() {
@@ -19,7 +18,7 @@ async fn an_intent_is_used_once_and_a_request_as_often_as_it_says() {
     let mut scene = Scene::new();
     scene.plan.standing = Some(Standing { code: Digest::of(b"code"), schema: Digest::of(b"schema"), uses: 2 });
     let mut made = scene.make();
-    let admit = |scene: &Scene, made: &crate::scene::Made| scene.decide_as("member", &made.ask()).unwrap();
+    let admit = |scene: &Scene, made: &Made| scene.decide_as("member", &made.ask()).unwrap();
     ledger.note(admit(&scene, &made)).await.unwrap();
     // Replayed, word for word.
     let again = ledger.note(admit(&scene, &made)).await;
@@ -32,9 +31,9 @@ async fn an_intent_is_used_once_and_a_request_as_often_as_it_says() {
         let exhausted = matches!(outcome, Err(LedgerError::Exhausted { uses: 2, .. }));
         assert!(expected || exhausted, "{outcome:?}");
     }
-    let (uses, opened, head) = ledger.totals().await.unwrap();
-    assert_eq!((uses, opened), (2, 4), "two objects each");
-    assert_ne!(head, Digest::of(b""));
+    let totals = ledger.totals(scene.now()).await.unwrap();
+    assert_eq!((totals.uses, totals.opened), (2, 4), "two objects each");
+    assert_ne!(totals.head, Digest::of(b""));
 }
 
 #[tokio::test]
@@ -58,21 +57,33 @@ async fn a_missing_outcome_is_an_alarm_until_it_is_logged() {
     let made = scene.make();
     ledger.note(scene.decide_as("member", &made.ask()).unwrap()).await.unwrap();
     let over = scene.now().after(Duration::from_secs(scene.plan.expires_s)).after(OUTCOME_GRACE);
-    assert!(ledger.missing(over).await.unwrap().is_empty());
+    let totals = ledger.totals(over).await.unwrap();
+    assert!(totals.missing.is_empty() && totals.open == [made.intent.id()]);
     let late = over.after(Duration::from_secs(1));
-    assert_eq!(ledger.missing(late).await.unwrap(), [made.intent.id()]);
+    assert_eq!(ledger.totals(late).await.unwrap().missing, [made.intent.id()]);
+    // Nobody but the gateway says what came of it, and nowhere but in the log.
+    for (stream, signer) in [("data/vendor", "vendor"), ("access/supervisor", "vendor")] {
+        let bundle = outcome(&mut scene, &made, (stream, signer));
+        let refused = scene.conclude_as("member", &bundle).map(drop).unwrap_err();
+        assert!(matches!(refused, Refusal::Evidence(verify::Refusal::NotSigned { .. })), "{refused}");
+    }
+    let bundle = outcome(&mut scene, &made, ("custody/supervisor", "supervisor"));
+    assert!(matches!(scene.conclude_as("member", &bundle), Err(Refusal::Unfit { .. })));
+    let bundle = outcome(&mut scene, &made, ("access/supervisor", "supervisor"));
+    ledger.close(&scene.conclude_as("member", &bundle).unwrap()).await.unwrap();
+    assert!(ledger.totals(late).await.unwrap().open.is_empty());
+    assert!(ledger.seen().await.unwrap() >= scene.now());
+}
+
+fn outcome(scene: &mut Scene, made: &Made, (stream, signer): (&str, &str)) -> Bundle {
     let outcome = AccessOutcome {
-        position: scene.world.position(SUPERVISOR_LOG, "access/supervisor"),
+        position: scene.world.position(SUPERVISOR_LOG, stream),
         intent: made.intent.id(),
         ended: Ended::Done,
         rows: 1,
         bytes: 2,
     };
     let subject = vec![Subject::new("result", Digest::of(b"rows"))];
-    let outcome = scene.record(subject, outcome, &[("supervisor", Role::Gateway)]);
-    let bundle = scene.world.bundle(&[(SUPERVISOR_LOG, &outcome)]);
-    let evidence = Evidence::open(scene.world.policy(), &bundle).unwrap();
-    ledger.close(&evidence.one(Role::Gateway).unwrap()).await.unwrap();
-    assert!(ledger.missing(late).await.unwrap().is_empty());
-    assert!(ledger.seen().await.unwrap() >= scene.now());
+    let outcome = scene.record(subject, outcome, &[(signer, Role::Gateway)]);
+    scene.world.bundle(&[(SUPERVISOR_LOG, &outcome)])
 }

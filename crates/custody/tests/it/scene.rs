@@ -7,7 +7,7 @@ use attest::{
     AccessApproval, AccessIntent, AccessMode, AccessRequest, AccessStop, Budget, Bundle, Commitment, Envelope,
     PrivateField, ReaderKind, RegionStatus, Standing, Statement, StatementId, Subject, WorkerEnrolment, WorkerKey,
 };
-use custody::{Admitted, Ask, Custodian, Refusal, decide, objects_root};
+use custody::{Admitted, Ask, Concluded, Custodian, Refusal, conclude, decide, objects_root};
 use policy::Role;
 use seal::{Destination, Header, Kem, PrivateKey};
 use stdx::{Clock as _, Digest, ManualClock, SystemEntropy, UnixTime};
@@ -263,6 +263,13 @@ impl Scene {
         let (organisation, region) = (organisation.parse().unwrap(), REGION.parse().unwrap());
         let policy = self.world.policy();
         decide(&Custodian { organisation: &organisation, region: &region, policy, clock, seen }, ask)
+    }
+
+    pub(crate) fn conclude_as(&self, organisation: &str, bundle: &Bundle) -> Result<Concluded, Refusal> {
+        let (organisation, region) = (organisation.parse().unwrap(), REGION.parse().unwrap());
+        let (policy, clock) = (self.world.policy(), &ManualClock::new(self.now()));
+        let seen = UnixTime::EPOCH;
+        conclude(&Custodian { organisation: &organisation, region: &region, policy, clock, seen }, bundle)
     }
 
     /// Why the path, with the plan changed like this, is refused by both custodians alike.
