@@ -72,6 +72,9 @@ pub enum Command {
     /// Revoke and stop, as the supervisor
     #[command(subcommand)]
     Status(command::status::Command),
+    /// Regions, custodians, workers, and what is stopped
+    #[command(subcommand)]
+    Data(command::data::Command),
     /// Show what a witness keeps against a log
     #[command(subcommand)]
     Witness(command::witness::Command),

@@ -1,5 +1,6 @@
 //! Configuration: one TOML file, one struct for each role.
 
+mod custody;
 mod data;
 mod lookup;
 mod roles;
@@ -13,6 +14,7 @@ use std::str::FromStr;
 use attest::OrganisationId;
 use serde::{Deserialize, Serialize};
 
+pub use custody::{CustodianConfig, CustodianKeys};
 pub use data::DataFolder;
 pub use lookup::{GatewayConfig, RelayConfig};
 pub use roles::{
@@ -38,6 +40,8 @@ pub enum Role {
     Relay,
     /// Answers look-ups, without learning who asks
     Gateway,
+    /// Opens its shares of data keys for whom the log names
+    Custodian,
 }
 
 impl fmt::Display for Role {
@@ -48,6 +52,7 @@ impl fmt::Display for Role {
             Self::Witness => "witness",
             Self::Relay => "relay",
             Self::Gateway => "gateway",
+            Self::Custodian => "custodian",
         })
     }
 }
@@ -105,6 +110,8 @@ pub enum Config {
     Relay(Box<RelayConfig>),
     /// A gateway of look-ups.
     Gateway(Box<GatewayConfig>),
+    /// A custodian.
+    Custodian(Box<CustodianConfig>),
 }
 
 /// Why a configuration can't be used.
@@ -173,6 +180,7 @@ impl Config {
             Role::Witness => Self::Witness(Box::new(toml::from_str(text)?)),
             Role::Relay => Self::Relay(Box::new(toml::from_str(text)?)),
             Role::Gateway => Self::Gateway(Box::new(toml::from_str(text)?)),
+            Role::Custodian => Self::Custodian(Box::new(toml::from_str(text)?)),
         };
         for path in config.paths_mut() {
             // `.` in the middle of a path says nothing.
@@ -230,6 +238,10 @@ impl Config {
                 let it = &mut **it;
                 std::iter::once(&mut it.key).chain(&mut it.malicious).chain(&mut it.clean).collect()
             }
+            Self::Custodian(it) => {
+                let it = &mut **it;
+                vec![&mut it.data, &mut it.policy.folder, &mut it.keys.custodian, &mut it.keys.regions]
+            }
         }
     }
 
@@ -252,6 +264,7 @@ impl Config {
                 zero(it.heartbeat_s, "`heartbeat_s` must not be zero")?;
                 zero(it.status_s, "`status_s` must not be zero")
             }
+            Self::Custodian(it) => zero(it.report_s, "`report_s` must not be zero"),
             Self::Witness(_) | Self::Relay(_) | Self::Gateway(_) => Ok(()),
         }
     }
@@ -265,6 +278,7 @@ impl Config {
             Self::Witness(_) => Role::Witness,
             Self::Relay(_) => Role::Relay,
             Self::Gateway(_) => Role::Gateway,
+            Self::Custodian(_) => Role::Custodian,
         }
     }
 
@@ -277,6 +291,7 @@ impl Config {
             Self::Witness(it) => it.listen,
             Self::Relay(it) => it.listen,
             Self::Gateway(it) => it.listen,
+            Self::Custodian(it) => it.listen,
         }
     }
 
@@ -289,6 +304,7 @@ impl Config {
             Self::Witness(it) => it.metrics,
             Self::Relay(it) => it.metrics,
             Self::Gateway(it) => it.metrics,
+            Self::Custodian(it) => it.metrics,
         }
     }
 
@@ -301,6 +317,7 @@ impl Config {
             Self::Witness(it) => it.http,
             Self::Relay(it) => it.http,
             Self::Gateway(it) => it.http,
+            Self::Custodian(it) => it.http,
         }
     }
 
@@ -322,6 +339,7 @@ impl Config {
             Self::Witness(it) => vec![&it.key],
             Self::Relay(_) => Vec::new(),
             Self::Gateway(it) => vec![&it.key],
+            Self::Custodian(it) => vec![&it.keys.custodian],
         };
         keys.into_iter().map(PathBuf::as_path).collect()
     }
@@ -333,6 +351,7 @@ impl Config {
             Self::Vendor(it) => it.data.clone(),
             Self::Supervisor(it) => it.data.clone(),
             Self::Witness(it) => it.data.clone(),
+            Self::Custodian(it) => it.data.clone(),
             Self::Relay(_) | Self::Gateway(_) => PathBuf::from("."),
         })
     }
@@ -343,15 +362,27 @@ impl Config {
         let (organisation, policy, log, shared) = match self {
             Self::Vendor(it) => (&it.organisation, &it.policy, &it.log, it.shared.as_ref()),
             Self::Supervisor(it) => (&it.organisation, &it.policy, &it.log, it.shared.as_ref()),
-            Self::Witness(_) | Self::Relay(_) | Self::Gateway(_) => return None,
+            Self::Witness(_) | Self::Relay(_) | Self::Gateway(_) | Self::Custodian(_) => return None,
         };
         Some(Keeper { organisation, policy, log, shared })
+    }
+
+    /// What the policy calls this organisation, if the role goes by one.
+    #[must_use]
+    pub fn organisation(&self) -> Option<&OrganisationId> {
+        match self {
+            Self::Custodian(it) => Some(&it.organisation),
+            _ => self.keeper().map(|it| it.organisation),
+        }
     }
 
     /// The policy, if the role has one.
     #[must_use]
     pub fn policy(&self) -> Option<&PolicySection> {
-        self.keeper().map(|it| it.policy)
+        match self {
+            Self::Custodian(it) => Some(&it.policy),
+            _ => self.keeper().map(|it| it.policy),
+        }
     }
 
     /// Stores beyond one machine, if there are any.
@@ -375,6 +406,7 @@ impl Config {
             Self::Vendor(it) => (it.data, it.policy.folder, it.shared) = (data, policy, None),
             Self::Supervisor(it) => (it.data, it.policy.folder, it.shared) = (data, policy, None),
             Self::Witness(it) => it.data = data,
+            Self::Custodian(it) => (it.data, it.policy.folder) = (data, policy),
             Self::Relay(_) | Self::Gateway(_) => {}
         }
         moved

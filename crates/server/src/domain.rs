@@ -87,12 +87,14 @@ impl Domain {
     /// # Errors
     /// When the policy is not trusted.
     pub fn on(config: &Config, machine: Machine) -> anyhow::Result<Self> {
-        let keeper = config.keeper().ok_or_else(|| {
-            Failure::usage("a witness has no part in this").hint("name a vendor's or supervisor's configuration")
-        })?;
+        let no_part = || {
+            Failure::usage(format!("a {} has no part in this", config.role()))
+                .hint("name a vendor's or supervisor's configuration")
+        };
+        let organisation = config.organisation().ok_or_else(no_part)?.clone();
+        let section = config.policy().ok_or_else(no_part)?;
         let Machine { clock, client, locks, catalog, kept } = machine;
-        let policy = Arc::new(load_policy(keeper.policy)?);
-        let (organisation, data) = (keeper.organisation.clone(), config.data());
+        let (policy, data) = (Arc::new(load_policy(section)?), config.data());
         Ok(Self { organisation, policy, data, clock, client, locks, catalog, kept })
     }
 

@@ -18,6 +18,7 @@ pub mod audit;
 pub mod cli;
 pub mod command;
 pub mod config;
+mod custodian;
 pub mod demo;
 pub mod domain;
 pub mod duty;

@@ -18,6 +18,7 @@ use witness::{Witness, WitnessParts};
 
 use crate::command::check_config::{load_policy, no_genesis};
 use crate::config::{Config, LogSection, SharedSection, WitnessConfig};
+use crate::custodian::{CustodyProbe, Desk};
 use crate::domain::Domain;
 use crate::duty::{Duty, OnDuty, Turns};
 use crate::failure::Failure;
@@ -66,6 +67,7 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             tracing::info!(lookup.prefix_bits = bits, lookup.answer_bytes = bytes, "the buckets are filled");
             Ok(Service { router: http::gateway::router(gateway), ..Service::default() })
         }
+        Config::Custodian(_) => custodian(config, stop).await,
         Config::Vendor(vendor) => {
             let Sequenced { mut service, duty, .. } = log(&vendor.log, config, stop).await?;
             let state = State::open(config).await?;
@@ -114,6 +116,17 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
 
 fn has_fast_lane(domain: &Domain) -> bool {
     domain.policy.policy().lane(Lane::Fast).is_some()
+}
+
+async fn custodian(config: &Config, stop: &Stops) -> anyhow::Result<Service> {
+    let state = State::open(config).await?;
+    let desk = Desk::over(config, &state).await?;
+    let mut probes = Probes::new(config.data().path().to_owned());
+    probes.add(StoreProbe(state.locks()));
+    probes.add(CustodyProbe(Arc::clone(&desk)));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(&desk).keep_reporting(stop.tasks.clone()));
+    Ok(Service { router: http::custody::router(desk), tasks, probes, listener: None, states: vec![state] })
 }
 
 async fn witness(section: &WitnessConfig, config: &Config) -> anyhow::Result<Service> {

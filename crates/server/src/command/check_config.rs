@@ -10,6 +10,7 @@ use verify::TrustedPolicy;
 
 use crate::command::Output;
 use crate::config::{Config, PolicySection, Role};
+use crate::custodian::KeyFolder;
 use crate::failure::Failure;
 use crate::http::gateway::Gateway;
 use crate::{key_file, policy_folder, stores};
@@ -99,6 +100,10 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
             vec![&it.log.key, &it.keys.builder, &it.keys.release, &it.keys.recorder, &it.keys.status]
         }
         Config::Witness(it) => vec![&it.key],
+        Config::Custodian(it) => {
+            KeyFolder::open(&it.keys.regions)?;
+            vec![&it.keys.custodian]
+        }
         Config::Relay(_) | Config::Gateway(_) => Vec::new(),
     };
     for key in keys {

@@ -27,6 +27,7 @@ const VENDOR_SAMPLE: &str = include_str!("../../../../docs/samples/vendor.toml")
 const SUPERVISOR_SAMPLE: &str = include_str!("../../../../docs/samples/supervisor.toml");
 const WITNESS_SAMPLE: &str = include_str!("../../../../docs/samples/witness.toml");
 const RELAY_SAMPLE: &str = include_str!("../../../../docs/samples/relay.toml");
+const CUSTODIAN_SAMPLE: &str = include_str!("../../../../docs/samples/custodian.toml");
 const GATEWAY_SAMPLE: &str = include_str!("../../../../docs/samples/gateway.toml");
 
 /// Make the folder of a role: keys, stores and a configuration
@@ -92,6 +93,7 @@ const fn key_roles(role: Role) -> &'static [(&'static str, KeyKind)] {
             ("status", E),
         ],
         Role::Witness => &[("witness", KeyKind::Cosignature)],
+        Role::Custodian => &[("custodian", E)],
         Role::Relay | Role::Gateway => &[],
     }
 }
@@ -108,7 +110,9 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
     refuse_used(&arguments.dir)?;
     let keys = arguments.dir.join("keys");
     let policy = arguments.dir.join("policy");
+    let regions = keys.join("regions");
     let folders: &[&PathBuf] = match arguments.role {
+        Role::Custodian => &[&keys, &policy, &regions],
         Role::Vendor | Role::Supervisor => &[&keys, &policy],
         Role::Witness | Role::Gateway => &[&keys],
         Role::Relay => &[&arguments.dir],
@@ -137,6 +141,11 @@ fn shared(arguments: &Arguments) -> anyhow::Result<Option<(SharedSection, String
         Role::Witness => {
             return Err(Failure::usage("a witness has stores of its own")
                 .hint("what it cosigned must never go back in time; run several witnesses instead")
+                .into());
+        }
+        Role::Custodian => {
+            return Err(Failure::usage("a custodian has a ledger of its own")
+                .hint("an intent is used once; run one process for each custodian")
                 .into());
         }
         Role::Relay | Role::Gateway => {
@@ -197,7 +206,7 @@ async fn make_stores(role: Role, data: &DataFolder, shared: Option<&SharedSectio
         stores::create_shared(&shared.objects, &shared.state, role).await?;
     } else {
         SqliteStore::create(&data.state()).await?.close().await;
-        if role == Role::Witness {
+        if matches!(role, Role::Witness | Role::Custodian) {
             return Ok(());
         }
         FileObjects::create(&data.log()).await?;
@@ -223,6 +232,7 @@ fn config_text(arguments: &Arguments) -> String {
             let list = if logs.is_empty() { "logs = []".to_owned() } else { format!("logs = [\n{logs}]") };
             WITNESS_SAMPLE.replace("logs = []", &list)
         }
+        Role::Custodian => with_organisation(CUSTODIAN_SAMPLE, &arguments.organisation),
         Role::Relay => RELAY_SAMPLE.to_owned(),
         Role::Gateway => GATEWAY_SAMPLE.to_owned(),
     }

@@ -56,11 +56,13 @@ pub enum Code {
     Gateway,
     /// The intake has as many bytes as it may.
     IntakeFull,
+    /// A custodian opens nothing for this.
+    Grant,
 }
 
 impl Code {
     /// All of them, for the test that compares `docs/errors.md`.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::NotFound,
         Self::Method,
         Self::TooLong,
@@ -84,6 +86,7 @@ impl Code {
         Self::Report,
         Self::Gateway,
         Self::IntakeFull,
+        Self::Grant,
     ];
 
     /// The stable code.
@@ -113,6 +116,7 @@ impl Code {
             Self::Report => "report",
             Self::Gateway => "gateway",
             Self::IntakeFull => "intake-full",
+            Self::Grant => "grant",
         }
     }
 
@@ -132,7 +136,8 @@ impl Code {
             | Self::Witness
             | Self::Request
             | Self::NotSigned
-            | Self::Report => ErrorClass::Rejected,
+            | Self::Report
+            | Self::Grant => ErrorClass::Rejected,
             Self::Busy
             | Self::Timeout
             | Self::PoolFull
@@ -152,7 +157,7 @@ impl Code {
             Self::Method => 405,
             Self::TooLong => 413,
             Self::Body => 400,
-            Self::EntryStream | Self::EntrySigner | Self::NotSigned => 403,
+            Self::EntryStream | Self::EntrySigner | Self::NotSigned | Self::Grant => 403,
             _ => self.class().status(),
         }
     }
@@ -164,6 +169,7 @@ impl Code {
             Self::Body => "send the whole body, with its length",
             Self::Busy | Self::Timeout | Self::Storage | Self::Gateway => "try again later",
             Self::IntakeFull => "keep it, and try again later; nothing was taken in",
+            Self::Grant => "the message names what is missing; nothing was opened (docs/formats/custody.md)",
             Self::EntryForm => "an entry is one DSSE envelope in canonical form (docs/formats/statements.md)",
             Self::EntryLog => "append it to the log that its position names",
             Self::EntryStream => "the policy must open the stream for this log first",

@@ -1,5 +1,6 @@
 //! HTTP: one router for each thing that is served, merged per role.
 
+pub(crate) mod custody;
 pub mod error;
 pub mod forward;
 pub(crate) mod gateway;

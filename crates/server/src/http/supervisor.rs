@@ -53,6 +53,7 @@ pub fn router(supervisor: Arc<Supervisor>) -> Router {
         .route(path::REPORTS, post(report).layer(DefaultBodyLimit::max(ENVELOPE_BYTES_MAX)))
         .route(path::BAKES, get(bakes))
         .route(&format!("{}/{{lane}}", path::STATUS), get(status))
+        .route(&format!("{}/{{region}}", path::REGIONS), get(region_status))
         .route(&format!("{CHANNEL}/status/{{file}}"), get(mirrored_status))
         .route(&format!("{CHANNEL}/policy/{{file}}"), get(mirrored_policy))
         .with_state(supervisor)
@@ -169,6 +170,15 @@ async fn status(State(supervisor): State<Arc<Supervisor>>, Path(lane): Path<Stri
     };
     let bundle = supervisor.status_bundle(lane).await.map_err(|error| storage(&error))?;
     Ok(json(bundle.to_bytes()))
+}
+
+async fn region_status(
+    State(supervisor): State<Arc<Supervisor>>,
+    Path(region): Path<String>,
+) -> Result<Response, HttpError> {
+    let id = region.parse().map_err(|_| HttpError::not_found(&region))?;
+    let bundle = supervisor.region_status(&id).await.map_err(|error| storage(&error))?;
+    Ok(json(bundle.ok_or_else(|| HttpError::not_found(&region))?.to_bytes()))
 }
 
 /// The same status, where a channel has it: what a policy names as a mirror.

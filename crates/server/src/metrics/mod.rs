@@ -41,6 +41,8 @@ pub struct Metrics {
     builds: Family<Labels<1>, Counter>,
     lookups: Family<Labels<1>, Counter>,
     batches: Family<Labels<1>, Counter>,
+    grants: Family<Labels<1>, Counter>,
+    custody: Family<Labels<2>, Gauge>,
     /// Jobs that wait for the rebuilder, or are with it.
     pub queue: Gauge,
     status_age: Family<Labels<1>, Number>,
@@ -83,6 +85,8 @@ impl Metrics {
             builds: Family::default(),
             lookups: Family::default(),
             batches: Family::default(),
+            grants: Family::default(),
+            custody: Family::default(),
             queue: Gauge::default(),
             status_age: Family::default(),
             status_left: Family::default(),
@@ -106,6 +110,9 @@ impl Metrics {
         registry.register("builds", "Rebuilds that ended, by outcome", it.builds.clone());
         registry.register("lookups", "Questions that came to this gateway, by outcome", it.lookups.clone());
         registry.register("batches", "Sealed batches of endpoints, by outcome", it.batches.clone());
+        registry.register("grants", "What this custodian was asked to open, by outcome", it.grants.clone());
+        let help = "What this custodian's ledger says of a region: uses, shares opened, leases, outcomes missing";
+        registry.register("custody", help, it.custody.clone());
         registry.register("build_queue", "Rebuilds that wait or run", it.queue.clone());
         registry.register_with_unit("status_age", "Age of a lane's status", s(), it.status_age.clone());
         let help = "Time until a lane's status expires; below zero, endpoints refuse what is new";
@@ -160,6 +167,19 @@ impl Metrics {
     /// A sealed batch came to the intake. Whose it is nobody here knows.
     pub fn batch(&self, outcome: &'static str) {
         self.batches.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+    }
+
+    /// This custodian was asked to open something.
+    pub fn grant(&self, outcome: &'static str) {
+        self.grants.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+    }
+
+    /// How a custodian's ledger of `region` stands: uses, shares opened, leases, outcomes that are missing.
+    pub fn custody(&self, region: &str, numbers: [u64; 4]) {
+        for (what, number) in ["uses", "opened", "open", "missing"].into_iter().zip(numbers) {
+            let labels = [("region", region.to_owned()), ("what", what.to_owned())];
+            self.custody.get_or_create(&labels).set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
     }
 
     /// How a lane's status stands, in seconds.

@@ -2,6 +2,7 @@
 
 mod canary;
 mod rebuild;
+mod region;
 mod rules;
 mod second;
 mod status;
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 pub(crate) use canary::LoggedHosts;
 pub use canary::{Host, ReportError};
 pub use rebuild::PutError;
+pub(crate) use region::{EnrolledHost, RegionWord};
 pub(crate) use rules::released_record;
 pub use second::SecondError;
 pub(crate) use second::Signed;

@@ -332,6 +332,9 @@ impl Supervisor {
                 if let Err(error) = self.publish_all().await {
                     tracing::error!("the status could not be published: {error:#}");
                 }
+                if let Err(error) = self.publish_regions().await {
+                    tracing::error!("a region's status could not be published: {error:#}");
+                }
                 self.beat().await;
             }
             tokio::select! {
@@ -359,7 +362,7 @@ impl Probe for StatusProbe {
     async fn look(&self) -> Vec<Reason> {
         let domain = &self.0.domain;
         let lanes = domain.policy.policy().lanes.iter().filter(|lane| lane.status == domain.organisation);
-        let mut reasons = Vec::new();
+        let mut reasons = self.0.look_at_regions().await;
         if let Err(error) = self.0.count().await {
             reasons.push(Reason::new("rebuilds", format!("{error:#}")));
         }

@@ -33,7 +33,7 @@ fn every_code_is_described_once_and_nothing_else_is() {
 
 #[test]
 fn the_samples_are_good_configurations() {
-    for (role, name) in ["vendor", "supervisor", "witness", "relay", "gateway"].map(|role| (role, role)) {
+    for (role, name) in ["vendor", "supervisor", "witness", "relay", "gateway", "custodian"].map(|role| (role, role)) {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../docs/samples/{name}.toml"));
         let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.role().to_string(), role);
@@ -57,8 +57,9 @@ fn the_sample_of_shared_stores_goes_with_each_role_that_can_have_them() {
 #[test]
 fn init_writes_the_sample() {
     let folder = tempfile::tempdir().unwrap();
-    for role in ["vendor", "supervisor", "witness", "relay", "gateway"] {
-        crate::process::run(folder.path(), &["init", role, "--dir", role, "--organisation", role]).ok();
+    for role in ["vendor", "supervisor", "witness", "relay", "gateway", "custodian"] {
+        let organisation = if role == "custodian" { "member" } else { role };
+        crate::process::run(folder.path(), &["init", role, "--dir", role, "--organisation", organisation]).ok();
         let written = std::fs::read_to_string(folder.path().join(role).join("clerestory.toml")).unwrap();
         assert_eq!(written, document(&format!("docs/samples/{role}.toml")));
     }

@@ -1,0 +1,68 @@
+//! `clerestory data`: whose data lies where, who may read it, and what stops them.
+
+mod enrol;
+mod keys;
+mod report;
+mod stop;
+
+use std::path::PathBuf;
+
+use attest::BundleEntry;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::command::Output;
+
+/// Data that nobody opens without an entry.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a custodian's next keys for its regions, and print what the policy needs
+    Keys(keys::Arguments),
+    /// Log what a custodian has opened, now
+    Report(Common),
+    /// Stop a region, or a part of it: no custodian opens anything there any more
+    Stop(stop::Arguments),
+    /// Lift a stop
+    Resume(stop::Arguments),
+    /// Let a host have workers, after a ceremony
+    Enrol(enrol::Arguments),
+}
+
+/// Arguments of every subcommand.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The configuration of the role that does it
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// # Errors
+/// Why it did not do what was asked.
+pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
+    match command {
+        Command::Keys(arguments) => keys::run(arguments, output),
+        Command::Report(common) => report::run(common, output),
+        Command::Stop(arguments) => stop::run(arguments, stop::Wish::Stop, output),
+        Command::Resume(arguments) => stop::run(arguments, stop::Wish::Resume, output),
+        Command::Enrol(arguments) => enrol::run(arguments, output),
+    }
+}
+
+/// What was logged.
+#[derive(Debug, Serialize)]
+struct Logged {
+    statement: String,
+    index: u64,
+}
+
+impl Logged {
+    fn of(entry: &BundleEntry) -> Self {
+        Self { statement: entry.envelope.id().to_string(), index: entry.proof.index().get() }
+    }
+}
+
+impl std::fmt::Display for Logged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "statement {}, entry {} of its log", self.statement, self.index)
+    }
+}

@@ -1,0 +1,188 @@
+//! A custodian as a process: its keys, its ledger of each region, its reports.
+
+mod keys;
+mod probe;
+mod report;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::{CustodyState, GrantRequest, RegionCustody};
+use attest::{AccessIntent, Bundle, Envelope, OrganisationId, RegionId, Statement};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use custody::{
+    Ask, Custodian, GrantError, Granted, Ledger, LedgerError, OBJECTS_MAX, Refusal, ShareKeys, conclude, decide,
+};
+use seal::Header;
+use stdx::SystemEntropy;
+use tlog::SignerKey;
+use tokio::task::JoinError;
+
+pub(crate) use keys::{KeyFolder, generate};
+pub(crate) use probe::CustodyProbe;
+
+use crate::config::{Config, CustodianConfig};
+use crate::domain::Domain;
+use crate::failure::Failure;
+use crate::key_file;
+use crate::stores::State;
+
+/// A custodian.
+pub(crate) struct Desk {
+    domain: Domain,
+    config: CustodianConfig,
+    signer: SignerKey,
+    keys: Arc<dyn ShareKeys>,
+    ledgers: BTreeMap<RegionId, Ledger>,
+}
+
+/// Why nothing was opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeskError {
+    /// What came can't be read.
+    #[error("{0}")]
+    Form(String),
+    /// What came does not suffice.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It can't be noted.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// It may be opened, and can't.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// A thread of this process has ended.
+    #[error(transparent)]
+    Thread(#[from] JoinError),
+}
+
+fn form(what: &str, error: &dyn std::fmt::Display) -> DeskError {
+    DeskError::Form(format!("{what}: {error}"))
+}
+
+/// What a gateway brings, read and not yet believed.
+struct Brought {
+    evidence: Bundle,
+    worker: Envelope,
+    headers: Vec<Header>,
+    region: RegionId,
+}
+
+impl Brought {
+    fn read(request: &GrantRequest) -> Result<Self, DeskError> {
+        if request.headers.len() > OBJECTS_MAX {
+            return Err(DeskError::Form(format!("{} headers; at most {OBJECTS_MAX}", request.headers.len())));
+        }
+        let evidence = Bundle::parse(request.evidence.as_bytes()).map_err(|error| form("`evidence`", &error))?;
+        let worker = Envelope::parse(request.worker.as_bytes()).map_err(|error| form("`worker`", &error))?;
+        let header = |text: &String| {
+            let bytes = STANDARD.decode(text).map_err(|error| form("`headers`", &error))?;
+            Header::decode(&bytes).map_err(|error| form("`headers`", &error))
+        };
+        let headers = request.headers.iter().map(header).collect::<Result<_, _>>()?;
+        // Only to find the ledger: `decide` checks that the intent is one, and of this region.
+        let mut entries = evidence.entries().iter().map(|entry| &entry.envelope);
+        let intent = entries.find_map(|it| Statement::<AccessIntent>::decode(it.payload()).ok());
+        let intent = intent.ok_or_else(|| DeskError::Form("`evidence`: holds no `access-intent`".to_owned()))?;
+        let region = intent.predicate.region;
+        Ok(Self { evidence, worker, headers, region })
+    }
+}
+
+impl Desk {
+    /// Opens what `config` names, over this state, which the caller closes.
+    ///
+    /// # Errors
+    /// When the policy is not trusted, does not name this custodian, or a key can't be read.
+    pub(crate) async fn over(config: &Config, state: &State) -> anyhow::Result<Arc<Self>> {
+        let Config::Custodian(section) = config else {
+            return Err(Failure::usage("only a custodian can do this")
+                .hint("name the custodian's configuration")
+                .into());
+        };
+        let domain = Domain::over(config, state).await?;
+        let regions = regions_of(&domain);
+        if regions.is_empty() {
+            let who = &domain.organisation;
+            return Err(Failure::refused(format!("`{who}` is no custodian by the policy in force"))
+                .hint("compare `organisation` with the policy's `[[residency.regions.custodians]]`")
+                .into());
+        }
+        let ledgers = regions.into_iter().map(|region| (region.clone(), Ledger::new(state.locks(), region))).collect();
+        let keys = Arc::new(KeyFolder::open(&section.keys.regions)?);
+        let signer = key_file::load(&section.keys.custodian)?;
+        Ok(Arc::new(Self { domain, config: (**section).clone(), signer, keys, ledgers }))
+    }
+
+    /// Opens this custodian's shares for a worker: all checks, the note, the keys, in this order.
+    ///
+    /// # Errors
+    /// [`DeskError`]; after a refusal of the ledger or of the keys, the intent may be used up.
+    pub(crate) async fn grant(self: Arc<Self>, request: GrantRequest) -> Result<Vec<Granted>, DeskError> {
+        let brought = tokio::task::spawn_blocking(move || Brought::read(&request)).await??;
+        let ledger = self.ledger(&brought.region)?;
+        let seen = ledger.seen().await?;
+        let desk = Arc::clone(&self);
+        let admitted = tokio::task::spawn_blocking(move || {
+            let Brought { evidence, worker, headers, region } = &brought;
+            let domain = &desk.domain;
+            let (organisation, policy, clock) = (&domain.organisation, &*domain.policy, &*domain.clock);
+            decide(&Custodian { organisation, region, policy, clock, seen }, &Ask { evidence, worker, headers })
+        })
+        .await??;
+        let noted = ledger.note(admitted).await?;
+        let keys = Arc::clone(&self.keys);
+        Ok(tokio::task::spawn_blocking(move || noted.open(&*keys, &SystemEntropy)).await??)
+    }
+
+    /// Takes in a logged outcome.
+    ///
+    /// # Errors
+    /// [`DeskError`].
+    pub(crate) async fn close(&self, outcome: &str) -> Result<(), DeskError> {
+        let bundle = Bundle::parse(outcome.as_bytes()).map_err(|error| form("`outcome`", &error))?;
+        for (region, ledger) in &self.ledgers {
+            let (organisation, policy) = (&self.domain.organisation, &*self.domain.policy);
+            let (clock, seen) = (&*self.domain.clock, ledger.seen().await?);
+            let concluded = conclude(&Custodian { organisation, region, policy, clock, seen }, &bundle)?;
+            // The intent names the region, the outcome only the intent: who has no such lease has none to close.
+            ledger.close(&concluded).await?;
+        }
+        Ok(())
+    }
+
+    /// How it stands.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn state(&self) -> Result<CustodyState, LedgerError> {
+        let mut regions = Vec::new();
+        for (region, ledger) in &self.ledgers {
+            let totals = ledger.totals(self.domain.clock.now()).await?;
+            regions.push(RegionCustody {
+                region: region.clone(),
+                uses: totals.uses,
+                opened: totals.opened,
+                head: totals.head,
+                open: totals.open,
+                missing: totals.missing,
+            });
+        }
+        let (organisation, policy) = (self.domain.organisation.clone(), self.domain.policy.id());
+        Ok(CustodyState { organisation, policy, regions })
+    }
+
+    fn ledger(&self, region: &RegionId) -> Result<&Ledger, Refusal> {
+        let not = || Refusal::NotCustodian(self.domain.organisation.clone(), region.clone());
+        self.ledgers.get(region).ok_or_else(not)
+    }
+}
+
+/// The regions of which the domain's organisation is a custodian.
+fn regions_of(domain: &Domain) -> Vec<RegionId> {
+    let is_ours = |organisation: &OrganisationId| *organisation == domain.organisation;
+    let regions = domain.policy.policy().residency.iter().flat_map(|it| &it.regions);
+    let ours = regions.filter(|region| region.custodians.iter().any(|it| is_ours(&it.organisation)));
+    ours.map(|region| region.id.clone()).collect()
+}
