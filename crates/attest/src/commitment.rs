@@ -37,6 +37,18 @@ impl Commitment {
     pub fn new(field: PrivateField<'_>, key: &[u8; 32]) -> Self {
         commit(field.label, field.value, key)
     }
+
+    /// The commitment with these bytes.
+    #[must_use]
+    pub const fn from_digest(digest: Digest) -> Self {
+        Self(digest)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn digest(&self) -> &Digest {
+        &self.0
+    }
 }
 
 fn commit(label: &str, value: &str, key: &[u8; 32]) -> Commitment {

@@ -34,6 +34,12 @@ impl StatementId {
         Self(Digest::of(&pae(PAYLOAD_TYPE, payload)))
     }
 
+    /// The statement with this digest, if there is one.
+    #[must_use]
+    pub const fn from_digest(digest: Digest) -> Self {
+        Self(digest)
+    }
+
     /// The digest.
     #[must_use]
     pub const fn digest(&self) -> &Digest {

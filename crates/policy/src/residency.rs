@@ -36,6 +36,9 @@ pub struct Residency {
     pub assignments: Vec<Assignment>,
     /// The kinds of data. What is listed nowhere is refused.
     pub classes: Vec<ClassPolicy>,
+    /// Which people must approve that private parts of access statements are deleted. Without any, none are.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub redaction: Vec<Threshold>,
 }
 
 /// Where data is stored and processed, and by whose keys alone it opens.
@@ -236,7 +239,8 @@ impl Policy {
             streams.extend(custodians.map(|it| (format!("custody/{it}"), it.clone())));
         }
         let readers = self.keys_of(crate::Role::Reader).map(|(organisation, _)| organisation);
-        let approving = residency.classes.iter().flat_map(|it| &it.approvals).map(|it| &it.organisation);
+        let approving = residency.classes.iter().flat_map(|it| &it.approvals).chain(&residency.redaction);
+        let approving = approving.map(|it| &it.organisation);
         streams.extend(readers.chain(approving).map(|it| (format!("data/{it}"), it.clone())));
         streams.sort();
         streams.dedup();

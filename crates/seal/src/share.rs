@@ -32,22 +32,13 @@ impl Share {
     /// # Errors
     /// When there is no randomness.
     pub fn seal(&self, to: &PublicKey, info: &[u8], entropy: &dyn Entropy) -> Result<Wrapped, EntropyError> {
-        let mut drawn = Drawn::new(entropy);
-        let wrapped = match &to.0 {
-            Public::P256(key) => seal::<DhP256HkdfSha256>(key, info, &*self.0, &mut drawn),
-            Public::XWing(key) => seal::<XWing>(key, info, &*self.0, &mut drawn),
-        };
-        drawn.finish()?;
-        Ok(wrapped)
+        Wrapped::seal(&*self.0, to, info, entropy)
     }
 
     /// Opens what was sealed to `key`, if it was bound to `info`; `None` if it wasn't.
     #[must_use]
     pub fn open(wrapped: &Wrapped, key: &PrivateKey, info: &[u8]) -> Option<Self> {
-        let opened = match &key.secret {
-            Secret::P256(key) => open::<DhP256HkdfSha256>(wrapped, key, info)?,
-            Secret::XWing(key) => open::<XWing>(wrapped, key, info)?,
-        };
+        let opened = wrapped.open(key, info)?;
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         if opened.len() != KEY_BYTES {
             return None;
@@ -72,10 +63,35 @@ pub struct Wrapped {
     pub sealed: Vec<u8>,
 }
 
-fn seal<K: hpke::Kem>(key: &K::PublicKey, info: &[u8], share: &[u8], drawn: &mut Drawn<'_>) -> Wrapped {
-    let sealed = single_shot_seal_with_rng::<AesGcm256, HkdfSha256, K>(&OpModeS::Base, key, info, share, b"", drawn);
+impl Wrapped {
+    /// Seals a message of a few kilobytes to `to`, bound to `info`.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn seal(message: &[u8], to: &PublicKey, info: &[u8], entropy: &dyn Entropy) -> Result<Self, EntropyError> {
+        let mut drawn = Drawn::new(entropy);
+        let wrapped = match &to.0 {
+            Public::P256(key) => seal::<DhP256HkdfSha256>(key, info, message, &mut drawn),
+            Public::XWing(key) => seal::<XWing>(key, info, message, &mut drawn),
+        };
+        drawn.finish()?;
+        Ok(wrapped)
+    }
+
+    /// Opens it, if it was sealed to `key` and bound to `info`.
+    #[must_use]
+    pub fn open(&self, key: &PrivateKey, info: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        match &key.secret {
+            Secret::P256(key) => open::<DhP256HkdfSha256>(self, key, info),
+            Secret::XWing(key) => open::<XWing>(self, key, info),
+        }
+    }
+}
+
+fn seal<K: hpke::Kem>(key: &K::PublicKey, info: &[u8], message: &[u8], drawn: &mut Drawn<'_>) -> Wrapped {
+    let sealed = single_shot_seal_with_rng::<AesGcm256, HkdfSha256, K>(&OpModeS::Base, key, info, message, b"", drawn);
     // HPKE fails on a message of more than 64 GB, or an invalid key, which was refused when it was read.
-    let (encapsulated, sealed) = sealed.expect("32 bytes, to a key that was validated");
+    let (encapsulated, sealed) = sealed.expect("a message in memory, to a key that was validated");
     Wrapped { encapsulated: encapsulated.to_bytes().to_vec(), sealed }
 }
 

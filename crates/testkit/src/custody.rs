@@ -82,8 +82,9 @@ impl Custody {
                 from,
                 countries: ["CH", "DE", "JP"].map(|code| code.parse().unwrap()).to_vec(),
             }],
-            classes: vec![class(APPROVED_CLASS, vec![approval]), class(OPEN_CLASS, Vec::new())],
+            classes: vec![class(APPROVED_CLASS, vec![approval.clone()]), class(OPEN_CLASS, Vec::new())],
             rules: None,
+            redaction: vec![approval, Threshold { organisation: "vendor".parse().unwrap(), count: 1 }],
         }
     }
 

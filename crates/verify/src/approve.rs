@@ -468,10 +468,14 @@ fn at_least(number: ReleaseNumber, installed: Option<ReleaseNumber>) -> Result<(
 /// A bundle holds what it needs and nothing that nobody checked.
 fn check_complete(evidence: &Evidence<'_>, expected: usize) -> Result<(), Refusal> {
     let promotions = evidence.count::<Promotion>();
-    if evidence.len() == expected + promotions {
+    if evidence.entries() == expected + promotions {
         return Ok(());
     }
-    Err(Refusal::Shape(format!("holds {} entries, {} of them of a known kind", evidence.len(), expected + promotions)))
+    Err(Refusal::Shape(format!(
+        "holds {} entries, {} of them of a known kind",
+        evidence.entries(),
+        expected + promotions
+    )))
 }
 
 fn wrong_log<P>(recorded: &Recorded<P>, expected: &tlog::Origin) -> Refusal {

@@ -173,7 +173,8 @@ impl<'a> Evidence<'a> {
     }
 
     /// How many entries the bundle has.
-    pub(crate) fn len(&self) -> usize {
+    #[must_use]
+    pub fn entries(&self) -> usize {
         self.bundle.entries().len()
     }
 

@@ -77,6 +77,7 @@ impl Residency {
             |organisation: &OrganisationId| vec![crate::Threshold { organisation: organisation.clone(), count: 1 }];
         policy.check_thresholds("residency, gateway", Role::Gateway, &one(&self.gateway))?;
         policy.check_thresholds("residency, status", Role::Status, &one(&self.status))?;
+        policy.check_thresholds("residency, redaction", Role::Approver, &self.redaction)?;
         let mut keys = BTreeSet::new();
         for region in &self.regions {
             region.check(&mut keys)?;

@@ -21,7 +21,7 @@ const fn row(folder: &'static str, ours: &'static [&'static [&'static str]]) -> 
 const FOUNDATION: &[&str] =
     &["stdx", "tlog", "attest", "policy", "verify", "tuf", "seal", "sandbox", "reputation", "oblivious"];
 const PORTS: &[&str] = &["storage", "api", "detection"];
-const ENGINES: &[&str] = &["clerestory-log", "witness", "assembly", "channel", "vault", "custody"];
+const ENGINES: &[&str] = &["clerestory-log", "witness", "assembly", "channel", "vault", "custody", "ledger"];
 
 /// Arrows only go down, and engines never depend on each other.
 const TABLE: &[Row] = &[
@@ -48,6 +48,7 @@ const TABLE: &[Row] = &[
     row("channel", &[FOUNDATION, PORTS]),
     row("vault", &[FOUNDATION, PORTS]),
     row("custody", &[FOUNDATION, PORTS]),
+    row("ledger", &[FOUNDATION, PORTS]),
     // Edges. The verifier is what strangers read, so it stays small.
     row("server", &[FOUNDATION, PORTS, &["remote"], ENGINES]),
     row("agent", &[FOUNDATION, PORTS, ENGINES]),
