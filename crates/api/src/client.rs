@@ -1,6 +1,7 @@
 //! One blocking client for everybody.
 
 use std::io::Read as _;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, str};
@@ -236,6 +237,25 @@ impl Client {
         match (answer.status, known) {
             (304, Some(_)) => Ok(Change::None),
             _ => read(url, answer, limit).map(Change::Body),
+        }
+    }
+
+    /// `GET` of one piece: exactly the bytes of `range`, which is not empty.
+    ///
+    /// # Errors
+    /// As [`Client::get`], and [`ClientError::Syntax`] for any other piece, or the whole.
+    pub fn get_piece(&self, url: &str, range: Range<u64>) -> Result<Vec<u8>, ClientError> {
+        let other = |error: String| ClientError::Syntax { url: url.to_owned(), error };
+        let answer = self.send(url, Body::Piece(range.start, range.end))?;
+        if answer.status < 300 && answer.status != 206 {
+            return Err(other(format!("it is no piece (status {})", answer.status)));
+        }
+        let wanted = range.end.saturating_sub(range.start);
+        let piece = read(url, answer, BodyLimit(wanted))?;
+        if piece.len() as u64 == wanted {
+            Ok(piece)
+        } else {
+            Err(other(format!("it has {} bytes, not {wanted}", piece.len())))
         }
     }
 

@@ -27,7 +27,6 @@ pub use data::{
 };
 pub use error::{ErrorBody, ErrorClass};
 pub use message::{
-    Appended, Baked, DraftRequest, EventReceipt, Health, RebuildRequest, RebuildState, ReleaseRequest, RulesRequest,
-    RulesState, path,
+    Appended, Baked, DraftRequest, Health, RebuildRequest, RebuildState, ReleaseRequest, RulesRequest, RulesState, path,
 };
 pub use transport::{Answer, Body, MediaType, Request, Transport};

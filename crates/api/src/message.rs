@@ -23,8 +23,11 @@ pub mod path {
     pub const REPORTS: &str = "/v1/health";
     /// `GET`: [`super::Baked`] releases of rules, which may be promoted.
     pub const BAKES: &str = "/v1/bakes";
-    /// `POST`: a sealed batch of what an endpoint shares; answers [`super::EventReceipt`].
+    /// `POST`: a sealed batch of what an endpoint shares; answers with an envelope, the signed `receipt`.
     pub const EVENTS: &str = "/v1/events";
+    /// `GET …/{region}/manifests/{number}`: a manifest of the vault (`docs/formats/vault.md`); 404 as long as
+    /// there is none. `GET …/{region}/segments/{class}/{sha256}`: a segment, or one `Range` of it.
+    pub const VAULT: &str = "/v1/vault";
     /// `POST`: [`crate::GrantRequest`] to a custodian; answers [`crate::GrantAnswer`].
     pub const GRANTS: &str = "/v1/custody/grants";
     /// `POST`: [`crate::OutcomeNote`] to a custodian.
@@ -54,16 +57,6 @@ pub mod path {
     pub const HEALTH: &str = "/healthz";
     /// `GET`: whether it can do its work now; if not (503), why.
     pub const READY: &str = "/readyz";
-}
-
-/// "I have it": all that an intake ever says to an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EventReceipt {
-    /// SHA-256 of the sealed bytes.
-    pub batch: Digest,
-    /// How many they are.
-    pub bytes: u64,
 }
 
 /// An entry's place in the log.

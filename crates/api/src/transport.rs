@@ -26,6 +26,8 @@ pub enum Body<'a> {
     Nothing,
     /// `GET`, unless the body still has this entity tag (304).
     Unless(&'a str),
+    /// `GET` of the bytes from the first to before the second (206).
+    Piece(u64, u64),
     /// `POST` of bytes.
     Bytes(&'a [u8]),
     /// `POST` of bytes of another type.
@@ -86,6 +88,10 @@ impl Transport for Http {
         let response = match body {
             Body::Nothing => within(timeout, get).call(),
             Body::Unless(tag) => within(timeout, get).header("if-none-match", tag).call(),
+            // HTTP names the last byte, not the end.
+            Body::Piece(start, end) => {
+                within(timeout, get).header("range", format!("bytes={start}-{}", end.saturating_sub(1))).call()
+            }
             Body::Bytes(bytes) => post.content_type("application/octet-stream").send(bytes),
             Body::Typed(MediaType(media_type), bytes) => post.content_type(media_type).send(bytes),
             Body::Json(bytes) => post.content_type("application/json").send(bytes),

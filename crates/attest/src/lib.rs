@@ -43,7 +43,7 @@ pub use predicate::assembly::{
 pub use predicate::canary::{Agreement, Bake, Enrolment, EnrolmentEnd, Health, Outcome};
 pub use predicate::data::{
     AccessApproval, AccessCall, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview,
-    AccessStop, Budget, CustodyReport, Ended, ReaderKind, RegionStatus, Standing, WorkerEnrolment, WorkerKey,
+    AccessStop, Budget, CustodyReport, Ended, ReaderKind, Receipt, RegionStatus, Standing, WorkerEnrolment, WorkerKey,
 };
 pub use predicate::release::{Artifact, Delta, Promotion, Release};
 pub use predicate::slsa::{

@@ -9,6 +9,7 @@ mod list;
 mod seen;
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,8 +18,10 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStoreExt as _, PutMode, PutOptions, PutResult, RetryConfig, UpdateVersion};
-use storage::{Error, Key, Listing, MAX_OBJECT_BYTES, Move, ObjectStore, Put};
+use object_store::{
+    ClientOptions, GetOptions, ObjectStoreExt as _, PutMode, PutOptions, PutResult, RetryConfig, UpdateVersion,
+};
+use storage::{Error, Key, Listing, MAX_OBJECT_BYTES, Move, ObjectStore, Piece, Put};
 
 use crate::error::failed;
 use crate::s3::seen::Seen;
@@ -269,6 +272,26 @@ impl ObjectStore for S3Objects {
             self.seen.read(key, version);
         }
         Ok(Some(bytes))
+    }
+
+    async fn get_piece(&self, key: &Key, range: Range<u64>) -> Result<Option<Piece>, Error> {
+        let options = GetOptions { range: Some(range.clone().into()), ..GetOptions::default() };
+        let found = match object_store::ObjectStore::get_opts(&self.bucket, &self.path(key), options).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            // Behind the end S3 has another answer than others; its size says which it was.
+            Err(error) => match self.bucket.head(&self.path(key)).await {
+                Ok(meta) if meta.size <= range.start => {
+                    return Ok(Some(Piece { bytes: Bytes::new(), size: meta.size }));
+                }
+                Err(object_store::Error::NotFound { .. }) => return Ok(None),
+                _ => return Err(failed(&self.name, "read a piece of an object")(error)),
+            },
+        };
+        let size = found.meta.size;
+        within_limit(key, range.end.min(size).saturating_sub(range.start))?;
+        let bytes = found.bytes().await.map_err(failed(&self.name, "read a piece of an object"))?;
+        Ok(Some(Piece { bytes, size }))
     }
 
     async fn list(&self, listing: &Listing) -> Result<Vec<Key>, Error> {

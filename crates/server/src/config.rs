@@ -403,7 +403,10 @@ impl Config {
         let mut moved = self.clone();
         let (data, policy) = (folder.join("data"), folder.join("policy"));
         match &mut moved {
-            Self::Vendor(it) => (it.data, it.policy.folder, it.shared) = (data, policy, None),
+            Self::Vendor(it) => {
+                it.intake = it.intake.as_ref().map(|_| folder.join("intake"));
+                (it.data, it.policy.folder, it.shared) = (data, policy, None);
+            }
             Self::Supervisor(it) => (it.data, it.policy.folder, it.shared) = (data, policy, None),
             Self::Witness(it) => it.data = data,
             Self::Custodian(it) => (it.data, it.policy.folder) = (data, policy),

@@ -17,13 +17,14 @@ use verify::TrustedPolicy;
 use witness::{Witness, WitnessParts};
 
 use crate::command::check_config::{load_policy, no_genesis};
-use crate::config::{Config, LogSection, SharedSection, WitnessConfig};
+use crate::config::{Config, LogSection, SharedSection, VendorConfig, WitnessConfig};
 use crate::custodian::{CustodyProbe, Desk};
 use crate::domain::Domain;
 use crate::duty::{Duty, OnDuty, Turns};
 use crate::failure::Failure;
 use crate::http::forward::{Forward, forward};
 use crate::http::gateway::Gateway;
+use crate::http::vault::{Vault, VaultParts};
 use crate::http::{self, Stop};
 use crate::lease::Lease;
 use crate::metrics::{LogProbe, Probes, Steps, StoreProbe};
@@ -77,13 +78,7 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             let copied = Arc::clone(&channel);
             // A machine that is new has all of it before it serves any.
             tokio::task::spawn_blocking(move || copied.pull()).await?.context("the channel can't be copied")?;
-            if let Some(folder) = &vendor.intake {
-                let objects = stores::intake_objects(config, folder, Access::Write).await;
-                let objects = objects.with_context(|| format!("the intake `{}` can't be opened", folder.display()))?;
-                let intake = http::intake::Intake::open(objects, vendor.intake_bytes_max).await;
-                let intake = intake.context("what lies in the intake can't be counted")?;
-                service.router = service.router.merge(http::intake::router(intake));
-            }
+            keep_vault(&mut service, vendor, config, stop).await?;
             let config = Arc::new(config.clone());
             if has_fast_lane(&domain) && vendor.keys.rules.is_some() && vendor.supervisor.is_some() {
                 let (own, tasks) = (Arc::clone(&config), stop.tasks.clone());
@@ -112,6 +107,27 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             Ok(service)
         }
     }
+}
+
+/// The vault and its intake, if there is one, and the policy says what belongs there.
+async fn keep_vault(service: &mut Service, vendor: &VendorConfig, config: &Config, stop: &Stops) -> anyhow::Result<()> {
+    let Some(folder) = &vendor.intake else { return Ok(()) };
+    let versions = policies(config)?;
+    let Some(parts) = VaultParts::of(vendor, &versions)? else {
+        tracing::warn!("the policy does not say where data lies: nothing is taken in");
+        return Ok(());
+    };
+    let objects = stores::intake_objects(config, folder, Access::Write).await;
+    let objects = objects.with_context(|| format!("the intake `{}` can't be opened", folder.display()))?;
+    let (vault, keeping) = Vault::open(objects, parts).await;
+    service.probes.add(vault.probe());
+    service.router = std::mem::take(&mut service.router).merge(http::vault::router(vault));
+    let stop = stop.tasks.clone();
+    service.tasks.spawn(async move {
+        keeping.run(stop).await;
+        Ok(())
+    });
+    Ok(())
 }
 
 fn has_fast_lane(domain: &Domain) -> bool {

@@ -235,6 +235,7 @@ impl Transport for Link {
             // No server here names bodies by their content.
             Body::Nothing | Body::Unless(_) => (false, Vec::new()),
             Body::Bytes(bytes) | Body::Typed(_, bytes) | Body::Json(bytes) => (true, bytes.to_vec()),
+            Body::Piece(..) => return Err("nothing is had in pieces in a simulation".to_owned()),
             Body::Stream(_) => return Err("nothing is put in a simulation".to_owned()),
         };
         let parcel = Parcel { from: self.0, to, post, path: format!("/{path}"), body, timeout };

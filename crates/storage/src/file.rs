@@ -12,7 +12,8 @@ mod write;
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use stdx::durable;
 
-use crate::{Error, Key, Listing, MAX_OBJECT_BYTES, Move, ObjectStore, Put};
+use crate::{Error, Key, Listing, MAX_OBJECT_BYTES, Move, ObjectStore, Piece, Put};
 
 const MARKER: &str = "store";
 const MARKER_TEXT: &[u8] = b"clerestory objects 1\n";
@@ -199,6 +200,11 @@ impl ObjectStore for FileObjects {
         blocking(move || read(&path, &key)).await
     }
 
+    async fn get_piece(&self, key: &Key, range: Range<u64>) -> Result<Option<Piece>, Error> {
+        let (path, key) = (self.folders.path(key), key.clone());
+        blocking(move || read_piece(&path, &key, range)).await
+    }
+
     async fn list(&self, listing: &Listing) -> Result<Vec<Key>, Error> {
         let (folders, listing) = (Arc::clone(&self.folders), listing.clone());
         blocking(move || list::list(&folders.objects, &listing)).await
@@ -222,19 +228,34 @@ impl Folders {
 }
 
 fn read(path: &Path, key: &Key) -> Result<Option<Bytes>, Error> {
-    let mut file = match File::open(path) {
+    let Some((mut file, size)) = open_object(path)? else { return Ok(None) };
+    within_limit(key, size)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    file.read_to_end(&mut bytes).map_err(failed("read", path))?;
+    Ok(Some(bytes.into()))
+}
+
+fn read_piece(path: &Path, key: &Key, range: Range<u64>) -> Result<Option<Piece>, Error> {
+    let Some((mut file, size)) = open_object(path)? else { return Ok(None) };
+    let wanted = range.end.min(size).saturating_sub(range.start);
+    within_limit(key, wanted)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0));
+    if wanted > 0 {
+        file.seek(SeekFrom::Start(range.start)).map_err(failed("read", path))?;
+        file.take(wanted).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    }
+    Ok(Some(Piece { bytes: bytes.into(), size }))
+}
+
+/// The file of an object, and its bytes, if there is one.
+fn open_object(path: &Path) -> Result<Option<(File, u64)>, Error> {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if is_missing(&error) => return Ok(None),
         Err(error) => return Err(failed("open", path)(error)),
     };
     let metadata = file.metadata().map_err(failed("read", path))?;
-    if metadata.is_dir() {
-        return Ok(None);
-    }
-    within_limit(key, metadata.len())?;
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-    file.read_to_end(&mut bytes).map_err(failed("read", path))?;
-    Ok(Some(bytes.into()))
+    Ok((!metadata.is_dir()).then_some((file, metadata.len())))
 }
 
 fn within_limit(key: &Key, size: u64) -> Result<(), Error> {

@@ -30,5 +30,5 @@ pub use error::Error;
 pub use file::FileObjects;
 pub use key::{Folder, Key, KeyError, Listing, Name};
 pub use lock::{LockStore, Swap, Version, Versioned};
-pub use objects::{MAX_OBJECT_BYTES, Move, ObjectStore, Put};
+pub use objects::{MAX_OBJECT_BYTES, Move, ObjectStore, Piece, Put};
 pub use sqlite::SqliteStore;

@@ -1,5 +1,7 @@
 //! The port for immutable objects (and the few that are replaced).
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -26,6 +28,15 @@ pub struct Move {
     pub to: Key,
     /// What it holds: a store that can't rename writes it again.
     pub bytes: Bytes,
+}
+
+/// A piece of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// What there is of it: fewer bytes than were asked for if the object ends.
+    pub bytes: Bytes,
+    /// Bytes of the whole object.
+    pub size: u64,
 }
 
 /// Objects by key.
@@ -69,6 +80,16 @@ pub trait ObjectStore: Send + Sync {
 
     /// The object's content, if there is one.
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, Error>;
+
+    /// A piece of the object, from byte `range.start` to before `range.end`, if there is one. This reads
+    /// all of it; a store that need not does not.
+    async fn get_piece(&self, key: &Key, range: Range<u64>) -> Result<Option<Piece>, Error> {
+        let Some(bytes) = self.get(key).await? else { return Ok(None) };
+        let size = bytes.len() as u64;
+        // Both are at most the length, which is one of memory.
+        let [start, end] = [range.start.min(size), range.end.min(size)].map(|at| usize::try_from(at).unwrap_or(0));
+        Ok(Some(Piece { bytes: bytes.slice(start..end.max(start)), size }))
+    }
 
     /// Keys in byte order. Objects written or deleted meanwhile may or may not be listed.
     async fn list(&self, listing: &Listing) -> Result<Vec<Key>, Error>;

@@ -63,8 +63,8 @@ impl Admission {
         }
     }
 
-    /// The name of `object`, if it is taken. Its content can't be looked at.
-    pub(crate) fn admit(&self, object: &[u8]) -> Result<BatchId, Refused> {
+    /// Name and region of `object`, if it is taken. Its content can't be looked at.
+    pub(crate) fn admit(&self, object: &[u8]) -> Result<(BatchId, RegionId), Refused> {
         let (header, start) = Header::parse(object)?;
         let (id, region) = (header.bound.id, &header.bound.region);
         let found = (object.len() as u64).saturating_sub(start as u64);
@@ -86,7 +86,7 @@ impl Admission {
         if !sealed_to_all {
             return Err(Refused::Custodians(id));
         }
-        Ok(id)
+        Ok((id, header.bound.region))
     }
 
     /// The regions that are kept here.

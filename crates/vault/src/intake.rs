@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use attest::RegionId;
 use bytes::Bytes;
 use seal::BatchId;
 use stdx::Digest;
@@ -18,6 +19,9 @@ const ROOM_BYTES: usize = 1024;
 pub struct Limits {
     /// Bytes of objects that wait for the disk; who comes then is told to come back.
     pub waiting_bytes: usize,
+    /// Bytes that are kept at most, in the write-ahead log and in segments; what is more stays with who sends
+    /// it. What is being written comes on top.
+    pub bytes_max: u64,
     /// Bytes that are written and synced at once.
     pub group_bytes: usize,
     /// Bytes of a segment, about.
@@ -35,6 +39,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             waiting_bytes: 64 << 20,
+            bytes_max: u64::MAX,
             group_bytes: 8 << 20,
             segment_bytes: 64 << 20,
             segment_age: Duration::from_secs(60),
@@ -43,9 +48,22 @@ impl Default for Limits {
     }
 }
 
-/// "I have it, and so has the disk."
+/// Whether an object was there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It was not.
+    New,
+    /// It was sent before.
+    Again,
+}
+
+/// "I have it, and so has the disk."
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
+    /// Where it is kept.
+    pub region: RegionId,
+    /// Whether it was there before.
+    pub news: News,
     /// SHA-256 of the object.
     pub object: Digest,
     /// Its bytes.
@@ -61,6 +79,9 @@ pub enum IntakeError {
     /// Too much waits: it was not taken, and may come again.
     #[error("more waits than is taken in")]
     Busy,
+    /// As much is kept as may be: it was not taken, and may come again.
+    #[error("as much is kept as may be")]
+    Full,
     /// The disk failed, or the process stops. Whether it was taken is not known; it may come again.
     #[error("the intake has stopped")]
     Stopped,
@@ -79,7 +100,7 @@ pub(crate) struct Waiting {
     pub(crate) object: Bytes,
     pub(crate) id: BatchId,
     pub(crate) digest: Digest,
-    pub(crate) answer: oneshot::Sender<Result<(), IntakeError>>,
+    pub(crate) answer: oneshot::Sender<Result<News, IntakeError>>,
     /// Given back when it waits no more.
     _room: OwnedSemaphorePermit,
 }
@@ -96,14 +117,15 @@ impl Intake {
     /// # Errors
     /// [`IntakeError`].
     pub async fn take(&self, object: Bytes) -> Result<Taken, IntakeError> {
-        let id = self.admission.admit(&object)?;
+        let (id, region) = self.admission.admit(&object)?;
         let permits = u32::try_from(object.len().div_ceil(ROOM_BYTES)).map_err(|_| IntakeError::Busy)?;
         let room = Arc::clone(&self.room).try_acquire_many_owned(permits).map_err(|_| IntakeError::Busy)?;
-        let taken = Taken { object: Digest::of(&object), bytes: object.len() as u64 };
+        let (digest, bytes) = (Digest::of(&object), object.len() as u64);
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { object, id, digest: taken.object, answer, _room: room };
+        // From here on it is the writer's: whoever does not wait for the answer leaves nothing behind.
+        let waiting = Waiting { object, id, digest, answer, _room: room };
         self.queue.send(waiting).map_err(|_| IntakeError::Stopped)?;
-        answered.await.map_err(|_| IntakeError::Stopped)??;
-        Ok(taken)
+        let news = answered.await.map_err(|_| IntakeError::Stopped)??;
+        Ok(Taken { region, news, object: digest, bytes })
     }
 }

@@ -18,6 +18,8 @@
 //! - What another region, a country without one, or a stranger sealed is not taken.
 
 mod admission;
+mod chain;
+mod check;
 mod intake;
 mod manifest;
 mod segment;
@@ -25,8 +27,10 @@ mod wal;
 mod writer;
 
 pub use admission::{Admission, Refused};
-pub use intake::{Intake, IntakeError, Limits, Taken};
-pub use manifest::{Kept, Manifest, ManifestError, Manifests, Segment};
+pub use chain::{Chain, ChainError, Kept, MANIFEST_BYTES_MAX, Manifest, Segment};
+pub use check::{Checked, Damage, check, check_wal, copy};
+pub use intake::{Intake, IntakeError, Limits, News, Taken};
+pub use manifest::{ManifestError, Manifests, manifest_key, segment_key};
 pub use segment::{SegmentError, objects_of};
 pub use wal::{Closed, Wal, WalError};
 pub use writer::{Parts, Writer, WriterError, open};

@@ -64,6 +64,8 @@ pub struct Wal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closed {
     path: PathBuf,
+    number: u64,
+    bytes: u64,
 }
 
 impl Wal {
@@ -80,14 +82,8 @@ impl Wal {
             Err(TryLockError::WouldBlock) => return Err(WalError::Busy(folder.to_owned())),
             Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
         }
-        let mut numbers = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(failed("read", folder))? {
-            let name = entry.map_err(failed("read", folder))?.file_name().to_string_lossy().into_owned();
-            numbers.extend(name.strip_suffix(".wal").and_then(|number| number.parse::<u64>().ok()));
-        }
-        numbers.sort_unstable();
-        let left = numbers.iter().map(|number| Closed { path: path_of(folder, *number) }).collect();
-        let number = numbers.last().map_or(0, |last| last + 1);
+        let left = files(folder)?;
+        let number = left.last().map_or(0, |last| last.number + 1);
         let file = start(folder, number)?;
         Ok((Self { folder: folder.to_owned(), file, number, bytes: 0, broken: false, _lock: lock }, left))
     }
@@ -134,12 +130,17 @@ impl Wal {
         }
         self.file = start(&self.folder, self.number + 1)?;
         self.number += 1;
-        self.bytes = 0;
-        Ok(Closed { path })
+        Ok(Closed { path, number: self.number - 1, bytes: std::mem::take(&mut self.bytes) })
     }
 }
 
 impl Closed {
+    /// Bytes that this process has written into it.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Everything that was acknowledged, and perhaps more that was written with the last group.
     ///
     /// # Errors
@@ -211,6 +212,17 @@ fn lacks_sector(bytes: &[u8], at: usize) -> bool {
     // The first is shared with what stands before the group.
     let own = sectors.next().and_then(|sector| sector.get(at - first..));
     own.is_some_and(lacks) || sectors.any(lacks)
+}
+
+/// The files in `folder`, oldest first.
+pub(crate) fn files(folder: &Path) -> Result<Vec<Closed>, WalError> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed("read", folder))? {
+        let name = entry.map_err(failed("read", folder))?.file_name().to_string_lossy().into_owned();
+        numbers.extend(name.strip_suffix(".wal").and_then(|number| number.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers.into_iter().map(|number| Closed { path: path_of(folder, number), number, bytes: 0 }).collect())
 }
 
 fn start(folder: &Path, number: u64) -> Result<durable::Growing, WalError> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use attest::{DataClass, RegionId};
@@ -10,11 +11,12 @@ use bytes::Bytes;
 use seal::{BatchId, Header};
 use stdx::{Clock, Digest};
 use storage::ObjectStore;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admission::{Admission, Refused};
-use crate::intake::{Intake, IntakeError, Limits, Waiting};
-use crate::manifest::{Kept, ManifestError, Manifests, Segment};
+use crate::chain::{Kept, Segment};
+use crate::intake::{Intake, IntakeError, Limits, News, Waiting};
+use crate::manifest::{ManifestError, Manifests};
 use crate::segment::Building;
 use crate::wal::{Closed, Wal, WalError};
 
@@ -65,7 +67,8 @@ pub enum WriterError {
 pub async fn open(parts: Parts) -> Result<(Intake, Writer), WriterError> {
     let Parts { wal, objects, admission, retention_s, clock, limits } = parts;
     let (wal, left) = tokio::task::spawn_blocking(move || Wal::open(&wal)).await??;
-    let mut roller = Roller { objects, clock, retention_s, regions: BTreeMap::new() };
+    let held = Arc::new(Held::default());
+    let mut roller = Roller { objects, clock, retention_s, regions: BTreeMap::new(), held: Arc::clone(&held) };
     for region in admission.regions() {
         roller.region(region).await?;
     }
@@ -73,15 +76,27 @@ pub async fn open(parts: Parts) -> Result<(Intake, Writer), WriterError> {
         roller.roll(closed).await?;
     }
     let mut known = Known { names: HashMap::new(), order: VecDeque::new(), limit: limits.names };
-    for (id, object) in roller.regions.values().flat_map(Manifests::segments).flat_map(|it| &it.objects).map(pair) {
+    for (id, object) in roller.regions.values().flat_map(|it| it.chain().objects()) {
         known.add(id, object);
     }
+    roller.count();
     let (intake, waiting) = Intake::new(admission, &limits);
-    Ok((intake, Writer { wal, waiting, known, roller, limits }))
+    Ok((intake, Writer { wal, waiting, known, roller, held, limits }))
 }
 
-fn pair(kept: &Kept) -> (BatchId, Digest) {
-    (kept.id, kept.object)
+/// Bytes that are kept.
+#[derive(Default)]
+struct Held {
+    /// In files of the write-ahead log, until they are removed.
+    wal: AtomicU64,
+    /// In segments.
+    segments: AtomicU64,
+}
+
+impl Held {
+    fn bytes(&self) -> u64 {
+        self.wal.load(Ordering::Relaxed).saturating_add(self.segments.load(Ordering::Relaxed))
+    }
 }
 
 /// Writes what the intake takes. It must run for anything to be acknowledged.
@@ -90,6 +105,7 @@ pub struct Writer {
     waiting: mpsc::UnboundedReceiver<Waiting>,
     known: Known,
     roller: Roller,
+    held: Arc<Held>,
     limits: Limits,
 }
 
@@ -99,7 +115,7 @@ impl Writer {
     /// # Errors
     /// [`WriterError`]; whoever still waits gets no receipt.
     pub async fn run(self, mut stop: watch::Receiver<bool>) -> Result<(), WriterError> {
-        let Self { mut wal, mut waiting, mut known, roller, limits } = self;
+        let Self { mut wal, mut waiting, mut known, roller, held, limits } = self;
         let (closed, to_roll) = mpsc::channel(CLOSED_MAX);
         let mut rolling = tokio::spawn(roller.run(to_roll));
         let mut age = tokio::time::interval(limits.segment_age);
@@ -109,8 +125,12 @@ impl Writer {
             let first = tokio::select! {
                 first = waiting.recv() => first,
                 _ = age.tick() => {
-                    if wal.bytes() > 0 && let Err(error) = turn(&mut wal, &closed).await {
-                        break Err(error);
+                    if wal.bytes() == 0 {
+                        continue;
+                    }
+                    match turn(wal, &closed).await {
+                        Ok(same) => wal = same,
+                        Err(error) => break Err(error),
                     }
                     continue;
                 }
@@ -119,25 +139,25 @@ impl Writer {
             };
             // Without an intake nothing comes any more.
             let Some(first) = first else { break Ok(()) };
-            let (group, answers) = gather(first, &mut waiting, &mut known, limits.group_bytes);
-            let written = tokio::task::spawn_blocking(move || {
-                let outcome = if group.is_empty() { Ok(()) } else { wal.append(&group) };
-                (wal, outcome)
-            });
-            let (same, outcome) = written.await?;
-            wal = same;
-            if let Err(error) = outcome {
+            let room = limits.bytes_max.saturating_sub(held.bytes());
+            let Group { objects, answers } = gather(first, &mut waiting, &mut known, &limits, room);
+            match written(wal, objects).await {
+                Ok((same, bytes)) => {
+                    wal = same;
+                    held.wal.fetch_add(bytes, Ordering::Relaxed);
+                }
                 // Whoever waits is told nothing: whether the disk has it nobody knows.
-                break Err(error.into());
+                Err(error) => break Err(error),
             }
-            for answer in answers {
+            for (answer, news) in answers {
                 // Who does not wait any more comes again.
-                let _ = answer.send(Ok(()));
+                let _ = answer.send(Ok(news));
             }
             if wal.bytes() >= limits.segment_bytes {
                 age.reset();
-                if let Err(error) = turn(&mut wal, &closed).await {
-                    break Err(error);
+                match turn(wal, &closed).await {
+                    Ok(same) => wal = same,
+                    Err(error) => break Err(error),
                 }
             }
         };
@@ -153,37 +173,66 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// What is written together, without what is there already, and everybody who is answered after it.
+#[derive(Default)]
+struct Group {
+    objects: Vec<Bytes>,
+    answers: Vec<(oneshot::Sender<Result<News, IntakeError>>, News)>,
+}
+
+/// Of what is new no more than there is `room` for.
 fn gather(
     first: Waiting,
     waiting: &mut mpsc::UnboundedReceiver<Waiting>,
     known: &mut Known,
-    group_bytes: usize,
-) -> (Vec<Bytes>, Vec<tokio::sync::oneshot::Sender<Result<(), IntakeError>>>) {
-    let (mut group, mut answers, mut bytes, mut next) = (Vec::new(), Vec::new(), 0, Some(first));
+    limits: &Limits,
+    room: u64,
+) -> Group {
+    let (mut group, mut bytes, mut next) = (Group::default(), 0, Some(first));
     while let Some(it) = next {
         match known.names.get(&it.id) {
+            None if room.saturating_sub(bytes) < it.object.len() as u64 => {
+                let _ = it.answer.send(Err(IntakeError::Full));
+            }
             None => {
                 known.add(it.id, it.digest);
-                bytes += it.object.len();
-                group.push(it.object);
-                answers.push(it.answer);
+                bytes += it.object.len() as u64;
+                group.objects.push(it.object);
+                group.answers.push((it.answer, News::New));
             }
             // What it waits for is on disk already, or in this very group.
-            Some(same) if *same == it.digest => answers.push(it.answer),
+            Some(same) if *same == it.digest => group.answers.push((it.answer, News::Again)),
             Some(_) => {
                 let _ = it.answer.send(Err(Refused::Name(it.id).into()));
             }
         }
-        next = if bytes < group_bytes { waiting.try_recv().ok() } else { None };
+        next = if bytes < limits.group_bytes as u64 { waiting.try_recv().ok() } else { None };
     }
-    (group, answers)
+    group
 }
 
-async fn turn(wal: &mut Wal, closed: &mpsc::Sender<Closed>) -> Result<(), WriterError> {
-    let file = wal.turn()?;
+/// Writes and syncs, and gives the bytes.
+async fn written(mut wal: Wal, objects: Vec<Bytes>) -> Result<(Wal, u64), WriterError> {
+    if objects.is_empty() {
+        return Ok((wal, 0));
+    }
+    let written = tokio::task::spawn_blocking(move || {
+        let before = wal.bytes();
+        wal.append(&objects)?;
+        let bytes = wal.bytes() - before;
+        Ok((wal, bytes))
+    });
+    written.await?
+}
+
+async fn turn(mut wal: Wal, closed: &mpsc::Sender<Closed>) -> Result<Wal, WriterError> {
+    let turned = tokio::task::spawn_blocking(move || {
+        let file = wal.turn()?;
+        Ok::<_, WriterError>((wal, file))
+    });
+    let (wal, file) = turned.await??;
     // If nobody rolls any more, that task's own error is the one to report; the file stays.
     let _ = closed.send(file).await;
-    Ok(())
+    Ok(wal)
 }
 
 /// Names of objects that are there; the oldest are forgotten.
@@ -210,9 +259,15 @@ struct Roller {
     clock: Arc<dyn Clock>,
     retention_s: BTreeMap<DataClass, u64>,
     regions: BTreeMap<RegionId, Manifests>,
+    held: Arc<Held>,
 }
 
 impl Roller {
+    fn count(&self) {
+        let bytes = self.regions.values().map(|manifests| manifests.chain().bytes()).sum();
+        self.held.segments.store(bytes, Ordering::Relaxed);
+    }
+
     async fn run(mut self, mut closed: mpsc::Receiver<Closed>) -> Result<(), WriterError> {
         let mut hourly = tokio::time::interval(RETENTION_EVERY);
         loop {
@@ -234,6 +289,7 @@ impl Roller {
                 tracing::info!(data.region = %region, data.segments = count, "segments are gone: their time was over");
             }
         }
+        self.count();
         Ok(())
     }
 
@@ -247,7 +303,7 @@ impl Roller {
 
     /// Repeating this changes nothing: segments are called by their content, and named once.
     async fn roll(&mut self, file: Closed) -> Result<(), WriterError> {
-        let read = file.clone();
+        let (read, bytes_closed) = (file.clone(), file.bytes());
         let until = self.clock.now();
         let segments = tokio::task::spawn_blocking(move || Ok::<_, WriterError>(sorted(&read.objects()?)?)).await??;
         for ((region, class), (building, objects)) in segments {
@@ -256,6 +312,8 @@ impl Roller {
             self.region(&region).await?.add(segment, bytes).await?;
         }
         tokio::task::spawn_blocking(move || file.remove()).await??;
+        self.held.wal.fetch_sub(bytes_closed, Ordering::Relaxed);
+        self.count();
         Ok(())
     }
 }

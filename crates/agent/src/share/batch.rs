@@ -56,6 +56,9 @@ pub(super) struct SentBatch {
     pub(super) bytes: u64,
     pub(super) time: UnixTime,
     pub(super) intake: String,
+    /// The signed receipt, as it came; earlier versions got none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) receipt: Option<String>,
     pub(super) plain: String,
 }
 

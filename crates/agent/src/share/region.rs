@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use attest::CountryCode;
-use seal::Destination;
+use attest::{CountryCode, Envelope, Receipt, Statement};
+use policy::Role;
+use seal::{Destination, Header};
 
 use super::{Class, Seal, SealRefused, SharePorts};
 use crate::memory::Memory;
@@ -36,6 +37,21 @@ impl RegionSeal<'_> {
 }
 
 impl Seal for RegionSeal<'_> {
+    /// Any recorder of the policy may have signed it: which organisation keeps a region's vault is the
+    /// owner's own choice, by the address of the intake.
+    fn receipt(&self, sealed: &[u8], envelope: &Envelope) -> Result<Statement<Receipt>, SealRefused> {
+        let policy = trust::load(self.state).map_err(|failure| SealRefused(failure.to_string()))?;
+        let verified = policy.verify::<Receipt>(envelope, Role::Recorder);
+        let verified = verified.map_err(|refusal| SealRefused(refusal.to_string()))?;
+        let (header, _) = Header::parse(sealed).map_err(|error| SealRefused(said(&error)))?;
+        let region = &verified.statement().predicate.region;
+        if *region != header.bound.region {
+            let expected = &header.bound.region;
+            return Err(SealRefused(format!("it is kept in region `{region}`, and was sealed for `{expected}`")));
+        }
+        Ok(verified.statement().clone())
+    }
+
     fn seal(&self, class: Class, plaintext: &[u8]) -> Result<Vec<u8>, SealRefused> {
         let class = class.as_str().parse().expect("a word of small letters");
         self.destination()?.seal(&class, plaintext, self.ports.entropy).map_err(|error| SealRefused(said(&error)))

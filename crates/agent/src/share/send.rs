@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::{BaseUrl, BodyLimit, Client, ErrorClass, EventReceipt};
+use api::{BaseUrl, BodyLimit, Client, ErrorClass};
+use attest::{Envelope, Receipt, Statement, Subject};
 use serde::{Deserialize, Serialize};
 use stdx::UnixTime;
 
@@ -19,7 +20,7 @@ const BATCH_EVENTS_MAX: usize = 512;
 /// One sending empties a full outbox; whatever comes meanwhile waits for the next.
 const BATCHES_MAX: usize = 4096;
 
-/// A receipt is a line.
+/// A receipt is one small statement with a signature.
 const RECEIPT_BYTES_MAX: BodyLimit = BodyLimit(4096);
 
 /// After a failure: a minute, doubled each time, up to six hours, and of that a random half.
@@ -34,13 +35,20 @@ pub struct SealRefused(pub String);
 /// The port to what seals for the owner's region.
 ///
 /// - *Trust*: whatever it gives goes over the wire; it must hide the plaintext from everybody but
-///   all custodians together.
+///   all custodians together. It knows who may say that a vault has it.
 pub trait Seal {
     /// Seals a batch of `class`.
     ///
     /// # Errors
     /// [`SealRefused`] when there is nobody to seal for; nothing is sent then.
     fn seal(&self, class: Class, plaintext: &[u8]) -> Result<Vec<u8>, SealRefused>;
+
+    /// What `envelope` says of `sealed`, if somebody who may say so has signed it, and it is kept where it
+    /// was sealed for.
+    ///
+    /// # Errors
+    /// [`SealRefused`] when it is no receipt.
+    fn receipt(&self, sealed: &[u8], envelope: &Envelope) -> Result<Statement<Receipt>, SealRefused>;
 }
 
 /// Where to, and sealed by what.
@@ -110,23 +118,31 @@ impl Share<'_> {
             ErrorClass::Unavailable | ErrorClass::Fatal => Failure::unavailable(error.to_string()),
         })?;
         // A receipt says one thing only. Whoever answers can ask for nothing.
-        let receipt: EventReceipt = serde_json::from_slice(&answer)
-            .map_err(|error| Failure::rejected("share-receipt", format!("{url}: no receipt: {error}"), HINT))?;
-        if receipt != (EventReceipt { batch: batch.batch, bytes: sealed.len() as u64 }) {
-            return Err(Failure::rejected("share-receipt", format!("{url}: the receipt of another batch"), HINT));
+        let no_receipt =
+            |why: String| Failure::rejected("share-receipt", format!("{url}: this is no receipt: {why}"), HINT);
+        let envelope = Envelope::parse(&answer).map_err(|error| no_receipt(error.to_string()))?;
+        let says = sending.seal.receipt(&sealed, &envelope).map_err(|error| no_receipt(error.to_string()))?;
+        let bytes = sealed.len() as u64;
+        if says.subject != [Subject::new("object", batch.batch)] || says.predicate.bytes != bytes {
+            return Err(no_receipt("it is another batch's".to_owned()));
         }
         let time = self.ports.clock.now();
         let sent = SentBatch {
             batch: batch.batch,
             class: batch.class,
-            bytes: receipt.bytes,
+            bytes,
             time,
             intake: sending.intake.to_string(),
+            receipt: Some(String::from_utf8_lossy(&answer).into_owned()),
             plain: batch.plain.clone(),
         };
         self.batches.keep_sent(self.ports.disk, &sent)?;
-        let detail =
-            format!("{} events of class {}, {} bytes to {url}", batch.events.len(), batch.class, receipt.bytes);
+        let detail = format!(
+            "{} events of class {}, {bytes} bytes to {url}; receipt {}",
+            batch.events.len(),
+            batch.class,
+            envelope.id()
+        );
         self.note(Event::Shared, &batch.batch.to_string(), &detail)?;
         self.batches.end(self.ports.disk)?;
         let path = self.retry_path();

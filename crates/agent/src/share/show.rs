@@ -56,6 +56,9 @@ pub enum Shown {
         time: UnixTime,
         /// To whom.
         intake: String,
+        /// What they have signed for it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        receipt: Option<String>,
         /// Its class.
         class: Class,
         /// What was sealed.
@@ -82,7 +85,7 @@ pub enum Shown {
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sent { sealed, bytes, time, intake, class, plain } => {
+            Self::Sent { sealed, bytes, time, intake, class, plain, .. } => {
                 write!(f, "sent {time} {class} to {intake}: {bytes} bytes, sealed as {sealed}\n{plain}")
             }
             Self::UnderWay { sealed, class, plain } => write!(f, "under way {class}, sealed as {sealed}\n{plain}"),
@@ -123,7 +126,8 @@ impl Share<'_> {
         let mut shown = Vec::new();
         for (_, it) in self.batches.sent()? {
             let (sealed, bytes, time, class) = (it.batch, it.bytes, it.time, it.class);
-            shown.push(Shown::Sent { sealed, bytes, time, intake: it.intake, class, plain: it.plain });
+            let (intake, receipt, plain) = (it.intake, it.receipt, it.plain);
+            shown.push(Shown::Sent { sealed, bytes, time, intake, receipt, class, plain });
         }
         if let Some(it) = self.batches.under_way()?
             && !self.batches.is_sent(&it)?

@@ -7,12 +7,19 @@ use agent::{
     statement_digest,
 };
 use api::Client;
+use policy::Role;
 use seal::{Header, Sealed};
 use stdx::{Clock as _, Digest, ManualClock, SystemEntropy, UnixTime};
 use testkit::{Custody, REGION};
+use tlog::SignerKey;
 
 use crate::scene::{DAY, Scene};
-use crate::sharing::Intake;
+use crate::sharing::{Intake, Manner};
+
+/// Keys are not copied but by writing them down.
+fn copy_of(key: &SignerKey) -> SignerKey {
+    key.to_secret_text().parse().unwrap()
+}
 
 struct Machine {
     custody: Custody,
@@ -30,7 +37,9 @@ impl Machine {
             change(policy);
         });
         let clock = ManualClock::new(scene.world.clock.now());
-        Self { custody, scene, clock, intake: Intake::new(), client: Client::new(Duration::from_secs(5)) }
+        let intake = Intake::new();
+        intake.sign_with(copy_of(scene.world.vendor.key(Role::Recorder)));
+        Self { custody, scene, clock, intake, client: Client::new(Duration::from_secs(5)) }
     }
 
     fn ports(&self) -> SharePorts<'_> {
@@ -80,6 +89,38 @@ fn what_is_shown_is_what_only_both_custodians_of_the_region_can_open() {
     assert_eq!(opened, plain.as_bytes(), "byte for byte what the owner is shown");
     let carried = String::from_utf8_lossy(object).into_owned();
     assert!(plain.contains("marked-rule") && !carried.contains("marked-rule"), "{carried}");
+}
+
+#[test]
+fn only_a_receipt_that_a_recorder_signed_for_this_object_ends_a_batch() {
+    let machine = Machine::new(|_| {});
+    let strangers = Custody::new().member;
+    let keys = [
+        (Manner::Honest, strangers.key(Role::Recorder)),
+        (Manner::Honest, machine.scene.world.vendor.key(Role::Builder)),
+    ];
+    let manners = [Manner::Unsigned, Manner::Wrong, Manner::Short, Manner::Elsewhere];
+    let recorder = machine.scene.world.vendor.key(Role::Recorder);
+    for (manner, key) in keys.into_iter().chain(manners.map(|manner| (manner, recorder))) {
+        machine.intake.set(manner);
+        machine.intake.sign_with(copy_of(key));
+        let failure = machine.send("DE").unwrap_err();
+        assert_eq!(failure.code, "share-receipt", "{manner:?}");
+        let shown = machine.share().show().unwrap();
+        assert!(shown.iter().any(|it| matches!(it, Shown::UnderWay { .. })), "{manner:?}: {shown:?}");
+        machine.clock.advance(Duration::from_secs(7 * 3600));
+    }
+    machine.intake.set(Manner::Honest);
+    assert!(matches!(machine.send("DE").unwrap(), Outcome::Sent(_)));
+    let shown = machine.share().show().unwrap();
+    for it in &shown {
+        let Shown::Sent { sealed, receipt, .. } = it else { panic!("{it}") };
+        let receipt = receipt.as_ref().unwrap();
+        let envelope = attest::Envelope::parse(receipt.as_bytes()).unwrap();
+        let verified = machine.scene.world.policy().verify::<attest::Receipt>(&envelope, Role::Recorder).unwrap();
+        assert_eq!(verified.statement().subject[0].digest.sha256, *sealed, "the owner has it in writing");
+        assert!(machine.scene.journal().contains(&envelope.id().to_string()));
+    }
 }
 
 #[test]

@@ -12,7 +12,10 @@ use agent::{
     Recorded, Seal, SealRefused, Sending, Share, SharePorts, Shown, Statistic, Tally, statement_digest,
 };
 use api::{BaseUrl, Client};
-use stdx::{Clock as _, Digest, ManualClock, SystemEntropy, durable};
+use attest::{Envelope, Receipt, Statement, Subject};
+use stdx::{Clock as _, Digest, Entropy, EntropyError, ManualClock, SystemEntropy, durable};
+use testkit::REGION;
+use tlog::{KeyKind, SignerKey};
 
 use crate::crash::{Dying, Last};
 use crate::scene::{Scene, copy_tree};
@@ -30,6 +33,12 @@ pub(crate) enum Manner {
     Greedy,
     /// Gives the receipt of something else.
     Wrong,
+    /// Gives the receipt of less.
+    Short,
+    /// Says that it is kept in another region.
+    Elsewhere,
+    /// Says that it has it, and signs nothing.
+    Unsigned,
     /// One of [`DEMANDS`], with a demand as its body.
     Demand(usize),
 }
@@ -54,28 +63,59 @@ const DEMANDS: [&str; 13] = [
 /// An intake on loopback that keeps what came, by digest, and every byte as it came.
 pub(crate) struct Intake {
     pub(crate) url: BaseUrl,
+    recorder: Recorder,
     manner: Arc<Mutex<Manner>>,
     taken: Arc<Mutex<Vec<Vec<u8>>>>,
     wire: Arc<Mutex<Vec<u8>>>,
+}
+
+/// Who signs receipts.
+pub(crate) type Recorder = Arc<Mutex<SignerKey>>;
+
+/// The same in every process of a test.
+struct Fixed;
+
+impl Entropy for Fixed {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+        buffer.fill(7);
+        Ok(())
+    }
+}
+
+fn test_recorder() -> SignerKey {
+    SignerKey::generate("vendor.example/recorder".parse().unwrap(), KeyKind::Ed25519, &Fixed).unwrap()
+}
+
+fn receipt(recorder: &SignerKey, digest: Digest, bytes: usize, region: &str) -> String {
+    let predicate = Receipt { region: region.parse().unwrap(), bytes: bytes as u64 };
+    let statement = Statement { subject: vec![Subject::new("object", digest)], predicate };
+    let envelope = Envelope::sign(statement.encode().unwrap(), &[recorder]).unwrap();
+    String::from_utf8(envelope.to_bytes()).unwrap()
 }
 
 impl Intake {
     pub(crate) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let intake =
-            Self { url, manner: Arc::new(Mutex::new(Manner::Honest)), taken: Arc::default(), wire: Arc::default() };
+        let (recorder, manner) = (Arc::new(Mutex::new(test_recorder())), Arc::new(Mutex::new(Manner::Honest)));
+        let intake = Self { url, recorder, manner, taken: Arc::default(), wire: Arc::default() };
+        let recorder = Arc::clone(&intake.recorder);
         let (manner, taken, wire) = (Arc::clone(&intake.manner), Arc::clone(&intake.taken), Arc::clone(&intake.wire));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let manner = *manner.lock().unwrap();
-                serve(stream, manner, &taken, &wire);
+                serve(stream, manner, &recorder.lock().unwrap(), &taken, &wire);
             }
         });
         intake
     }
 
-    fn set(&self, manner: Manner) {
+    /// Receipts are signed by another key from now on.
+    pub(crate) fn sign_with(&self, recorder: SignerKey) {
+        *self.recorder.lock().unwrap() = recorder;
+    }
+
+    pub(crate) fn set(&self, manner: Manner) {
         *self.manner.lock().unwrap() = manner;
     }
 
@@ -89,7 +129,13 @@ impl Intake {
     }
 }
 
-fn serve(mut stream: TcpStream, manner: Manner, taken: &Mutex<Vec<Vec<u8>>>, wire: &Mutex<Vec<u8>>) {
+fn serve(
+    mut stream: TcpStream,
+    manner: Manner,
+    recorder: &SignerKey,
+    taken: &Mutex<Vec<Vec<u8>>>,
+    wire: &Mutex<Vec<u8>>,
+) {
     let (mut seen, mut buffer) = (Vec::new(), [0; 16384]);
     let body = loop {
         let Ok(count @ 1..) = stream.read(&mut buffer) else { return };
@@ -107,19 +153,22 @@ fn serve(mut stream: TcpStream, manner: Manner, taken: &Mutex<Vec<Vec<u8>>>, wir
         taken.lock().unwrap().push(body);
     }
     let (status, answer) = match manner {
-        Manner::Honest => ("200 OK", format!("{{\"batch\":\"{digest}\",\"bytes\":{bytes}}}")),
+        Manner::Honest => ("200 OK", receipt(recorder, digest, bytes, REGION)),
         Manner::Deaf => return,
         Manner::Busy => ("503 No", String::new()),
         Manner::Greedy => {
             let collect = "[\"/home/owner/secret.odt\"]";
-            ("200 OK", format!("{{\"batch\":\"{digest}\",\"bytes\":{bytes},\"collect\":{collect}}}"))
+            ("200 OK", receipt(recorder, digest, bytes, REGION).replacen('{', &format!("{{\"collect\":{collect},"), 1))
         }
         Manner::Demand(at) => {
             let collect = format!("{{\"collect\":[\"/home/owner/secret.odt\"],\"batch\":\"{digest}\"}}");
             // The first one never ends, as far as anybody would read.
             (DEMANDS[at], if at == 0 { collect.repeat(1 << 14) } else { collect })
         }
-        Manner::Wrong => ("200 OK", format!("{{\"batch\":\"{}\",\"bytes\":{bytes}}}", Digest::of(b"other"))),
+        Manner::Wrong => ("200 OK", receipt(recorder, Digest::of(b"other"), bytes, REGION)),
+        Manner::Short => ("200 OK", receipt(recorder, digest, bytes - 1, REGION)),
+        Manner::Elsewhere => ("200 OK", receipt(recorder, digest, bytes, "moscow")),
+        Manner::Unsigned => ("200 OK", format!("{{\"batch\":\"{digest}\",\"bytes\":{bytes}}}")),
     };
     let length = answer.len();
     let _ = write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{answer}");
@@ -135,6 +184,13 @@ impl Seal for TestSeal {
         stdx::Entropy::fill(&SystemEntropy, &mut pad).map_err(|error| SealRefused(error.to_string()))?;
         let hidden = plaintext.iter().zip(&pad).map(|(byte, pad)| byte ^ pad);
         Ok([class.as_str().as_bytes(), b"\n", &pad, &hidden.collect::<Vec<_>>()].concat())
+    }
+
+    fn receipt(&self, _: &[u8], envelope: &Envelope) -> Result<Statement<Receipt>, SealRefused> {
+        match envelope.signed_by(test_recorder().verifier()) {
+            Ok(true) => Ok(Statement::decode(envelope.payload()).unwrap()),
+            other => Err(SealRefused(format!("not signed by the recorder: {other:?}"))),
+        }
     }
 }
 
@@ -336,10 +392,10 @@ fn an_intake_can_ask_for_nothing() {
     durable::write(&document, secret).unwrap();
     machine.agree(Mode::Full, &EVENTS);
     let mut share = machine.share();
-    for (manner, code) in [(Manner::Greedy, "share-receipt"), (Manner::Wrong, "share-receipt")] {
+    for manner in [Manner::Greedy, Manner::Wrong] {
         intake.set(manner);
         share.record(detection(1)).unwrap();
-        assert_eq!(share.send(intake.sending(&machine.client)).unwrap_err().code, code);
+        assert_eq!(share.send(intake.sending(&machine.client)).unwrap_err().code, "share-receipt");
         machine.clock.advance(Duration::from_secs(7 * 3600));
     }
     for (at, demand) in DEMANDS.iter().enumerate() {

@@ -274,6 +274,25 @@ impl Predicate for WorkerKey {
     }
 }
 
+/// "I have it": signed by a recorder of whoever keeps a region's vault, for whoever sent a sealed object; it
+/// stands in no stream. Its subject is the object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// Where it is kept.
+    pub region: RegionId,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+impl Predicate for Receipt {
+    const TYPE: &'static str = "receipt/v1";
+
+    fn position(&self) -> Option<&Position> {
+        None
+    }
+}
+
 /// "So much have I opened": signed by a custodian. Its subject is the end of its chain of uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

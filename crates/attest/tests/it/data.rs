@@ -2,7 +2,7 @@
 
 use attest::{
     AccessApproval, AccessCall, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview,
-    AccessStop, Budget, Commitment, CustodyReport, Ended, PrivateField, ReaderKind, RegionStatus, Standing,
+    AccessStop, Budget, Commitment, CustodyReport, Ended, PrivateField, ReaderKind, Receipt, RegionStatus, Standing,
     WorkerEnrolment, WorkerKey,
 };
 use stdx::UnixTime;
@@ -149,6 +149,7 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         ("access-outcome", payload(&[("result", "rows")], outcome)),
         ("region-status", payload(&[("zurich", "zurich")], status())),
         ("worker-enrolment", payload(&[CODE], enrolment())),
+        ("receipt", payload(&[("object", "sealed")], Receipt { region: "zurich".parse().unwrap(), bytes: 4321 })),
         ("worker-key", payload(&[CODE], worker())),
         ("custody-report", payload(&[("uses", "head")], report)),
     ]

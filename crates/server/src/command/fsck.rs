@@ -12,15 +12,14 @@ use clap::Args;
 use log::{FsckParts, fsck};
 use serde::Serialize;
 use stdx::Digest;
-use storage::{Folder, Listing, ObjectStore};
 use tlog::witness_protocol::origin_hash;
+use vault::Checked;
 use witness::Witness;
 
 use crate::command::{Output, block_on, check_config};
 use crate::config::{Config, LogSection, Role};
 use crate::domain::channel_folder;
 use crate::failure::Failure;
-use crate::http;
 use crate::kept::Kept;
 use crate::stores::{self, Access, State};
 use crate::{key_file, serve};
@@ -104,11 +103,10 @@ pub(crate) async fn check(config: &Config) -> anyhow::Result<Report> {
             channel_folder(&data, Some(kept))?.pull()?;
         }
     }
-    // It is in no backup, so what was restored has none yet; a server does not start without it.
     if let Config::Vendor(section) = config
-        && let Some(folder) = section.intake.as_deref().filter(|folder| config.shared().is_some() || folder.exists())
+        && let Some(folder) = &section.intake
     {
-        intake(&*stores::intake_objects(config, folder, Access::Read).await?, &mut report).await?;
+        vault(config, folder, &mut report).await?;
     }
     evidence::keys(&config.keys(), &mut report)?;
     if config.policy().is_some() {
@@ -140,23 +138,20 @@ async fn log(section: &LogSection, config: &Config, state: &State, report: &mut 
     Ok(())
 }
 
-/// Every sealed batch has the digest it is filed under.
-async fn intake(objects: &dyn ObjectStore, report: &mut Report) -> anyhow::Result<()> {
-    let mut listing = Listing::of(Folder::Root);
-    loop {
-        let page = objects.list(&listing).await?;
-        for key in &page {
-            report.objects += 1;
-            let Some(bytes) = objects.get(key).await? else { continue };
-            if !http::intake::key(&Digest::of(&bytes)).is_ok_and(|own| own == *key) {
-                report.damage(format_args!("intake/{key}"), "has another digest than its name says");
-            }
-        }
-        match page.into_iter().next_back() {
-            Some(last) => listing = listing.after(last),
-            None => return Ok(()),
+/// Manifests follow each other, segments are what they say, and what was just taken in can be read.
+async fn vault(config: &Config, folder: &Path, report: &mut Report) -> anyhow::Result<()> {
+    let objects = stores::intake_objects(config, folder, Access::Read).await?;
+    let stored = ::vault::check(&objects).await?;
+    let wal = folder.join("wal");
+    // It is made when the intake opens first.
+    let taken = if wal.exists() { ::vault::check_wal(&wal)? } else { Checked::default() };
+    for Checked { objects, damages } in [stored, taken] {
+        report.objects += objects;
+        for damage in damages {
+            report.damage(format_args!("intake/{}", damage.object), damage.problem);
         }
     }
+    Ok(())
 }
 
 /// Every object that all machines have, has the digest it is filed under.

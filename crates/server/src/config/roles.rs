@@ -1,10 +1,11 @@
 //! One struct for each role, and the sections that they have.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use api::BaseUrl;
-use attest::{OrganisationId, StatementId};
+use attest::{OrganisationId, RegionId, StatementId};
 use serde::Deserialize;
 use tlog::VerifierKey;
 
@@ -34,10 +35,14 @@ pub struct VendorConfig {
     pub channel: ChannelKeys,
     /// Stores beyond one machine, if there are any.
     pub shared: Option<SharedSection>,
-    /// The folder of the intake: sealed batches that endpoints share, by digest. Served only if it is here;
-    /// with `[shared]` they lie beside the log's objects instead.
+    /// The folder of the intake: what endpoints share, sealed. Served only if it is here, and if the policy
+    /// says where data lies; with `[shared]` only what was just taken in lies there, and the rest beside the
+    /// log's objects.
     pub intake: Option<PathBuf>,
-    /// So many bytes of batches the intake has at most; endpoints keep what it does not take.
+    /// The regions of the policy whose data is kept here; no other is taken.
+    #[serde(default)]
+    pub intake_regions: BTreeSet<RegionId>,
+    /// So many bytes the intake has at most, about; endpoints keep what it does not take.
     #[serde(default = "default_intake_bytes")]
     pub intake_bytes_max: u64,
     /// Where the supervisor answers.

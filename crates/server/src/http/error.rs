@@ -58,11 +58,19 @@ pub enum Code {
     IntakeFull,
     /// A custodian opens nothing for this.
     Grant,
+    /// More waits for the intake's disk than may.
+    IntakeBusy,
+    /// The intake has stopped, and will open again.
+    IntakeStopped,
+    /// An object that the policy in force does not let endpoints seal for a region that is kept here.
+    Sealed,
+    /// A range of bytes that there is not.
+    Range,
 }
 
 impl Code {
     /// All of them, for the test that compares `docs/errors.md`.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::NotFound,
         Self::Method,
         Self::TooLong,
@@ -87,6 +95,10 @@ impl Code {
         Self::Gateway,
         Self::IntakeFull,
         Self::Grant,
+        Self::IntakeBusy,
+        Self::IntakeStopped,
+        Self::Sealed,
+        Self::Range,
     ];
 
     /// The stable code.
@@ -117,6 +129,10 @@ impl Code {
             Self::Gateway => "gateway",
             Self::IntakeFull => "intake-full",
             Self::Grant => "grant",
+            Self::IntakeBusy => "intake-busy",
+            Self::IntakeStopped => "intake-stopped",
+            Self::Sealed => "sealed",
+            Self::Range => "range",
         }
     }
 
@@ -137,7 +153,9 @@ impl Code {
             | Self::Request
             | Self::NotSigned
             | Self::Report
-            | Self::Grant => ErrorClass::Rejected,
+            | Self::Grant
+            | Self::Sealed
+            | Self::Range => ErrorClass::Rejected,
             Self::Busy
             | Self::Timeout
             | Self::PoolFull
@@ -145,7 +163,9 @@ impl Code {
             | Self::NoSequencer
             | Self::Storage
             | Self::Gateway
-            | Self::IntakeFull => ErrorClass::Unavailable,
+            | Self::IntakeFull
+            | Self::IntakeBusy
+            | Self::IntakeStopped => ErrorClass::Unavailable,
             Self::LogStopped | Self::Damaged => ErrorClass::Fatal,
         }
     }
@@ -158,6 +178,7 @@ impl Code {
             Self::TooLong => 413,
             Self::Body => 400,
             Self::EntryStream | Self::EntrySigner | Self::NotSigned | Self::Grant => 403,
+            Self::Range => 416,
             _ => self.class().status(),
         }
     }
@@ -168,8 +189,11 @@ impl Code {
             Self::TooLong => "send less; docs/errors.md names the limits",
             Self::Body => "send the whole body, with its length",
             Self::Busy | Self::Timeout | Self::Storage | Self::Gateway => "try again later",
-            Self::IntakeFull => "keep it, and try again later; nothing was taken in",
             Self::Grant => "the message names what is missing; nothing was opened (docs/formats/custody.md)",
+            Self::IntakeFull | Self::IntakeBusy => "keep it, and try again later; nothing was taken in",
+            Self::IntakeStopped => "keep it, and try again later; what was taken in is not lost",
+            Self::Sealed => "seal it anew under the policy in force (`clerestory-agent update` fetches it)",
+            Self::Range => "ask for one range that lies within the object",
             Self::EntryForm => "an entry is one DSSE envelope in canonical form (docs/formats/statements.md)",
             Self::EntryLog => "append it to the log that its position names",
             Self::EntryStream => "the policy must open the stream for this log first",

@@ -5,13 +5,13 @@ pub mod error;
 pub mod forward;
 pub(crate) mod gateway;
 pub mod health;
-pub mod intake;
 pub mod listener;
 pub mod log;
 pub(crate) mod relay;
 pub mod stream;
 pub mod supervisor;
 pub mod tree;
+pub mod vault;
 pub mod witness;
 
 mod server;

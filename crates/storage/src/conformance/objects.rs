@@ -14,6 +14,7 @@ use crate::{Error, Folder, Listing, Move, ObjectStore, Put};
 /// The first [`Violation`] seen.
 pub async fn objects(store: Arc<dyn ObjectStore>) -> Result<(), Violation> {
     immutable(&*store).await?;
+    pieces(&*store).await?;
     replaced(&*store).await?;
     batches(&*store).await?;
     moved(&*store).await?;
@@ -37,6 +38,19 @@ async fn immutable(store: &dyn ObjectStore) -> Result<(), Violation> {
     require("an empty object is an object", (store.get(&empty).await?.as_deref() == Some(b"")).into())?;
     require("a folder is no object", store.get(&super::key("immutable")?).await?.is_none().into())?;
     require("nothing lies below an object", store.get(&super::key("immutable/a/b")?).await?.is_none().into())
+}
+
+async fn pieces(store: &dyn ObjectStore) -> Result<(), Violation> {
+    let key = key("pieces/a")?;
+    require("there is no piece of what is missing", store.get_piece(&key, 0..1).await?.is_none().into())?;
+    store.put(&key, Bytes::from_static(b"0123456789")).await?;
+    for (range, expected) in [(0..10, &b"0123456789"[..]), (3..5, b"34"), (8..100, b"89"), (10..12, b""), (50..60, b"")]
+    {
+        let piece = store.get_piece(&key, range).await?;
+        let holds = piece.is_some_and(|piece| piece.bytes == expected && piece.size == 10);
+        require("a piece is what lies there, and the size is the whole's", holds.into())?;
+    }
+    Ok(())
 }
 
 async fn replaced(store: &dyn ObjectStore) -> Result<(), Violation> {

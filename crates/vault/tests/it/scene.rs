@@ -108,7 +108,7 @@ impl Scene {
     pub(crate) async fn kept(&self) -> BTreeMap<String, BatchId> {
         let mut found = BTreeMap::new();
         let mut names = BTreeSet::new();
-        for segment in self.manifests().await.segments() {
+        for segment in self.manifests().await.chain().segments() {
             let key = format!("segment/{REGION}/{}/{}", segment.class, segment.segment).parse().unwrap();
             let bytes = self.objects.get(&key).await.unwrap().unwrap();
             assert_eq!(stdx::Digest::of(&bytes), segment.segment);

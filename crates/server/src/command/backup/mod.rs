@@ -37,6 +37,10 @@ const MANIFEST: &str = "backup.json";
 /// A line of about 150 bytes a file; half a million files.
 const MANIFEST_BYTES_MAX: usize = 64 << 20;
 const FORMAT: u32 = 1;
+/// What endpoints shared, as it lies in the store.
+const INTAKE: &str = "intake";
+/// Files of stores that are made anew.
+const LOCKS: [&str; 2] = ["log/lock", "intake/lock"];
 
 /// Copy what may be restored, check copies, restore them
 #[derive(Debug, Subcommand)]
@@ -210,11 +214,15 @@ async fn make(owner: &Owner<'_>, out: &Path) -> anyhow::Result<Report> {
         copy_folder(folder, &out.join(name))?;
     }
     copy_folder(&owner.keeper.policy.folder, &out.join("policy"))?;
+    if let Some(folder) = intake_of(config) {
+        let objects = stores::intake_objects(config, folder, Access::Read).await?;
+        vault::copy(&objects, &FileObjects::create(&out.join(INTAKE)).await?).await?;
+    }
     let mut files = BTreeMap::new();
     for path in files_below(out)? {
         let name = path.strip_prefix(out).unwrap_or(&path);
         let name = name.to_str().with_context(|| format!("`{}` is no text", path.display()))?;
-        if name != "log/lock" {
+        if !LOCKS.contains(&name) {
             files.insert(name.to_owned(), digest(&path)?);
         }
     }
@@ -222,6 +230,14 @@ async fn make(owner: &Owner<'_>, out: &Path) -> anyhow::Result<Report> {
     check(owner, out, &manifest).await?;
     durable::write(&out.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
     Ok(Report::of("copied and checked", &manifest))
+}
+
+/// The folder of the vendor's intake, if there is one.
+fn intake_of(config: &Config) -> Option<&Path> {
+    match config {
+        Config::Vendor(vendor) => vendor.intake.as_deref(),
+        _ => None,
+    }
 }
 
 /// Every file has its digest, nothing else is there, and the log is what its quorum cosigned.

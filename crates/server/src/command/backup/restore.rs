@@ -7,14 +7,14 @@ use std::sync::Arc;
 use api::BaseUrl;
 use log::{Class, Log, ObjectSource, TileSource};
 use stdx::durable;
-use storage::{FileObjects, SqliteStore};
+use storage::{FileObjects, ObjectStore, SqliteStore};
 use tlog::{Origin, SignedCheckpoint, TreeHead};
 use verify::{LogRules, TrustedPolicy};
 
 use super::copies::{Copies, Mirror, over_http};
 use super::derive::Derived;
 use super::files::copy_file;
-use super::{Manifest, Owner, Report, check};
+use super::{INTAKE, Manifest, Owner, Report, check, intake_of};
 use crate::failure::Failure;
 use crate::serve::{self, LogStores};
 use crate::stores::{self, Access, State};
@@ -48,6 +48,7 @@ impl Restored<'_> {
         self.read_others(&policy, &mut derived, &mirrors).await?;
         self.copy_data()?;
         log.copy_all_to(&FileObjects::create(&config.data().log()).await?, &published).await?;
+        self.copy_intake().await?;
         // The state comes last, and in it the lock.
         let path = config.data().state();
         let state = State::Sqlite(SqliteStore::create(&path).await?, path);
@@ -71,7 +72,8 @@ impl Restored<'_> {
                 .into());
         }
         let data = self.owner.config.data();
-        for used in [data.log(), data.state(), data.depot(), data.channel()] {
+        let intake = intake_of(self.owner.config).map(Path::to_owned);
+        for used in [data.log(), data.state(), data.depot(), data.channel()].into_iter().chain(intake) {
             if used.exists() {
                 return Err(Failure::refused(format!("`{}` is there already", used.display()))
                     .hint("a backup is restored into an empty place, never over something")
@@ -96,11 +98,23 @@ impl Restored<'_> {
     fn copy_data(&self) -> anyhow::Result<()> {
         let data = self.owner.config.data();
         for name in self.manifest.files.keys() {
-            if !name.starts_with("policy/") && !name.starts_with("log/") {
+            if !["policy/", "log/", "intake/"].iter().any(|folder| name.starts_with(folder)) {
                 copy_file(&self.from.join(name), &data.path().join(name))?;
             }
         }
         durable::create_folder(&data.content().join("incoming"))?;
+        Ok(())
+    }
+
+    /// What endpoints shared; the intake of a backup from before there was a vault begins empty.
+    async fn copy_intake(&self) -> anyhow::Result<()> {
+        let Some(folder) = intake_of(self.owner.config) else { return Ok(()) };
+        let target = FileObjects::create(folder).await?;
+        let from = self.from.join(INTAKE);
+        if from.exists() {
+            let from: Arc<dyn ObjectStore> = Arc::new(FileObjects::open_read_only(&from).await?);
+            vault::copy(&from, &target).await?;
+        }
         Ok(())
     }
 

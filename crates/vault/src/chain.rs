@@ -1,0 +1,224 @@
+//! Manifests: which segments a region has. Each says what changed after the one before it; none ever changes.
+//! This part of them knows no store.
+
+use std::collections::{BTreeMap, HashMap};
+
+use attest::{CountryCode, DataClass, RegionId, TYPE_BASE};
+use seal::BatchId;
+use serde::{Deserialize, Serialize};
+use stdx::{Digest, UnixTime};
+
+const TYPE: &str = "manifest/v1";
+
+/// The longest manifest. A segment of 64 MiB has some hundreds of objects, each with 300 bytes here; a manifest
+/// has a few segments.
+pub const MANIFEST_BYTES_MAX: usize = 16 << 20;
+
+/// An object in a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// Its name.
+    pub id: BatchId,
+    /// Whence it came.
+    pub country: CountryCode,
+    /// Where in the segment it begins.
+    pub at: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// SHA-256 of it.
+    pub object: Digest,
+    /// SHA-256 of its header.
+    pub header: Digest,
+}
+
+/// A segment: objects of one class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Segment {
+    /// SHA-256 of it, its name.
+    pub segment: Digest,
+    /// The class.
+    pub class: DataClass,
+    /// Its bytes.
+    pub bytes: u64,
+    /// When the last of it was taken: retention counts from then.
+    pub until: UnixTime,
+    /// The objects that count; one that was taken twice counts where it was first.
+    pub objects: Vec<Kept>,
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    #[serde(rename = "type")]
+    manifest_type: String,
+    /// The region.
+    pub region: RegionId,
+    /// 1, 2, 3 …
+    pub number: u64,
+    /// SHA-256 of the one before; absent in the first only.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub previous: Option<Digest>,
+    /// Segments that are there from now on.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub added: Vec<Segment>,
+    /// Segments that are not.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub removed: Vec<Digest>,
+}
+
+/// A manifest that nobody who keeps the region has written, or that was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("manifest {number} of region `{region}` {problem}")]
+pub struct ChainError {
+    /// The region.
+    pub region: RegionId,
+    /// The manifest.
+    pub number: u64,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// The manifests of a region, read in their order, and what they come to. Whoever reads them from another's
+/// store or server checks the same.
+#[derive(Debug)]
+pub struct Chain {
+    region: RegionId,
+    last: Option<(u64, Digest)>,
+    segments: BTreeMap<Digest, Segment>,
+    ids: HashMap<BatchId, Digest>,
+    /// Names from segments that this one has replaced: what comes again is known as long as it lasts.
+    inherited: HashMap<Digest, Vec<BatchId>>,
+    bytes: u64,
+}
+
+impl Chain {
+    /// Before the first.
+    #[must_use]
+    pub fn new(region: RegionId) -> Self {
+        Self { region, last: None, segments: BTreeMap::new(), ids: HashMap::new(), inherited: HashMap::new(), bytes: 0 }
+    }
+
+    /// The region.
+    #[must_use]
+    pub const fn region(&self) -> &RegionId {
+        &self.region
+    }
+
+    /// The number of the manifest that comes next.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.last.map_or(1, |(number, _)| number + 1)
+    }
+
+    /// The segments that are there.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.values()
+    }
+
+    /// The segment of this name, if it is there.
+    #[must_use]
+    pub fn segment(&self, segment: &Digest) -> Option<&Segment> {
+        self.segments.get(segment)
+    }
+
+    /// Every object that is known, with its SHA-256.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = (BatchId, Digest)> {
+        self.ids.iter().map(|(id, object)| (*id, *object))
+    }
+
+    /// SHA-256 of the object of this name, if it is there, or was until others replaced it.
+    #[must_use]
+    pub fn object(&self, id: &BatchId) -> Option<&Digest> {
+        self.ids.get(id)
+    }
+
+    /// Bytes of all segments that are there.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Goes on by the next manifest, and gives the segments that it takes back.
+    ///
+    /// # Errors
+    /// [`ChainError`]: it is not what follows, and nothing has changed.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Vec<Segment>, ChainError> {
+        let manifest = self.checked(bytes)?;
+        Ok(self.apply(manifest, bytes))
+    }
+
+    fn checked(&self, bytes: &[u8]) -> Result<Manifest, ChainError> {
+        let refuse = |problem: &str| self.error(problem);
+        if bytes.len() > MANIFEST_BYTES_MAX {
+            return Err(refuse("is too long"));
+        }
+        let manifest: Manifest = serde_json::from_slice(bytes).map_err(|error| refuse(&format!("is none: {error}")))?;
+        if manifest.manifest_type != format!("{TYPE_BASE}{TYPE}") || encode(&manifest) != bytes {
+            return Err(refuse("is not in canonical form"));
+        }
+        if manifest.region != self.region || manifest.number != self.next() {
+            return Err(refuse("is another's"));
+        }
+        if manifest.previous != self.last.map(|(_, digest)| digest) {
+            return Err(refuse("does not follow the one before it"));
+        }
+        Ok(manifest)
+    }
+
+    pub(crate) fn error(&self, problem: impl Into<String>) -> ChainError {
+        ChainError { region: self.region.clone(), number: self.next(), problem: problem.into() }
+    }
+
+    /// The manifest that would come next, with this change.
+    pub(crate) fn draft(&self, Change { added, removed }: Change) -> (Manifest, Vec<u8>) {
+        let manifest = Manifest {
+            manifest_type: format!("{TYPE_BASE}{TYPE}"),
+            region: self.region.clone(),
+            number: self.next(),
+            previous: self.last.map(|(_, digest)| digest),
+            added,
+            removed,
+        };
+        let bytes = encode(&manifest);
+        (manifest, bytes)
+    }
+
+    pub(crate) fn apply(&mut self, manifest: Manifest, bytes: &[u8]) -> Vec<Segment> {
+        self.last = Some((manifest.number, Digest::of(bytes)));
+        let (mut removed, mut names) = (Vec::new(), Vec::new());
+        for digest in manifest.removed {
+            if let Some(segment) = self.segments.remove(&digest) {
+                names.extend(segment.objects.iter().map(|kept| kept.id));
+                names.extend(self.inherited.remove(&digest).unwrap_or_default());
+                self.bytes = self.bytes.saturating_sub(segment.bytes);
+                removed.push(segment);
+            }
+        }
+        match manifest.added.first() {
+            Some(heir) if !names.is_empty() => drop(self.inherited.insert(heir.segment, names)),
+            _ => names.iter().for_each(|id| {
+                self.ids.remove(id);
+            }),
+        }
+        for segment in manifest.added {
+            self.ids.extend(segment.objects.iter().map(|kept| (kept.id, kept.object)));
+            self.bytes = self.bytes.saturating_add(segment.bytes);
+            self.segments.insert(segment.segment, segment);
+        }
+        removed
+    }
+}
+
+/// What a manifest changes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) added: Vec<Segment>,
+    pub(crate) removed: Vec<Digest>,
+}
+
+fn encode(manifest: &Manifest) -> Vec<u8> {
+    serde_json::to_vec(manifest).expect("strings and integers are always JSON")
+}
