@@ -348,7 +348,9 @@ impl Supervisor {
     /// A heartbeat in each stream that has nothing else to say.
     async fn beat(&self) {
         let canary = self.domain.policy.policy().lane(Lane::Fast).map(|_| "canary");
-        for name in ["rebuild", "desk"].into_iter().chain(canary) {
+        let residency = self.domain.policy.policy().residency.as_ref();
+        let access = residency.filter(|it| it.gateway == self.domain.organisation).map(|_| "access");
+        for name in ["rebuild", "desk"].into_iter().chain(canary).chain(access) {
             self.domain.beat(name, &self.recorder, Duration::from_secs(self.config.heartbeat_s)).await;
         }
     }

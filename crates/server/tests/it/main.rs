@@ -16,6 +16,7 @@ mod backups;
 mod canary;
 mod command_line;
 mod damaged;
+mod data;
 mod documents;
 mod faults;
 mod foreign;

@@ -1,0 +1,4 @@
+//! Data that nobody opens without an entry: real custodians, a real log, real witnesses.
+
+mod custody;
+mod scene;
