@@ -1,20 +1,22 @@
-//! From one version of a file to another: a zstd frame (RFC 8878) with the old file as its prefix.
+//! From one version of a file to another, by lines: which of the old ones stay, and the new ones, compressed with
+//! those that go as their dictionary. `docs/formats/rules.md` has the bytes.
 //!
-//! There is no header: what a patch leads from and to is pinned by the release that names it. Any
-//! zstd makes and applies the same (`zstd -d --long=27 --patch-from=OLD PATCH`).
+//! There is no header: what a patch leads from and to is pinned by the release that names it.
 
+use imara_diff::{Algorithm, Diff, Hunk, InternedInput};
 use stdx::Digest;
-use zstd::zstd_safe::{CCtx, CParameter, DCtx, get_frame_content_size};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, find_frame_compressed_size, get_frame_content_size};
 
 use super::index::Pin;
 use super::settings::BUNDLE_BYTES_MAX;
 
 /// Longest patch worth fetching: a whole bundle compresses to a quarter.
 pub const PATCH_BYTES_MAX: u64 = BUNDLE_BYTES_MAX / 4;
-/// Of rules of 7 MB: 0.08 s for 743 bytes from the commit before, and 34 KB from 64 commits before.
-/// Level 19 takes 2.1 s for 622 bytes and 26 KB, and a release has eleven patches, each on its way to canaries.
-const LEVEL: i32 = 9;
-/// What is repeated over a longer distance than 2^27 is not found; both files have at most 2^26 bytes.
+/// What is compressed is only what changed, and a release has eleven patches, each on its way to canaries.
+const LEVEL: i32 = 15;
+/// Three numbers for each place that changed, each of one byte at least; more is no patch worth fetching.
+const SCRIPT_BYTES_MAX: u64 = PATCH_BYTES_MAX;
+/// What is repeated over a longer distance is not found; two files have at most 2^27 bytes.
 const WINDOW_LOG_MAX: u32 = 27;
 const WINDOW_LOG_MIN: u32 = 10;
 
@@ -72,6 +74,14 @@ pub struct Step<'b> {
     pub new: &'b [u8],
 }
 
+/// Bytes of the old file that stay, of those that go, and of those that come in their place.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    keep: usize,
+    drop: usize,
+    insert: usize,
+}
+
 impl Patch {
     /// Makes the patch of a step.
     ///
@@ -81,24 +91,13 @@ impl Patch {
         let Step { old, new } = step;
         bounded("old file", old.len(), BUNDLE_BYTES_MAX)?;
         bounded("new file", new.len(), BUNDLE_BYTES_MAX)?;
-        // The window has to reach from the end of the new file back to the beginning of the old one.
-        let reach = old.len().saturating_add(new.len()).max(1);
-        let window_log = (reach.ilog2() + 1).clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX);
-        let mut context = CCtx::create();
-        let parameters = [
-            CParameter::CompressionLevel(LEVEL),
-            CParameter::WindowLog(window_log),
-            CParameter::EnableLongDistanceMatching(true),
-            CParameter::ContentSizeFlag(true),
-            CParameter::ChecksumFlag(false),
-        ];
-        for parameter in parameters {
-            context.set_parameter(parameter).map_err(broken)?;
+        let (changes, inserted) = difference(old, new);
+        let mut script = Vec::new();
+        for change in &changes {
+            [change.keep, change.drop, change.insert].into_iter().for_each(|number| put_number(&mut script, number));
         }
-        context.ref_prefix(old).map_err(broken)?;
-        let mut bytes = Vec::with_capacity(zstd::zstd_safe::compress_bound(new.len()));
-        context.compress2(&mut bytes, new).map_err(broken)?;
-        bytes.shrink_to_fit();
+        let mut bytes = compress(&script, &[])?;
+        bytes.extend(compress(&inserted, &dropped(old, &changes)?)?);
         Ok(Self { from: Digest::of(old), to: Pin::of(new), bytes })
     }
 
@@ -115,22 +114,155 @@ impl Patch {
         if got != self.from {
             return Err(PatchError::Start { expected: self.from, got });
         }
-        match get_frame_content_size(&self.bytes) {
-            Ok(Some(named)) if named == self.to.size => {}
-            Ok(named) => return Err(PatchError::Broken(format!("it gives {named:?} bytes, not {size}"))),
-            Err(_) => return Err(PatchError::Broken("it is no zstd frame".to_owned())),
+        let first = find_frame_compressed_size(&self.bytes).map_err(broken)?;
+        let (first, second) = self.bytes.split_at_checked(first).ok_or_else(cut_off)?;
+        if find_frame_compressed_size(second).map_err(broken)? != second.len() {
+            return Err(PatchError::Broken("it has more than two frames".to_owned()));
         }
-        let mut context = DCtx::create();
-        context.ref_prefix(old).map_err(broken)?;
-        // The output is its own window: nothing else of this size is allocated.
-        let mut new = Vec::with_capacity(size);
-        context.decompress(&mut new, &self.bytes).map_err(broken)?;
+        let changes = changes(&decompress(first, SCRIPT_BYTES_MAX, &[])?)?;
+        let inserted = decompress(second, self.to.size, &dropped(old, &changes)?)?;
+        let new = apply(old, &changes, &inserted, size)?;
         if self.to.is_of(&new) {
             Ok(new)
         } else {
             Err(PatchError::End { expected: self.to.digest, got: Digest::of(&new) })
         }
     }
+}
+
+/// By lines. Where both begin and end alike nothing is looked at twice.
+fn difference(old: &[u8], new: &[u8]) -> (Vec<Change>, Vec<u8>) {
+    let alike = old.iter().zip(new).take_while(|(one, other)| one == other).count();
+    // Up to the end of a line.
+    let before = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let start = new.get(..alike).map_or(0, before);
+    let (old, new) = (old.get(start..).unwrap_or_default(), new.get(start..).unwrap_or_default());
+    let alike = old.iter().rev().zip(new.iter().rev()).take_while(|(one, other)| one == other).count();
+    let tail = new.get(new.len() - alike..).unwrap_or_default();
+    let tail = tail.iter().position(|byte| *byte == b'\n').map_or(0, |at| tail.len() - at - 1);
+    let middle = |bytes: &[u8]| bytes.len() - tail;
+    let (old_middle, new_middle) = (middle(old), middle(new));
+    let (old, new) = (old.get(..old_middle).unwrap_or_default(), new.get(..new_middle).unwrap_or_default());
+    let input = InternedInput::new(old, new);
+    let length = |tokens: &[imara_diff::Token]| tokens.iter().map(|token| input.interner[*token].len()).sum::<usize>();
+    let (mut changes, mut inserted, mut at) = (Vec::new(), Vec::new(), 0);
+    for Hunk { before, after } in Diff::compute(Algorithm::Histogram, &input).hunks() {
+        let part = |from: u32, to: u32| input.before.get(from as usize..to as usize).unwrap_or_default();
+        let coming = input.after.get(after.start as usize..after.end as usize).unwrap_or_default();
+        let skipped = if changes.is_empty() { start } else { 0 };
+        let keep = skipped + length(part(at, before.start));
+        changes.push(Change { keep, drop: length(part(before.start, before.end)), insert: length(coming) });
+        coming.iter().for_each(|token| inserted.extend_from_slice(input.interner[*token]));
+        at = before.end;
+    }
+    (changes, inserted)
+}
+
+/// What goes of the old file, one after the other: the dictionary of what comes.
+fn dropped(old: &[u8], changes: &[Change]) -> Result<Vec<u8>, PatchError> {
+    let (mut dropped, mut rest) = (Vec::new(), old);
+    for change in changes {
+        rest = rest.get(change.keep..).ok_or_else(beyond)?;
+        let (part, after) = rest.split_at_checked(change.drop).ok_or_else(beyond)?;
+        dropped.extend_from_slice(part);
+        rest = after;
+    }
+    Ok(dropped)
+}
+
+fn apply(mut old: &[u8], changes: &[Change], mut inserted: &[u8], size: usize) -> Result<Vec<u8>, PatchError> {
+    let mut new = Vec::with_capacity(size);
+    let mut add = |bytes: &[u8]| {
+        let fits = bytes.len() <= size - new.len();
+        fits.then(|| new.extend_from_slice(bytes)).ok_or_else(|| PatchError::Broken(format!("more than {size} bytes")))
+    };
+    for change in changes {
+        let (keep, rest) = old.split_at_checked(change.keep).ok_or_else(beyond)?;
+        old = rest.get(change.drop..).ok_or_else(beyond)?;
+        let (insert, rest) = inserted.split_at_checked(change.insert).ok_or_else(beyond)?;
+        inserted = rest;
+        add(keep)?;
+        add(insert)?;
+    }
+    add(old)?;
+    if new.len() == size {
+        Ok(new)
+    } else {
+        Err(PatchError::Broken(format!("it gives {} bytes, not {size}", new.len())))
+    }
+}
+
+fn changes(mut script: &[u8]) -> Result<Vec<Change>, PatchError> {
+    let mut changes = Vec::new();
+    while !script.is_empty() {
+        let mut number = || take_number(&mut script).ok_or_else(cut_off);
+        changes.push(Change { keep: number()?, drop: number()?, insert: number()? });
+    }
+    Ok(changes)
+}
+
+/// Seven bits a byte, the lowest first; all but the last have the eighth (LEB128).
+fn put_number(script: &mut Vec<u8>, mut number: usize) {
+    loop {
+        let [low, ..] = (number & 0x7f).to_le_bytes();
+        number >>= 7;
+        if number == 0 {
+            return script.push(low);
+        }
+        script.push(low | 0x80);
+    }
+}
+
+/// Of 28 bits at most: more than any file here has bytes.
+fn take_number(script: &mut &[u8]) -> Option<usize> {
+    let mut number = 0;
+    for shift in [0, 7, 14, 21] {
+        let (byte, rest) = script.split_first()?;
+        *script = rest;
+        number |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn compress(bytes: &[u8], dictionary: &[u8]) -> Result<Vec<u8>, PatchError> {
+    let mut context = CCtx::create();
+    let reach = bytes.len().saturating_add(dictionary.len()).max(1);
+    // The window has to reach from the end of what comes back to the beginning of what went.
+    let window_log = (reach.ilog2() + 1).clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX);
+    let parameters = [
+        CParameter::CompressionLevel(LEVEL),
+        CParameter::WindowLog(window_log),
+        CParameter::ContentSizeFlag(true),
+        CParameter::ChecksumFlag(false),
+    ];
+    for parameter in parameters {
+        context.set_parameter(parameter).map_err(broken)?;
+    }
+    context.ref_prefix(dictionary).map_err(broken)?;
+    let mut compressed = Vec::with_capacity(compress_bound(bytes.len()));
+    context.compress2(&mut compressed, bytes).map_err(broken)?;
+    Ok(compressed)
+}
+
+/// One frame, which names a size of at most `most`: nothing larger is allocated.
+fn decompress(frame: &[u8], most: u64, dictionary: &[u8]) -> Result<Vec<u8>, PatchError> {
+    let size = match get_frame_content_size(frame) {
+        Ok(Some(size)) => size,
+        Ok(None) => return Err(PatchError::Broken("a frame does not name its size".to_owned())),
+        Err(_) => return Err(PatchError::Broken("it is no zstd frame".to_owned())),
+    };
+    if size > most {
+        return Err(PatchError::Broken(format!("a frame gives {size} bytes, more than {most}")));
+    }
+    let room = usize::try_from(size).unwrap_or(usize::MAX);
+    let mut context = DCtx::create();
+    context.ref_prefix(dictionary).map_err(broken)?;
+    let mut bytes = Vec::with_capacity(room);
+    context.decompress(&mut bytes, frame).map_err(broken)?;
+    Ok(bytes)
 }
 
 fn bounded(what: &'static str, size: usize, most: u64) -> Result<(), PatchError> {
@@ -140,6 +272,14 @@ fn bounded(what: &'static str, size: usize, most: u64) -> Result<(), PatchError>
 
 fn broken(code: usize) -> PatchError {
     PatchError::Broken(zstd::zstd_safe::get_error_name(code).to_owned())
+}
+
+fn cut_off() -> PatchError {
+    PatchError::Broken("it is cut off".to_owned())
+}
+
+fn beyond() -> PatchError {
+    PatchError::Broken("it goes beyond the end of the file".to_owned())
 }
 
 #[cfg(test)]
@@ -159,6 +299,32 @@ mod tests {
         // And from nothing, and to nothing.
         for (old, new) in [(&[][..], &new[..]), (&old[..], &[][..]), (&[][..], &[][..])] {
             assert_eq!(Patch::make(Step { old, new }).unwrap().apply(old).unwrap(), new);
+        }
+    }
+
+    #[test]
+    fn one_changed_line_is_a_patch_of_a_few_bytes() {
+        let old = lines(97);
+        let mut new = old.clone();
+        let at = new.iter().rposition(|byte| *byte == b'4').unwrap();
+        new.splice(at..at, *b"7");
+        assert!(Patch::make(Step { old: &old, new: &new }).unwrap().bytes.len() < 64);
+    }
+
+    #[test]
+    fn files_of_any_shape_come_out_as_they_were() {
+        // Few different lines, with and without an end, so that beginnings, ends and middles are alike by chance.
+        let parts = ["", "\n", "a", "a\n", "b\n", "a\na\n", "rule\n", "\n\n", "b"];
+        let mut state = 7_u64;
+        let mut draw = |most: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % most
+        };
+        for round in 0..3_000 {
+            let mut file = || (0..draw(9)).map(|_| parts[draw(parts.len())]).collect::<String>().into_bytes();
+            let (old, new) = (file(), file());
+            let patch = Patch::make(Step { old: &old, new: &new }).unwrap();
+            assert_eq!(patch.apply(&old), Ok(new), "round {round}: {old:?}");
         }
     }
 
