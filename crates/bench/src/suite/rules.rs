@@ -148,6 +148,7 @@ fn rows(bench: &mut Bench, replayed: &[Replayed]) -> anyhow::Result<()> {
     let evidence = of(&|it| it.traffic.rest as f64)?;
     bench.row(row("/evidence", "bytes", Figure::Median, &evidence).target(Target::AtMost(6_000.0)));
     bench.row(row("/growth", "bytes", Figure::Median, &of(&|it| it.traffic.tiles as f64)?));
+    bench.row(row("/heads", "bytes", Figure::Median, &of(&|it| it.traffic.heads as f64)?));
     bench.row(row("/whole", "bytes", Figure::Max, &of(&|it| it.traffic.whole as f64)?));
     let all = ("all of it", total);
     // The first two are milliseconds.
