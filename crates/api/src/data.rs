@@ -289,9 +289,17 @@ pub struct ResultEnd {
     pub bytes: u64,
     /// SHA-256 of these bytes.
     pub sha256: Digest,
+    /// Sealed objects that hold no events of their class, and were passed over: endpoints can seal anything.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub unreadable: u64,
     /// Why there is not all of it; nothing if there is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failed: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A frame of a result stream: 4 bytes of length (big-endian) before it. An empty frame ends the result; one
@@ -369,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_result_comes_back_in_pieces_and_a_cut_is_seen() {
-        let end = ResultEnd { rows: 1, bytes: 3, sha256: Digest::of(b"abc"), failed: None };
+        let end = ResultEnd { rows: 1, bytes: 3, sha256: Digest::of(b"abc"), unreadable: 0, failed: None };
         let stream = [result_frame(b"ab"), result_frame(b"c"), result_end(&end)].concat();
         let mut reader = ResultReader::new(&stream[..]);
         let pieces: Vec<_> = (0..3).map(|_| reader.piece().unwrap()).collect();

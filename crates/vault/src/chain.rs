@@ -42,6 +42,10 @@ pub struct Segment {
     pub class: DataClass,
     /// Its bytes.
     pub bytes: u64,
+    /// When the first of it was taken, where a worker has made it of other segments: its objects hold columns, not
+    /// lines. Of what endpoints have sent, nobody says so.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from: Option<UnixTime>,
     /// When the last of it was taken: retention counts from then.
     pub until: UnixTime,
     /// The objects that count; one that was taken twice counts where it was first.

@@ -308,7 +308,8 @@ impl Roller {
         let segments = tokio::task::spawn_blocking(move || Ok::<_, WriterError>(sorted(&read.objects()?)?)).await??;
         for ((region, class), (building, objects)) in segments {
             let bytes = building.finish();
-            let segment = Segment { segment: Digest::of(&bytes), class, bytes: bytes.len() as u64, until, objects };
+            let segment =
+                Segment { segment: Digest::of(&bytes), class, bytes: bytes.len() as u64, from: None, until, objects };
             self.region(&region).await?.add(segment, bytes).await?;
         }
         tokio::task::spawn_blocking(move || file.remove()).await??;

@@ -61,6 +61,7 @@ const TABLE: &[Row] = &[
     row("conformance", &[FOUNDATION]),
     // Leaves: heavy programs that others start and talk to, and never link.
     row("scanner", &[&["stdx", "sandbox", "detection"]]),
+    row("query", &[FOUNDATION, PORTS, ENGINES]),
     // Tools. The tasks build in seconds, so that they can say what is wrong with the rest.
     row("testkit", &[FOUNDATION, PORTS, ENGINES]),
     // It measures what users run, so it may name anything but the other programs' own code; of the scanner's
@@ -82,13 +83,14 @@ const TESTS: &[&str] = &["bench", "clerestory-fuzz"];
 
 /// Foreign crates with a place of their own: who may depend on them outside of tests.
 const ONLY_IN: &[(&str, &[&str])] = &[
-    ("axum", &["server", "bench", "simulation"]),
+    ("axum", &["server", "query", "bench", "simulation"]),
     ("boreal", &["scanner", "bench"]),
     ("boreal-parser", &["scanner"]),
     ("tower-http", &["server"]),
     ("sqlx", &["storage", "remote"]),
-    ("object_store", &["remote"]),
-    ("reqwest", &["server"]),
+    ("object_store", &["remote", "query"]),
+    ("datafusion", &["query"]),
+    ("reqwest", &["server", "query"]),
     ("ureq", &["api", "conformance"]),
     (
         "tokio",
@@ -101,6 +103,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "channel",
             "vault",
             "server",
+            "query",
             "bench",
             "simulation",
             TEST_ONLY,

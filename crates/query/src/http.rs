@@ -1,0 +1,96 @@
+//! The worker's HTTP: whoever reaches it learns names and sizes of sealed objects, and nothing without a grant.
+
+use std::sync::Arc;
+
+use api::{ErrorBody, ErrorClass, RunRequest, path};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures::{StreamExt as _, stream};
+use serde::de::DeserializeOwned;
+
+use crate::worker::{Worker, WorkerError};
+
+/// A query of 16 KiB, its values, and a list of countries.
+const PLAN_BYTES_MAX: usize = 256 << 10;
+
+/// 4,096 objects: headers of 20 KiB at most (2.4 KiB with two custodians), and two shares of 1.6 KiB each, all in
+/// base64.
+const RUN_BYTES_MAX: usize = 128 << 20;
+
+/// The worker's routes.
+pub fn router(worker: Arc<Worker>) -> Router {
+    let plan = post(plan).layer(DefaultBodyLimit::max(PLAN_BYTES_MAX));
+    let run = post(run).layer(DefaultBodyLimit::max(RUN_BYTES_MAX));
+    Router::new()
+        .route(path::WORKER, get(certificate))
+        .route(path::PLAN, plan)
+        .route(path::RUN, run)
+        .route(path::HEALTH, get(health))
+        .fallback(async || refuse(StatusCode::NOT_FOUND, "not-found", "nothing is served here".to_owned(), None))
+        .with_state(worker)
+}
+
+async fn health() -> Json<api::Health> {
+    Json(api::Health { role: "worker".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() })
+}
+
+async fn certificate(State(worker): State<Arc<Worker>>) -> Result<Json<api::Worker>, WorkerError> {
+    worker.certificate().await.map(Json)
+}
+
+async fn plan(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<api::Plan>, WorkerError> {
+    worker.plan(read(&body)?).await.map(Json)
+}
+
+async fn run(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Response, WorkerError> {
+    let request = read::<RunRequest>(&body)?;
+    drop(body);
+    let frames = worker.run(request).await?;
+    let frames = stream::unfold(frames, async |mut frames| frames.recv().await.map(|frame| (frame, frames)));
+    Ok(Body::from_stream(frames.map(Ok::<_, std::convert::Infallible>)).into_response())
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, WorkerError> {
+    serde_json::from_slice(body).map_err(|error| WorkerError::Request(error.to_string()))
+}
+
+impl WorkerError {
+    /// The stable code, what the caller can do, and a hint; `docs/errors.md` lists them.
+    const fn public(&self) -> (&'static str, ErrorClass, &'static str) {
+        use ErrorClass::{Fatal, Rejected, Unavailable};
+        match self {
+            Self::Request(_) => ("request", Rejected, "docs/errors.md names the form of each request"),
+            Self::Refused(_) => ("read-refused", Rejected, "make another intent; nothing was opened"),
+            Self::Query(_) => ("query", Rejected, "docs/formats/worker.md says what a query may do"),
+            Self::Schema { .. } => ("query", Rejected, "request the query anew, with the schema that it has now"),
+            Self::TooMany { .. } => {
+                ("query-objects", Rejected, "ask for fewer countries, or a shorter time with `taken`")
+            }
+            Self::Objects(_) => ("objects", Rejected, "plan again: the objects may have been written anew meanwhile"),
+            Self::Busy => ("busy", Unavailable, "try again later"),
+            Self::Manifests(_) => ("vault", Unavailable, "try again when the vault answers"),
+            Self::Policy(_) | Self::Enrolment(_) | Self::Entropy(_) | Self::Threads(_) | Self::Died => {
+                ("worker", Fatal, "the operator must look at this worker")
+            }
+        }
+    }
+}
+
+impl IntoResponse for WorkerError {
+    fn into_response(self) -> Response {
+        let (code, class, hint) = self.public();
+        if class == ErrorClass::Fatal {
+            tracing::error!(error = %self, "the worker can't work");
+        }
+        let status = StatusCode::from_u16(class.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        refuse(status, code, self.to_string(), Some(hint.to_owned()))
+    }
+}
+
+fn refuse(status: StatusCode, code: &str, message: String, hint: Option<String>) -> Response {
+    (status, Json(ErrorBody { code: code.to_owned(), message, hint })).into_response()
+}

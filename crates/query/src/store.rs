@@ -1,0 +1,158 @@
+//! Sealed objects as an [`ObjectStore`] of their plaintext: whoever reads a range gets it decrypted, frame by
+//! frame, and nothing of it is kept.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
+use object_store::path::Path;
+use object_store::{
+    Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, coalesce_ranges,
+};
+use seal::{BatchId, FRAME_BYTES, Sealed};
+
+use crate::ciphertext::{Place, Vault};
+
+/// Ranges that are nearer than two frames are read at once.
+const GAP_BYTES: u64 = 2 * FRAME_BYTES as u64;
+
+const NAME: &str = "sealed";
+
+/// An object whose key is at hand.
+pub(crate) struct Opened {
+    pub(crate) place: Place,
+    /// Where in the segment the object's frames begin.
+    pub(crate) frames_at: u64,
+    pub(crate) sealed: Sealed,
+}
+
+/// The objects of one grant, readable.
+pub struct SealedStore {
+    vault: Arc<dyn Vault>,
+    objects: HashMap<Path, Opened>,
+}
+
+impl SealedStore {
+    pub(crate) fn new(vault: Arc<dyn Vault>, opened: impl IntoIterator<Item = Opened>) -> Self {
+        let named = opened.into_iter().map(|it| (path_of(it.sealed.header().bound.id), it));
+        Self { vault, objects: named.collect() }
+    }
+
+    fn find(&self, location: &Path) -> Result<&Opened> {
+        self.objects.get(location).ok_or_else(|| Error::NotFound {
+            path: location.to_string(),
+            source: "it is not among the objects that were granted".into(),
+        })
+    }
+
+    /// Bytes of an object's plaintext.
+    pub(crate) fn bytes(&self, location: &Path) -> Option<u64> {
+        self.objects.get(location).map(|opened| opened.sealed.header().bytes)
+    }
+
+    /// Reads a range that lies within the object.
+    pub(crate) async fn plaintext(&self, location: &Path, range: Range<u64>) -> Result<Bytes> {
+        let Opened { place, frames_at, sealed } = self.find(location)?;
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Generic { store: NAME, source };
+        if range.start >= range.end {
+            return Ok(Bytes::new());
+        }
+        let outside = || failed(format!("{location} has no bytes {range:?}").into());
+        let whole = FRAME_BYTES as u64;
+        let (first, last) = (range.start / whole, (range.end - 1) / whole);
+        let header = sealed.header();
+        let begin = header.place(first).ok_or_else(outside)?.start;
+        let end = header.place(last).ok_or_else(outside)?.end;
+        if range.end > header.bytes {
+            return Err(outside());
+        }
+        let ciphertext = self.vault.read(place, frames_at + begin..frames_at + end).await;
+        let ciphertext = ciphertext.map_err(|error| failed(Box::new(error)))?;
+        let mut plaintext = Vec::with_capacity(ciphertext.len());
+        for number in first..=last {
+            let place = header.place(number).ok_or_else(outside)?;
+            let within = |at: u64| usize::try_from(at - begin).map_err(|_| outside());
+            let frame = ciphertext.get(within(place.start)?..within(place.end)?).ok_or_else(outside)?;
+            plaintext.extend_from_slice(&sealed.frame(number, frame).map_err(|error| failed(Box::new(error)))?);
+        }
+        let skip = usize::try_from(range.start - first * whole).map_err(|_| outside())?;
+        let length = usize::try_from(range.end - range.start).map_err(|_| outside())?;
+        let plaintext = Bytes::from(plaintext);
+        if skip + length > plaintext.len() { Err(outside()) } else { Ok(plaintext.slice(skip..skip + length)) }
+    }
+}
+
+/// What an object is called here.
+pub(crate) fn path_of(id: BatchId) -> Path {
+    Path::from(id.to_string())
+}
+
+fn read_only() -> Error {
+    Error::NotSupported { source: "sealed objects are only read".into() }
+}
+
+impl fmt::Debug for SealedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedStore").field("objects", &self.objects.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for SealedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} sealed objects", self.objects.len())
+    }
+}
+
+#[async_trait]
+impl ObjectStore for SealedStore {
+    async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> Result<PutResult> {
+        Err(read_only())
+    }
+
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        Err(read_only())
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let size = self.find(location)?.sealed.header().bytes;
+        // Objects never change.
+        let last_modified = Default::default();
+        let meta = ObjectMeta { location: location.clone(), last_modified, size, e_tag: None, version: None };
+        options.check_preconditions(&meta)?;
+        let range = match &options.range {
+            None => 0..size,
+            Some(range) => {
+                range.as_range(size).map_err(|source| Error::Generic { store: NAME, source: Box::new(source) })?
+            }
+        };
+        let bytes = if options.head { Bytes::new() } else { self.plaintext(location, range.clone()).await? };
+        let payload = GetResultPayload::Stream(stream::once(async { Ok(bytes) }).boxed());
+        Ok(GetResult { payload, meta, range, attributes: Attributes::default() })
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        coalesce_ranges(ranges, |range| self.plaintext(location, range).boxed(), GAP_BYTES).await
+    }
+
+    fn delete_stream(&self, _: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        stream::once(async { Err(read_only()) }).boxed()
+    }
+
+    fn list(&self, _: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        stream::once(async { Err(read_only()) }).boxed()
+    }
+
+    async fn list_with_delimiter(&self, _: Option<&Path>) -> Result<ListResult> {
+        Err(read_only())
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        Err(read_only())
+    }
+}

@@ -1,0 +1,16 @@
+//! A worker, asked by gateways that are honest and by others that are not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    reason = "tests"
+)]
+
+mod attacks;
+// mod disk;
+mod documents;
+mod queries;
+mod refused;
+mod scene;
