@@ -70,6 +70,24 @@ impl PublicKey {
         }
     }
 
+    /// Its point, uncompressed, if it is on P-256.
+    #[must_use]
+    pub fn point(&self) -> Option<Vec<u8>> {
+        match &self.0 {
+            Public::P256(key) => Some(key.to_bytes().to_vec()),
+            Public::XWing(_) => None,
+        }
+    }
+
+    /// The P-256 key with this point, uncompressed.
+    ///
+    /// # Errors
+    /// [`KeyError::Invalid`] if it is not on the curve.
+    pub fn of_point(point: &[u8]) -> Result<Self, KeyError> {
+        let key = <DhP256HkdfSha256 as hpke::Kem>::PublicKey::from_bytes(point);
+        key.map(|key| Self(Public::P256(key))).map_err(|_| KeyError::Invalid(Kem::P256))
+    }
+
     /// SHA-256 of its text: what a sealed share names.
     #[must_use]
     pub fn id(&self) -> Digest {

@@ -8,7 +8,8 @@
 //! policy says ([`Destination`]).
 //!
 //! # Out of scope
-//! Whether anybody may open anything: that is `custody`'s. Where objects lie. Keys in an HSM.
+//! Whether anybody may open anything: that is `custody`'s. Where objects lie. Keys in an HSM: only what
+//! such a key has agreed on is used here ([`AgreedSecret`]).
 //!
 //! # Invariants
 //! - A data key is made here, used for one object, and never written, printed or given out by whoever
@@ -21,16 +22,20 @@
 //!   commitment; frames that were moved, dropped, doubled or cut off are refused.
 //! - Nothing allocates more than the bytes that are there.
 
+mod agreed;
 mod destination;
 mod frames;
 mod header;
 mod key;
 mod object;
 mod share;
+mod table;
 
+pub use agreed::AgreedSecret;
 pub use destination::{Destination, check_keys};
 pub use frames::{FRAME_BYTES, Frame};
 pub use header::{BatchId, Bound, CUSTODIANS_MAX, HEADER_BYTES_MAX, Header, SealedShare};
 pub use key::{Kem, KeyError, PrivateKey, PublicKey};
 pub use object::{Custodian, Custodians, OBJECT_BYTES_MAX, OpenError, SealError, Sealed};
 pub use share::{DataKey, Share, Wrapped};
+pub use table::{TABLE_ROW_BYTES, TableKey};

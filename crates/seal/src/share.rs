@@ -27,6 +27,14 @@ impl Share {
         Ok(Self(bytes))
     }
 
+    pub(crate) const fn from_bytes(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
     /// Seals it to `to`, bound to `info`.
     ///
     /// # Errors

@@ -73,6 +73,12 @@ const NEEDS: &[Need] = &[
         Probe::File("/usr/share/clamav-testfiles/clam.exe"),
         "holds one file in many containers",
     ),
+    need(
+        Purpose::Test,
+        "softhsm2",
+        Probe::File("/usr/lib/softhsm/libsofthsm2.so"),
+        "keeps a custodian's keys as hardware would",
+    ),
     need(Purpose::Test, "postgresql", Probe::Postgres("postgres"), "keeps locks and catalog beyond one machine"),
 ];
 

@@ -12,4 +12,5 @@ mod attacks;
 mod destination;
 mod golden;
 mod scene;
+mod table;
 mod whole;

@@ -62,6 +62,7 @@ const TABLE: &[Row] = &[
     // Leaves: heavy programs that others start and talk to, and never link.
     row("scanner", &[&["stdx", "sandbox", "detection"]]),
     row("query", &[FOUNDATION, PORTS, ENGINES]),
+    row("token", &[FOUNDATION]),
     // Tools. The tasks build in seconds, so that they can say what is wrong with the rest.
     row("testkit", &[FOUNDATION, PORTS, ENGINES]),
     // It measures what users run, so it may name anything but the other programs' own code; of the scanner's
@@ -86,6 +87,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("axum", &["server", "query", "bench", "simulation"]),
     ("boreal", &["scanner", "bench"]),
     ("boreal-parser", &["scanner"]),
+    ("cryptoki", &["token"]),
     ("tower-http", &["server"]),
     ("sqlx", &["storage", "remote"]),
     ("object_store", &["remote", "query"]),

@@ -119,18 +119,11 @@ fn what_is_not_logged_and_witnessed_opens_nothing() {
     let forged = BundleEntry { envelope, proof: made.intent.proof.clone() };
     let mut ask = scene.ask(&made);
     let honest = Bundle::parse(ask.evidence.as_bytes()).unwrap();
-    let with = |entry: &BundleEntry| {
-        let entries = honest.entries().iter().map(|it| {
-            let is_intent = it.envelope == made.intent.envelope;
-            if is_intent {
-                BundleEntry { envelope: entry.envelope.clone(), proof: it.proof.clone() }
-            } else {
-                it.clone()
-            }
-        });
-        String::from_utf8(Bundle::new(entries.collect()).unwrap().to_bytes()).unwrap()
-    };
-    ask.evidence = with(&forged);
+    let entries = honest.entries().iter().map(|it| {
+        let envelope = if it.envelope == made.intent.envelope { &forged.envelope } else { &it.envelope };
+        BundleEntry { envelope: envelope.clone(), proof: it.proof.clone() }
+    });
+    ask.evidence = String::from_utf8(Bundle::new(entries.collect()).unwrap().to_bytes()).unwrap();
     for who in CUSTODIANS {
         refused(&scene, who, &ask, "not");
     }
