@@ -214,6 +214,20 @@ impl Client {
         }
     }
 
+    /// `POST` of JSON, answered with a stream. As for [`Client::open`], the caller bounds how much of it is read.
+    ///
+    /// # Errors
+    /// As [`Client::get`], and [`ClientError::Syntax`].
+    pub fn post_open(&self, url: &str, body: &impl Serialize) -> Result<Box<dyn std::io::Read>, ClientError> {
+        let syntax = |error: serde_json::Error| ClientError::Syntax { url: url.to_owned(), error: error.to_string() };
+        let body = serde_json::to_vec(body).map_err(syntax)?;
+        let answer = self.send(url, Body::Json(&body))?;
+        match answer.status {
+            300.. => Err(refused(url, answer)),
+            _ => Ok(answer.body),
+        }
+    }
+
     /// `GET`, where 404 is an answer.
     ///
     /// # Errors

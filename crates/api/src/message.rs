@@ -9,6 +9,8 @@ use tlog::EntryIndex;
 pub mod path {
     /// `POST`: append an entry to a log; answers [`super::Appended`] once it is witnessed.
     pub const ENTRIES: &str = "/v1/entries";
+    /// `POST`: append several, as a list of texts; answers a list of [`super::Appended`].
+    pub const ENTRY_BATCHES: &str = "/v1/entries/batch";
     /// `POST`: ask for a rebuild. `GET …/{ticket}`: how it stands.
     /// `PUT …/{ticket}/objects/{sha256}`: an object that the rebuild wants.
     pub const REBUILDS: &str = "/v1/rebuilds";
@@ -36,7 +38,8 @@ pub mod path {
     pub const CUSTODY: &str = "/v1/custody";
     /// `GET …/{region}`: the region's current `region-status`, as a bundle.
     pub const REGIONS: &str = "/v1/regions";
-    /// `GET …/{stream}`: where a stream ends in this log ([`super::StreamEnd`]).
+    /// `POST …/{stream}`: where a stream ends in this log ([`super::StreamEnd`]), for writers who share one. No
+    /// `GET`: only the process that sequences knows.
     pub const STREAMS: &str = "/v1/streams";
     /// `POST`: [`super::DataRequest`], logged. `GET …[/{id}]`: how they stand. `POST …/{id}`: a signed call; the
     /// same with its private parts.

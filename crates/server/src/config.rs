@@ -1,5 +1,6 @@
 //! Configuration: one TOML file, one struct for each role.
 
+mod access;
 mod custody;
 mod data;
 mod lookup;
@@ -14,6 +15,7 @@ use std::str::FromStr;
 use attest::OrganisationId;
 use serde::{Deserialize, Serialize};
 
+pub use access::AccessSection;
 pub use custody::{CustodianConfig, CustodianKeys};
 pub use data::DataFolder;
 pub use lookup::{GatewayConfig, RelayConfig};
@@ -229,6 +231,7 @@ impl Config {
                 .into_iter()
                 .chain(keys.rules.as_mut())
                 .chain(it.cache.as_mut())
+                .chain(it.access.iter_mut().flat_map(AccessSection::paths_mut))
                 .chain(it.shared.iter_mut().flat_map(SharedSection::paths_mut))
                 .collect()
             }
@@ -334,7 +337,7 @@ impl Config {
             Self::Supervisor(it) => {
                 let keys = &it.keys;
                 let own = [&it.log.key, &keys.builder, &keys.release, &keys.recorder, &keys.status];
-                own.into_iter().chain(&keys.rules).collect()
+                own.into_iter().chain(&keys.rules).chain(it.access.iter().map(|it| &it.key)).collect()
             }
             Self::Witness(it) => vec![&it.key],
             Self::Relay(_) => Vec::new(),

@@ -19,6 +19,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 mod custodian;
+pub mod data;
 pub mod demo;
 pub mod domain;
 pub mod duty;

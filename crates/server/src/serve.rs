@@ -19,11 +19,12 @@ use witness::{Witness, WitnessParts};
 use crate::command::check_config::{load_policy, no_genesis};
 use crate::config::{Config, LogSection, SharedSection, VendorConfig, WitnessConfig};
 use crate::custodian::{CustodyProbe, Desk};
+use crate::data::{AccessProbe, Gateway};
 use crate::domain::Domain;
 use crate::duty::{Duty, OnDuty, Turns};
 use crate::failure::Failure;
 use crate::http::forward::{Forward, forward};
-use crate::http::gateway::Gateway;
+use crate::http::gateway::Gateway as LookupGateway;
 use crate::http::vault::{Vault, VaultParts};
 use crate::http::{self, Stop};
 use crate::lease::Lease;
@@ -63,7 +64,7 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
         Config::Relay(section) => Ok(Service { router: http::relay::router(section)?, ..Service::default() }),
         Config::Gateway(section) => {
             let section = (**section).clone();
-            let gateway = tokio::task::spawn_blocking(move || Gateway::open(&section)).await??;
+            let gateway = tokio::task::spawn_blocking(move || LookupGateway::open(&section)).await??;
             let (bits, bytes) = (gateway.known().bits().get(), gateway.known().answer_bytes());
             tracing::info!(lookup.prefix_bits = bits, lookup.answer_bytes = bytes, "the buckets are filled");
             Ok(Service { router: http::gateway::router(gateway), ..Service::default() })
@@ -91,15 +92,23 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
         Config::Supervisor(supervisor) => {
             let Sequenced { mut service, duty, forwarding } = log(&supervisor.log, config, stop).await?;
             let state = State::open(config).await?;
+            let access = supervisor.access.clone();
             let supervisor = Supervisor::of(config, Domain::over(config, &state).await?)?;
             service.states.push(state);
+            let mut desk = http::supervisor::router(Arc::clone(&supervisor));
+            if let Some(access) = &access {
+                let gateway = Gateway::of(config, access, supervisor.domain().clone()).await;
+                let gateway = gateway.context("the gateway of data can't be opened")?;
+                service.probes.add(AccessProbe(Arc::clone(&gateway)));
+                service.tasks.spawn(Arc::clone(&gateway).settle(duty.clone(), stop.tasks.clone()));
+                desk = desk.merge(http::data::router(gateway));
+            }
             service.probes.add(StatusProbe(Arc::clone(&supervisor)));
             service.tasks.spawn(Arc::clone(&supervisor).work(stop.tasks.clone()));
             if has_fast_lane(supervisor.domain()) {
                 service.tasks.spawn(Arc::clone(&supervisor).bake(duty.clone(), stop.tasks.clone()));
             }
             service.tasks.spawn(Arc::clone(&supervisor).keep_fresh(duty.clone(), stop.tasks.clone()));
-            let desk = http::supervisor::router(supervisor);
             service.router = service.router.merge(match forwarding {
                 None => desk,
                 Some(forwarding) => desk.layer(middleware::from_fn_with_state(forwarding, forward)),

@@ -124,6 +124,20 @@ pub async fn intake_objects(config: &Config, folder: &Path, access: Access) -> a
     })
 }
 
+/// What lies beside the log of access to data.
+///
+/// # Errors
+/// When it is not there, or not as it must be.
+pub async fn beside_objects(config: &Config, access: Access) -> anyhow::Result<Arc<dyn ObjectStore>> {
+    let folder = config.data().beside();
+    Ok(match (config.shared(), access) {
+        (None, Access::Write) => Arc::new(FileObjects::open(&folder).await?),
+        (None, Access::Read) => Arc::new(FileObjects::open_read_only(&folder).await?),
+        (Some(shared), _) => Arc::new(S3Objects::open(&s3(&shared.objects, BESIDE)?).await?),
+    })
+}
+
+const BESIDE: &str = "beside";
 const INTAKE: &str = "intake";
 
 /// Makes the shared stores of a log's organisation, each of which must not be there yet.
@@ -134,7 +148,8 @@ pub async fn create_shared(objects: &ObjectsSection, state: &StateSection, role:
     // The schema is made wholly or not at all, and says that somebody was here before.
     PostgresStore::create(&postgres(state)?).await?.close().await;
     let intake = (role == Role::Vendor).then_some(INTAKE);
-    for part in ["log", "kept"].into_iter().chain(intake) {
+    let beside = (role == Role::Supervisor).then_some(BESIDE);
+    for part in ["log", "kept"].into_iter().chain(intake).chain(beside) {
         S3Objects::create(&s3(objects, part)?).await?;
     }
     Ok(())

@@ -5,13 +5,15 @@
 //! take it away again. Whoever finds one there (after a crash, or of another process) appends it
 //! first; a log gives an entry that it has its old place, so that this never doubles anything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use api::{Appended, BaseUrl, BodyLimit, Client, ClientError, ErrorClass, path};
 use attest::{
-    BundleEntry, Envelope, EnvelopeError, Heartbeat, KeyRef, Position, Statement, StatementId, StreamName, Subject,
+    Budget, BundleEntry, Envelope, EnvelopeError, Heartbeat, KeyRef, Position, RegionId, Statement, StatementId,
+    StreamName, Subject,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -97,6 +99,31 @@ impl LogWriter {
         let answer = tokio::task::block_in_place(|| self.client.post(&url, &body, APPENDED_BYTES_MAX));
         let answer = answer.map_err(|source| StreamError::Log { origin: self.origin.clone(), source })?;
         let appended: Appended = serde_json::from_slice(&answer).map_err(|error| self.answer(error.to_string()))?;
+        self.checked(envelope, &appended)
+    }
+
+    /// Appends all of these, in this order, and waits until they are witnessed. Safe to repeat.
+    ///
+    /// # Errors
+    /// As [`LogWriter::append`]; some of them may have been taken in.
+    pub async fn append_all(&self, envelopes: &[Envelope]) -> Result<Vec<BundleEntry>, StreamError> {
+        if let [envelope] = envelopes {
+            return Ok(vec![self.append(envelope).await?]);
+        }
+        let url = self.url.join(path::ENTRY_BATCHES);
+        let texts = envelopes.iter().map(|it| String::from_utf8(it.to_bytes())).collect::<Result<Vec<_>, _>>();
+        let texts = texts.map_err(|error| self.answer(error.to_string()))?;
+        let limit = BodyLimit(APPENDED_BYTES_MAX.0 * envelopes.len() as u64);
+        let answer = tokio::task::block_in_place(|| self.client.post_json::<Vec<Appended>>(&url, &texts, limit));
+        let answer = answer.map_err(|source| StreamError::Log { origin: self.origin.clone(), source })?;
+        if answer.len() != envelopes.len() {
+            return Err(self.answer(format!("{} proofs for {} entries", answer.len(), envelopes.len())));
+        }
+        envelopes.iter().zip(&answer).map(|(envelope, appended)| self.checked(envelope, appended)).collect()
+    }
+
+    /// The entry, if `appended` proves it.
+    fn checked(&self, envelope: &Envelope, appended: &Appended) -> Result<BundleEntry, StreamError> {
         let proof = LogProof::parse(appended.proof.as_bytes()).map_err(|error| self.answer(error.to_string()))?;
         if *proof.checkpoint().checkpoint().origin() != self.origin {
             return Err(self.answer(format!("its origin is `{}`", proof.checkpoint().checkpoint().origin())));
@@ -128,17 +155,69 @@ struct State {
     epoch: u64,
     next: u64,
     previous: Option<StatementId>,
-    pending: Option<String>,
+    /// Signed, one after the other, and not yet known to be logged.
+    #[serde(deserialize_with = "one_or_many")]
+    pending: Vec<String>,
     /// When the newest entry was made.
     #[serde(default)]
     last: Option<UnixTime>,
+    /// What was begun in this stream and has not come to its end.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    open: Open,
+}
+
+/// What was begun in a stream and has not come to its end, by the statement that began it: kept in one value
+/// with the stream's place, so that no crash leaves one without the other.
+pub(crate) type Open = BTreeMap<StatementId, Begun>;
+
+/// An access to data that was announced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Begun {
+    /// Where.
+    pub(crate) region: RegionId,
+    /// The intent's subject: the root of its objects.
+    pub(crate) objects: Digest,
+    /// How much at most.
+    pub(crate) budget: Budget,
+    /// Until when.
+    pub(crate) expires: UnixTime,
+    /// The signed end of it, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) outcome: Option<String>,
+}
+
+/// Earlier versions wrote one, or nothing.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Pending {
+        Many(Vec<String>),
+        One(Option<String>),
+    }
+    Ok(match Pending::deserialize(deserializer)? {
+        Pending::Many(many) => many,
+        Pending::One(one) => one.into_iter().collect(),
+    })
+}
+
+impl State {
+    /// What is pending, read.
+    fn envelopes(&self) -> Result<Vec<Envelope>, EnvelopeError> {
+        self.pending.iter().map(|text| Envelope::parse(text.as_bytes())).collect()
+    }
+
+    /// With nothing pending, at the place after `count` entries, of which `last` is the newest.
+    fn after(self, count: usize, last: StatementId) -> Self {
+        Self { next: self.next + count as u64, previous: Some(last), pending: Vec::new(), ..self }
+    }
 }
 
 /// The state of a stream whose state was lost, from its last entry: the next one opens the epoch
 /// after it.
 pub(crate) fn reopened(end: &Position, id: StatementId) -> anyhow::Result<(Key, Bytes)> {
     let epoch = end.epoch.checked_add(1).context("no epoch is left")?;
-    let state = State { epoch, next: 0, previous: Some(id), pending: None, last: Some(end.time) };
+    let state = State { epoch, previous: Some(id), last: Some(end.time), ..State::default() };
     Ok((lock_of(&end.stream)?, serde_json::to_vec(&state)?.into()))
 }
 
@@ -172,7 +251,7 @@ impl StreamWriter {
     ) -> Result<BundleEntry, StreamError> {
         loop {
             let (state, held) = self.load().await?;
-            if state.pending.is_some() {
+            if !state.pending.is_empty() {
                 self.finish(state, held).await?;
                 continue;
             }
@@ -180,10 +259,61 @@ impl StreamWriter {
             let position_time = position.time;
             let envelope = self.made(make(position))?;
             let text = String::from_utf8(envelope.to_bytes()).map_err(|error| self.state(error.to_string()))?;
-            let pending = State { pending: Some(text), last: Some(position_time), ..state };
+            let pending = State { pending: vec![text], last: Some(position_time), ..state };
             if let Some(held) = self.swap(held.as_ref(), &pending).await? {
-                return self.finish(pending, Some(held)).await;
+                return self.finished(pending, Some(held)).await;
             }
+        }
+    }
+
+    /// Writes as many statements at once as `make` signs, asked for number 0, 1, … until it returns nothing. It
+    /// may note what they begin or end, which is durable before any of them is logged. When another writer was
+    /// faster, `make` is asked again from 0 on.
+    ///
+    /// # Errors
+    /// As [`StreamWriter::write`].
+    pub(crate) async fn write_all(
+        &self,
+        mut make: impl FnMut(usize, &mut Open, Position) -> anyhow::Result<Option<Envelope>> + Send,
+    ) -> Result<Vec<BundleEntry>, StreamError> {
+        loop {
+            let (before, held) = self.settled().await?;
+            let (mut open, mut pending, mut at) = (before.open.clone(), Vec::new(), before.clone());
+            while let Some(envelope) = self.made(make(pending.len(), &mut open, self.place(&at)))? {
+                pending.push(String::from_utf8(envelope.to_bytes()).map_err(|error| self.state(error.to_string()))?);
+                at = State { last: Some(self.clock.now()), ..at.after(1, envelope.id()) };
+            }
+            if pending.is_empty() && open == before.open {
+                return Ok(Vec::new());
+            }
+            let state = State { pending, open, last: at.last, ..before };
+            if let Some(held) = self.swap(held.as_ref(), &state).await? {
+                return self.finish(state, Some(held)).await;
+            }
+        }
+    }
+
+    /// The log that it is in.
+    pub(crate) const fn log(&self) -> &LogWriter {
+        &self.log
+    }
+
+    /// What was begun and has not ended.
+    ///
+    /// # Errors
+    /// As [`StreamWriter::write`].
+    pub(crate) async fn open(&self) -> Result<Open, StreamError> {
+        Ok(self.settled().await?.0.open)
+    }
+
+    /// The state with nothing pending.
+    async fn settled(&self) -> Result<(State, Option<Versioned>), StreamError> {
+        loop {
+            let (state, held) = self.load().await?;
+            if state.pending.is_empty() {
+                return Ok((state, held));
+            }
+            self.finish(state, held).await?;
         }
     }
 
@@ -211,7 +341,7 @@ impl StreamWriter {
                 }
             }
             let (state, held) = self.load().await?;
-            if state.pending.is_some() {
+            if !state.pending.is_empty() {
                 self.finish(state, held).await?;
                 continue;
             }
@@ -228,7 +358,7 @@ impl StreamWriter {
         let (_, place) = StreamChecker::read(&envelope.to_bytes()).map_err(|detail| self.state(detail.to_owned()))?;
         loop {
             let (state, held) = self.load().await?;
-            if state.pending.is_some() {
+            if !state.pending.is_empty() {
                 self.finish(state, held).await?;
                 continue;
             }
@@ -244,9 +374,9 @@ impl StreamWriter {
                 return Ok(None);
             }
             let text = String::from_utf8(envelope.to_bytes()).map_err(|error| self.state(error.to_string()))?;
-            let pending = State { pending: Some(text), last: Some(place.time), ..state };
+            let pending = State { pending: vec![text], last: Some(place.time), ..state };
             if let Some(held) = self.swap(held.as_ref(), &pending).await? {
-                return self.finish(pending, Some(held)).await.map(Some);
+                return self.finished(pending, Some(held)).await.map(Some);
             }
         }
     }
@@ -284,36 +414,39 @@ impl StreamWriter {
         }
     }
 
-    fn made(&self, made: anyhow::Result<Envelope>) -> Result<Envelope, StreamError> {
+    fn made<T>(&self, made: anyhow::Result<T>) -> Result<T, StreamError> {
         made.map_err(|source| StreamError::Statement { stream: self.stream.clone(), source })
     }
 
+    /// Appends the one that is pending.
+    async fn finished(&self, state: State, held: Option<Versioned>) -> Result<BundleEntry, StreamError> {
+        let mut entries = self.finish(state, held).await?;
+        entries.pop().ok_or_else(|| self.state("nothing was pending".to_owned()))
+    }
+
     /// Appends what is pending and notes that it is logged.
-    async fn finish(&self, state: State, held: Option<Versioned>) -> Result<BundleEntry, StreamError> {
-        let text = state.pending.as_deref().unwrap_or_default();
-        let envelope = Envelope::parse(text.as_bytes())
-            .map_err(|source| StreamError::Envelope { stream: self.stream.clone(), source })?;
-        let entry = match self.log.append(&envelope).await {
+    async fn finish(&self, state: State, held: Option<Versioned>) -> Result<Vec<BundleEntry>, StreamError> {
+        let envelopes = state.envelopes();
+        let envelopes = envelopes.map_err(|source| StreamError::Envelope { stream: self.stream.clone(), source })?;
+        let Some(last) = envelopes.last().map(Envelope::id) else { return Ok(Vec::new()) };
+        let entries = match self.log.append_all(&envelopes).await {
             Err(StreamError::Log { source, origin })
-                if source.class() == ErrorClass::Rejected && !self.is_in_force(&envelope) =>
+                if source.class() == ErrorClass::Rejected && !envelopes.iter().all(|it| self.is_in_force(it)) =>
             {
-                // One of its keys was replaced by the policy since, be it another organisation's, and it is
-                // not in the log, which keeps what it has: it never will be. The place is free.
-                self.swap(held.as_ref(), &State { pending: None, ..state }).await?;
+                // A key was replaced by the policy since, be it another organisation's, and it is not in the
+                // log, which keeps what it has: it never will be. The place is free. Of several, those before it
+                // may have been taken in: whoever writes next is told so, and an operator looks.
+                let mut open = state.open.clone();
+                open.retain(|id, _| envelopes.iter().all(|it| it.id() != *id));
+                self.swap(held.as_ref(), &State { pending: Vec::new(), open, ..state }).await?;
                 return Err(StreamError::Log { source, origin });
             }
             appended => appended?,
         };
-        let done = State {
-            epoch: state.epoch,
-            next: state.next + 1,
-            previous: Some(envelope.id()),
-            pending: None,
-            last: state.last,
-        };
-        // Losing this race means that somebody else appended the same envelope: nothing is lost.
+        let done = state.after(envelopes.len(), last);
+        // Losing this race means that somebody else appended the same envelopes: nothing is lost.
         self.swap(held.as_ref(), &done).await?;
-        Ok(entry)
+        Ok(entries)
     }
 
     /// Whether the policy in force has the key of every signature.

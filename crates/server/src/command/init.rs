@@ -79,9 +79,16 @@ impl fmt::Display for Made {
 const fn key_roles(role: Role) -> &'static [(&'static str, KeyKind)] {
     const E: KeyKind = KeyKind::Ed25519;
     match role {
-        Role::Vendor => {
-            &[("log", E), ("builder", E), ("release", E), ("rules", E), ("approver", E), ("policy", E), ("recorder", E)]
-        }
+        Role::Vendor => &[
+            ("log", E),
+            ("builder", E),
+            ("release", E),
+            ("rules", E),
+            ("approver", E),
+            ("policy", E),
+            ("recorder", E),
+            ("reader", E),
+        ],
         Role::Supervisor => &[
             ("log", E),
             ("builder", E),
@@ -91,6 +98,7 @@ const fn key_roles(role: Role) -> &'static [(&'static str, KeyKind)] {
             ("policy", E),
             ("recorder", E),
             ("status", E),
+            ("gateway", E),
         ],
         Role::Witness => &[("witness", KeyKind::Cosignature)],
         Role::Custodian => &[("custodian", E)],
@@ -212,6 +220,9 @@ async fn make_stores(role: Role, data: &DataFolder, shared: Option<&SharedSectio
         FileObjects::create(&data.log()).await?;
         if role == Role::Vendor {
             FileObjects::create(&data.intake()).await?;
+        }
+        if role == Role::Supervisor {
+            FileObjects::create(&data.beside()).await?;
         }
     }
     assembly::Depot::create(&data.depot(), assembly::Transport::Clients)?;

@@ -55,6 +55,12 @@ impl DataFolder {
         self.0.join("intake")
     }
 
+    /// What lies beside the log of access: openings of private fields, and queries: a `storage::FileObjects`.
+    #[must_use]
+    pub fn beside(&self) -> PathBuf {
+        self.0.join("beside")
+    }
+
     /// What was built: a folder for each product, and in it one for each version.
     #[must_use]
     pub fn builds(&self) -> PathBuf {

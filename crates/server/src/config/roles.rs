@@ -9,7 +9,7 @@ use attest::{OrganisationId, RegionId, StatementId};
 use serde::Deserialize;
 use tlog::VerifierKey;
 
-use super::{Listen, Role, SharedSection};
+use super::{AccessSection, Listen, Role, SharedSection};
 
 /// The vendor: builds, releases, keeps a log, publishes the channel.
 #[derive(Clone, Debug, Deserialize)]
@@ -82,6 +82,8 @@ pub struct SupervisorConfig {
     pub keys: SupervisorKeys,
     /// Stores beyond one machine, if there are any.
     pub shared: Option<SharedSection>,
+    /// Access to data, where the policy names this organisation as its gateway.
+    pub access: Option<AccessSection>,
     /// A folder of downloads that others fill too; what comes from it is checked by digest.
     pub cache: Option<PathBuf>,
     /// Whether upstream's indexes can't be asked: then what this supervisor itself found in them

@@ -66,11 +66,17 @@ pub enum Code {
     Sealed,
     /// A range of bytes that there is not.
     Range,
+    /// The gateway of data lets nobody ask, approve or read this.
+    Access,
+    /// A call is too old, or was made before, or by another than it says.
+    Call,
+    /// A worker or a custodian can't be reached.
+    Peer,
 }
 
 impl Code {
     /// All of them, for the test that compares `docs/errors.md`.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::NotFound,
         Self::Method,
         Self::TooLong,
@@ -99,6 +105,9 @@ impl Code {
         Self::IntakeStopped,
         Self::Sealed,
         Self::Range,
+        Self::Access,
+        Self::Call,
+        Self::Peer,
     ];
 
     /// The stable code.
@@ -133,6 +142,9 @@ impl Code {
             Self::IntakeStopped => "intake-stopped",
             Self::Sealed => "sealed",
             Self::Range => "range",
+            Self::Access => "access",
+            Self::Call => "call",
+            Self::Peer => "peer",
         }
     }
 
@@ -155,7 +167,9 @@ impl Code {
             | Self::Report
             | Self::Grant
             | Self::Sealed
-            | Self::Range => ErrorClass::Rejected,
+            | Self::Range
+            | Self::Access
+            | Self::Call => ErrorClass::Rejected,
             Self::Busy
             | Self::Timeout
             | Self::PoolFull
@@ -165,7 +179,8 @@ impl Code {
             | Self::Gateway
             | Self::IntakeFull
             | Self::IntakeBusy
-            | Self::IntakeStopped => ErrorClass::Unavailable,
+            | Self::IntakeStopped
+            | Self::Peer => ErrorClass::Unavailable,
             Self::LogStopped | Self::Damaged => ErrorClass::Fatal,
         }
     }
@@ -177,7 +192,7 @@ impl Code {
             Self::Method => 405,
             Self::TooLong => 413,
             Self::Body => 400,
-            Self::EntryStream | Self::EntrySigner | Self::NotSigned | Self::Grant => 403,
+            Self::EntryStream | Self::EntrySigner | Self::NotSigned | Self::Grant | Self::Access | Self::Call => 403,
             Self::Range => 416,
             _ => self.class().status(),
         }
@@ -210,6 +225,9 @@ impl Code {
             Self::Witness => "C2SP tlog-witness says what the status means",
             Self::Request => "docs/errors.md names the form of each request",
             Self::NotSigned => "the message names what is missing; nothing was signed",
+            Self::Access => "the message names what is missing; `clerestory data requests` shows whose approval",
+            Self::Call => "make the call again; both clocks must be right to a minute",
+            Self::Peer => "nothing was read; try again later, or ask the gateway's operator",
             Self::Report => "ask the supervisor's operator whether this host is enrolled (`clerestory rules hosts`)",
         })
     }

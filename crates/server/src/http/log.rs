@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Appended, path};
+use api::{Appended, StreamEnd, path};
 use attest::{KeyRef, Position, Statement, StatementId, StreamName};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -36,6 +36,11 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// A key's name in an entry is as long as its signer likes; a message shows its beginning.
 const KEY_SHOWN_MAX: usize = 100;
+
+/// So many entries come in one request at most,
+pub(crate) const BATCH_ENTRIES_MAX: usize = 64;
+/// and so many bytes: 64 of the largest are 8 MB, escaped; common ones have 2 KB.
+const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// A log and who may append to it.
 #[derive(Clone)]
@@ -85,6 +90,8 @@ pub fn router(front: Front) -> Router {
         .route("/tile/{*path}", get(tile))
         .merge(bundles)
         .route(path::ENTRIES, post(append).layer(DefaultBodyLimit::max(MAX_ENTRY_BYTES)))
+        .route(path::ENTRY_BATCHES, post(append_batch).layer(DefaultBodyLimit::max(BATCH_BYTES_MAX)))
+        .route(&format!("{}/{{*stream}}", path::STREAMS), post(end))
         .with_state(front)
 }
 
@@ -112,22 +119,54 @@ async fn bundle(State(front): State<Front>, Path(path): Path<String>) -> Result<
 
 async fn append(State(front): State<Front>, body: Result<Bytes, BytesRejection>) -> Result<Json<Appended>, HttpError> {
     let entry = checked_body(body)?;
-    let serving = front.here().ok_or_else(|| {
-        HttpError::new(Code::NoSequencer, format!("this process does not sequence `{}`", front.key.name()))
-    })?;
+    let serving = front.serving()?;
     let ticket = serving.take_in(entry).await?;
-    let receipt = tokio::select! {
-        biased;
-        receipt = ticket.published() => receipt.map_err(|error| refuse(&error))?,
-        () = serving.service.waited() => {
-            let message = "the entry was taken in, but too few witnesses have cosigned yet";
-            return Err(HttpError::new(Code::NotWitnessed, message).retry_after(WITNESSES_RETRY));
+    serving.appended(ticket).await.map(Json)
+}
+
+/// Several entries, taken in one after the other and witnessed at once. Of a batch that is refused, those before
+/// the one that the message names may have been taken in; the same again gives them their old places.
+async fn append_batch(
+    State(front): State<Front>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Vec<Appended>>, HttpError> {
+    let body = checked_body(body)?;
+    let entries: Vec<String> =
+        serde_json::from_slice(&body).map_err(|error| HttpError::new(Code::Request, error.to_string()))?;
+    if entries.is_empty() || entries.len() > BATCH_ENTRIES_MAX {
+        let message = format!("{} entries; there must be 1 to {BATCH_ENTRIES_MAX}", entries.len());
+        return Err(HttpError::new(Code::Request, message));
+    }
+    let serving = front.serving()?;
+    let mut tickets = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if entry.len() > MAX_ENTRY_BYTES {
+            return Err(HttpError::new(Code::TooLong, format!("an entry of {} bytes", entry.len())));
         }
-    };
-    Ok(Json(Appended { index: receipt.index(), proof: receipt.proof().to_string() }))
+        tickets.push(serving.take_in(entry.into()).await?);
+    }
+    let mut appended = Vec::with_capacity(tickets.len());
+    for ticket in tickets {
+        appended.push(serving.appended(ticket).await?);
+    }
+    Ok(Json(appended))
+}
+
+async fn end(State(front): State<Front>, Path(stream): Path<String>) -> Result<Json<StreamEnd>, HttpError> {
+    let stream: StreamName = stream.parse().map_err(|_| HttpError::not_found(&stream))?;
+    let serving = front.serving()?;
+    let taken = serving.taken().await?.lock().await;
+    let last = taken.end(&stream).map(|(position, id)| (position.clone(), id));
+    Ok(Json(StreamEnd { stream, last }))
 }
 
 impl Front {
+    fn serving(&self) -> Result<Arc<Serving>, HttpError> {
+        self.here().ok_or_else(|| {
+            HttpError::new(Code::NoSequencer, format!("this process does not sequence `{}`", self.key.name()))
+        })
+    }
+
     fn here(&self) -> Option<Arc<Serving>> {
         match &*self.duty.borrow() {
             Duty::Here(serving) => Some(Arc::clone(serving)),
@@ -193,6 +232,19 @@ impl Serving {
         // No await between the two: a request that is given up can't leave one without the other.
         taken.ends.insert(position.stream.clone(), (position, id));
         Ok(ticket)
+    }
+
+    /// Waits until a quorum has cosigned, within bounds.
+    async fn appended(&self, ticket: Ticket) -> Result<Appended, HttpError> {
+        let receipt = tokio::select! {
+            biased;
+            receipt = ticket.published() => receipt.map_err(|error| refuse(&error))?,
+            () = self.service.waited() => {
+                let message = "the entry was taken in, but too few witnesses have cosigned yet";
+                return Err(HttpError::new(Code::NotWitnessed, message).retry_after(WITNESSES_RETRY));
+            }
+        };
+        Ok(Appended { index: receipt.index(), proof: receipt.proof().to_string() })
     }
 
     async fn taken(&self) -> Result<&Mutex<Taken>, HttpError> {

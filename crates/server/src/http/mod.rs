@@ -1,6 +1,7 @@
 //! HTTP: one router for each thing that is served, merged per role.
 
 pub(crate) mod custody;
+pub(crate) mod data;
 pub mod error;
 pub mod forward;
 pub(crate) mod gateway;

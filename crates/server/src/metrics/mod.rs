@@ -43,6 +43,8 @@ pub struct Metrics {
     batches: Family<Labels<1>, Counter>,
     grants: Family<Labels<1>, Counter>,
     custody: Family<Labels<2>, Gauge>,
+    accesses: Family<Labels<1>, Counter>,
+    glass: Family<Labels<1>, Counter>,
     /// Jobs that wait for the rebuilder, or are with it.
     pub queue: Gauge,
     status_age: Family<Labels<1>, Number>,
@@ -87,6 +89,8 @@ impl Metrics {
             batches: Family::default(),
             grants: Family::default(),
             custody: Family::default(),
+            accesses: Family::default(),
+            glass: Family::default(),
             queue: Gauge::default(),
             status_age: Family::default(),
             status_left: Family::default(),
@@ -113,6 +117,8 @@ impl Metrics {
         registry.register("grants", "What this custodian was asked to open, by outcome", it.grants.clone());
         let help = "What this custodian's ledger says of a region: uses, shares opened, leases, outcomes missing";
         registry.register("custody", help, it.custody.clone());
+        registry.register("accesses", "Accesses to data, by how they ended", it.accesses.clone());
+        registry.register("break_glass", "Requests for data that broke the glass, by class", it.glass.clone());
         registry.register("build_queue", "Rebuilds that wait or run", it.queue.clone());
         registry.register_with_unit("status_age", "Age of a lane's status", s(), it.status_age.clone());
         let help = "Time until a lane's status expires; below zero, endpoints refuse what is new";
@@ -182,6 +188,16 @@ impl Metrics {
         }
     }
 
+    /// An access to data came to its end.
+    pub fn access(&self, ended: &'static str) {
+        self.accesses.get_or_create(&[("ended", ended.to_owned())]).inc();
+    }
+
+    /// Somebody has asked for data in an emergency, or says so.
+    pub fn break_glass(&self, class: &str) {
+        self.glass.get_or_create(&[("class", class.to_owned())]).inc();
+    }
+
     /// How a lane's status stands, in seconds.
     pub fn status(&self, lane: &str, age: f64, left: f64) {
         self.status_age.get_or_create(&[("lane", lane.to_owned())]).set(age);
@@ -212,6 +228,8 @@ mod tests {
         metrics.witness("w", "checkpoint", "ok", Duration::ZERO);
         metrics.cosignature("log", "cosigned");
         metrics.build("matched");
+        metrics.access("done");
+        metrics.break_glass("detections");
         metrics.status("slow", 0.0, 0.0);
         let mut page = String::new();
         encode(&mut page, &metrics.registry).unwrap();

@@ -1,4 +1,6 @@
 //! Data that nobody opens without an entry: real custodians, a real log, real witnesses.
 
 mod custody;
+mod gateway;
 mod scene;
+mod stand;

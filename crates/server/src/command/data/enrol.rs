@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use attest::{HostId, RegionId};
+use anyhow::Context as _;
+use attest::{Bundle, HostId, RegionId};
 use clap::Args;
 use serde::Serialize;
-use stdx::{Clock as _, Digest, SystemClock, UnixTime};
+use stdx::{Clock as _, Digest, SystemClock, UnixTime, durable};
 use tlog::VerifierKey;
 
 use super::Logged;
@@ -34,6 +35,9 @@ pub struct Arguments {
     /// Where it is; you have seen it there
     #[arg(long)]
     region: RegionId,
+    /// Where the entry with its proof goes, for the host: workers show it to whoever asks
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     /// For how many days
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=365))]
     days: u32,
@@ -72,6 +76,10 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
         let supervisor = Supervisor::open(&Config::load(&arguments.config)?).await?;
         supervisor.enrol_worker(&enrolled).await
     })?;
+    if let Some(out) = &arguments.out {
+        let bundle = Bundle::new(vec![entry.clone()])?;
+        durable::write(out, &bundle.to_bytes()).with_context(|| format!("can't write `{}`", out.display()))?;
+    }
     let EnrolledHost { host, key, code, region, until } = enrolled;
     output.print(&Enrolled { host, key, code, region, until, logged: Logged::of(&entry) })
 }

@@ -1,8 +1,13 @@
 //! `clerestory data`: whose data lies where, who may read it, and what stops them.
 
+mod approve;
+mod ask;
 mod enrol;
 mod keys;
+mod query;
 mod report;
+mod request;
+mod requests;
 mod stop;
 
 use std::path::PathBuf;
@@ -16,6 +21,14 @@ use crate::command::Output;
 /// Data that nobody opens without an entry.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Ask to read something
+    Request(request::Arguments),
+    /// Show how requests stand: those that broke the glass first
+    Requests(requests::Arguments),
+    /// Agree that something is read
+    Approve(approve::Arguments),
+    /// Read what was asked for and approved
+    Query(query::Arguments),
     /// Make a custodian's next keys for its regions, and print what the policy needs
     Keys(keys::Arguments),
     /// Log what a custodian has opened, now
@@ -40,6 +53,10 @@ pub struct Common {
 /// Why it did not do what was asked.
 pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
     match command {
+        Command::Request(arguments) => request::run(arguments, output),
+        Command::Requests(arguments) => requests::run(arguments, output),
+        Command::Approve(arguments) => approve::run(arguments, output),
+        Command::Query(arguments) => query::run(arguments, output),
         Command::Keys(arguments) => keys::run(arguments, output),
         Command::Report(common) => report::run(common, output),
         Command::Stop(arguments) => stop::run(arguments, stop::Wish::Stop, output),

@@ -64,11 +64,17 @@ fn in_s(seconds: u64) -> UnixTime {
 
 impl Scene {
     pub(crate) fn running() -> Self {
-        let mut system = System::made_with(put_residency_into);
+        let mut scene = Self::made();
+        scene.start_logs();
+        scene.custodians.iter_mut().for_each(Server::start);
+        scene.enrolment = scene.enrol(&Digest::of(b"code").to_string());
+        scene
+    }
+
+    /// Everything is there, nothing runs.
+    pub(crate) fn made() -> Self {
+        let system = System::made_with(put_residency_into);
         let custodians: Vec<Server> = CUSTODIANS.iter().map(|who| configure(&system, who)).collect();
-        system.witnesses.iter_mut().for_each(Server::start);
-        system.vendor.start();
-        system.supervisor.start();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let open = |name: &str| {
             let config = Config::load(&system.file(&format!("{name}/clerestory.toml"))).unwrap();
@@ -79,10 +85,14 @@ impl Scene {
         let host = SignerKey::generate(name, KeyKind::Ed25519, &SystemEntropy).unwrap();
         let worker = PrivateKey::generate(Kem::P256, &SystemEntropy).unwrap();
         let enrolment = StatementId::of(b"none yet");
-        let mut scene = Self { system, custodians, worker, host, enrolment, vendor, supervisor, runtime };
-        scene.custodians.iter_mut().for_each(Server::start);
-        scene.enrolment = scene.enrol(&Digest::of(b"code").to_string());
-        scene
+        Self { system, custodians, worker, host, enrolment, vendor, supervisor, runtime }
+    }
+
+    /// Logs and witnesses.
+    pub(crate) fn start_logs(&mut self) {
+        self.system.witnesses.iter_mut().for_each(Server::start);
+        self.system.vendor.start();
+        self.system.supervisor.start();
     }
 
     /// The ceremony, by its command.
@@ -117,12 +127,16 @@ impl Scene {
 
     /// Objects from two countries, ascending by name.
     pub(crate) fn objects(&self) -> Vec<Vec<u8>> {
+        self.objects_of(APPROVED_CLASS)
+    }
+
+    pub(crate) fn objects_of(&self, class: &str) -> Vec<Vec<u8>> {
         let policy = self.system.policy();
         let residency = policy.policy().residency.as_ref().unwrap();
         let seal = |country: &str| {
             let to = Destination::new(residency, policy.id(), country.parse().unwrap(), now()).unwrap();
             let text = format!("an event from {country}");
-            to.seal(&APPROVED_CLASS.parse().unwrap(), text.as_bytes(), &SystemEntropy).unwrap()
+            to.seal(&class.parse().unwrap(), text.as_bytes(), &SystemEntropy).unwrap()
         };
         let mut objects: Vec<Vec<u8>> = ["DE", "JP"].iter().map(|country| seal(country)).collect();
         objects.sort_by_key(|object| Header::parse(object).unwrap().0.bound.id);
@@ -185,6 +199,10 @@ impl Scene {
     }
 
     pub(crate) fn certify(&self) -> Envelope {
+        self.certify_code(b"code")
+    }
+
+    pub(crate) fn certify_code(&self, code: &[u8]) -> Envelope {
         let certificate = WorkerKey {
             enrolment: self.enrolment,
             key: self.worker.public().to_string(),
@@ -192,8 +210,13 @@ impl Scene {
             from: UnixTime::from_seconds(now().seconds() - 60),
             until: in_s(3600),
         };
-        let subject = vec![Subject::new("clerestory-query", Digest::of(b"code"))];
+        let subject = vec![Subject::new("clerestory-query", Digest::of(code))];
         signed(Statement { subject, predicate: certificate }, &self.host)
+    }
+
+    /// The worker's key, for the worker.
+    pub(crate) fn take_worker(&self) -> PrivateKey {
+        PrivateKey::from_text(&self.worker.to_text()).unwrap()
     }
 
     /// The region's newest status, as everybody gets it.
@@ -339,6 +362,9 @@ fn put_residency_into(system: &System, policy: &mut Policy) {
             interval_s: 24 * 3600,
         });
     }
+    let rules = include_bytes!("../../../../../docs/samples/access.cedar");
+    durable::write(&system.file("supervisor/access.cedar"), rules).unwrap();
+    residency.rules = Some(Digest::of(rules));
     policy.residency = Some(residency);
 }
 

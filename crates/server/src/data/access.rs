@@ -1,0 +1,454 @@
+//! One access: plan, announce, have shares opened, run, say what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use api::{
+    DataQuery, GrantAnswer, GrantRequest, Parameters, Plan, PlanRequest, ResultEnd, ResultFormat, ResultPiece,
+    ResultReader, RunRequest, result_end, result_frame,
+};
+use attest::{
+    AccessIntent, AccessOutcome, Budget, Bundle, BundleEntry, Commitment, CountryCode, Ended, Envelope, Opening,
+    OrganisationId, RegionId, Statement, StatementId, Subject,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use custody::objects_root;
+use policy::{ClassPolicy, Role};
+use seal::Header;
+use stdx::{Digest, Hasher, UnixTime};
+use tokio::sync::{mpsc, oneshot};
+
+use super::call::Call;
+use super::peers::Presented;
+use super::request::{Known, check_openings};
+use super::rules::{Act, Question};
+use super::{DataError, Gateway};
+use crate::line::bundle_text;
+use crate::metrics::metrics;
+use crate::stream::Begun;
+
+/// Clocks of witnesses may be behind by so much; an intent that would then last for too long is refused.
+const CLOCKS_DIFFER: u64 = 60;
+/// Frames of a result that wait for a slow reader: 8 MB.
+const FRAMES_WAITING: usize = 8;
+
+/// A result on its way: frames as `api::ResultReader` reads them.
+#[derive(Debug)]
+pub struct Reading {
+    /// What came, frame by frame; it ends with a `ResultEnd`, or was cut off.
+    pub frames: mpsc::Receiver<Bytes>,
+}
+
+/// What somebody may read, before anything is announced.
+struct Allowed {
+    known: Known,
+    query: String,
+    format: ResultFormat,
+    /// For a template: who reads, and with which values.
+    reader: Option<Opening>,
+    parameters: Option<Opening>,
+}
+
+/// What is about to be announced.
+struct Planned {
+    allowed: Allowed,
+    plan: Plan,
+    headers: Vec<String>,
+    objects: Digest,
+    countries: Vec<CountryCode>,
+    worker: Presented,
+    budget: Budget,
+    expires: UnixTime,
+}
+
+/// What is announced.
+struct Announced {
+    planned: Planned,
+    intent: BundleEntry,
+    evidence: String,
+}
+
+/// What came of it.
+#[derive(Clone, Copy)]
+pub(super) struct Came {
+    pub(super) ended: Ended,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) result: Option<Digest>,
+}
+
+impl Came {
+    const fn none(ended: Ended) -> Self {
+        Self { ended, rows: 0, bytes: 0, result: None }
+    }
+}
+
+impl Gateway {
+    /// Reads what the caller may read. What was announced gets its outcome, whether or not anybody waits for it.
+    ///
+    /// # Errors
+    /// [`DataError`]; nothing was read then.
+    pub async fn query(self: Arc<Self>, asked: DataQuery) -> Result<Reading, DataError> {
+        let allowed = self.allowed(&asked).await?;
+        let planned = match self.planned(allowed).await? {
+            Some(planned) => planned,
+            None => return nothing().await,
+        };
+        let (started, starts) = oneshot::channel();
+        // Whoever asked may go away: what was announced must have its outcome all the same.
+        tokio::spawn(async move { self.access(planned, started).await });
+        starts.await.map_err(|error| DataError::broken(&error))?
+    }
+
+    /// Whether the caller may read this now: the call, the request, its approvals, the rules.
+    async fn allowed(&self, asked: &DataQuery) -> Result<Allowed, DataError> {
+        let now = self.domain.clock.now();
+        let Call { who, statement } = self.calls.take(&self.domain.policy, &asked.call, &[Role::Reader], now)?;
+        let call = statement.predicate;
+        let known = self.known(call.request).await?;
+        if statement.subject != known.request.statement().subject {
+            return Err(DataError::Call("is about another query than its request".to_owned()));
+        }
+        let own = who == known.reader && call.reader == known.says().reader;
+        if !own && known.says().standing.is_none() {
+            return Err(DataError::Call("is by another than has asked; only what stands is a template".to_owned()));
+        }
+        let mut fields: Vec<(&str, Commitment)> = Vec::new();
+        if !own {
+            fields.push(("reader", call.reader));
+        }
+        fields.extend(call.parameters.map(|it| ("parameters", it)));
+        check_openings(&asked.openings, &fields)?;
+        let class = self.check_request(known.says())?;
+        self.check_approvals(&known, class)?;
+        let asked_by = &known.reader.organisation;
+        let question = Question { act: Act::Query, who: &who, request: known.says(), asked_by, template: !own };
+        let rules = self.rules.decide(&question)?;
+        tracing::info!(data.request = %call.request, reader = who.key.as_str(), ?rules, "may be read");
+        let opening = |label: &str| asked.openings.iter().find(|it| it.label() == label).cloned();
+        let query = self.beside.query(&known.query()?).await?;
+        let (reader, parameters) = (opening("reader"), opening("parameters"));
+        Ok(Allowed { known, query, format: asked.format, reader, parameters })
+    }
+
+    /// What it takes; nothing if there is no such data.
+    async fn planned(&self, allowed: Allowed) -> Result<Option<Planned>, DataError> {
+        let says = allowed.known.says();
+        let class = self.check_request(says)?;
+        let worker = self.peers.worker(&says.region).await?;
+        let request = PlanRequest {
+            query: allowed.query.clone(),
+            parameters: values(allowed.parameters.as_ref())?,
+            class: says.class.clone(),
+            countries: says.countries.clone(),
+        };
+        let plan = self.peers.plan(&says.region, request).await?;
+        if let Some(standing) = says.standing {
+            if worker.code != standing.code {
+                return Err(DataError::refused("the request stands for other code than the worker has"));
+            }
+            if plan.schema != standing.schema {
+                return Err(DataError::refused("the request stands for another schema than the query has now"));
+            }
+        }
+        if plan.objects.is_empty() {
+            return Ok(None);
+        }
+        if plan.objects.len() as u64 > says.budget.objects {
+            let (has, may) = (plan.objects.len(), says.budget.objects);
+            return Err(DataError::refused(format!("the query needs {has} objects, and {may} may be opened")));
+        }
+        let headers: Vec<String> = plan.objects.iter().map(|object| object.header.clone()).collect();
+        let read = headers.iter().map(header).collect::<Result<Vec<_>, _>>()?;
+        let objects = objects_root(&read).map_err(|error| DataError::Refused(error.to_string()))?;
+        let countries: BTreeSet<CountryCode> = read.iter().map(|header| header.bound.country).collect();
+        let budget = Budget { objects: read.len() as u64, ..says.budget };
+        let expires = self.expiry(class).min(says.until);
+        let countries = countries.into_iter().collect();
+        Ok(Some(Planned { allowed, plan, headers, objects, countries, worker, budget, expires }))
+    }
+
+    fn expiry(&self, class: &ClassPolicy) -> UnixTime {
+        let slack = CLOCKS_DIFFER.min(class.lease_s / 2);
+        self.domain.clock.now().after(Duration::from_secs(class.lease_s - slack))
+    }
+
+    /// From here on there is an outcome, whatever happens.
+    async fn access(self: Arc<Self>, planned: Planned, started: oneshot::Sender<Result<Reading, DataError>>) {
+        let known = &planned.allowed.known;
+        let (region, request) = (known.says().region.clone(), known.request.id());
+        let announced = match self.announce(planned).await {
+            Ok(announced) => announced,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        let id = announced.intent.envelope.id();
+        if let Err(error) = self.record_intent(request, &announced.intent).await {
+            // For people; the log has it.
+            tracing::warn!(data.intent = %id, "the intent could not be noted with its request: {error}");
+        }
+        let grants = match self.grants(&announced).await {
+            Ok(grants) => grants,
+            Err(error) => {
+                tracing::warn!(data.intent = %id, "not every custodian has opened its share: {error}");
+                self.conclude(id, announced.planned.objects, &region, Came::none(Ended::Refused)).await;
+                return drop(started.send(Err(error)));
+            }
+        };
+        let (frames, receiver) = mpsc::channel(FRAMES_WAITING);
+        let objects = announced.planned.objects;
+        let reading = Runs { gateway: Arc::clone(&self), announced, grants, frames, started, receiver };
+        let came = tokio::task::spawn_blocking(move || reading.run()).await;
+        let (came, end) = came.unwrap_or((Came::none(Ended::Failed), None));
+        let logged = self.conclude(id, objects, &region, came).await;
+        // Who reads to a good end knows that the log has the outcome.
+        if let Some((frames, mut end)) = end {
+            if !logged && end.failed.is_none() {
+                end.failed = Some("the log has not taken the outcome yet".to_owned());
+            }
+            let _ = frames.send(Bytes::from(result_end(&end))).await;
+        }
+    }
+
+    async fn announce(&self, planned: Planned) -> Result<Announced, DataError> {
+        let (allowed, known) = (&planned.allowed, &planned.allowed.known);
+        let says = known.says();
+        let log = self.domain.log_url(&self.residency()?.log).map_err(|error| DataError::broken(&error))?;
+        let status = self.peers.status(&log, &says.region).await?;
+        let begun = Begun {
+            region: says.region.clone(),
+            objects: planned.objects,
+            budget: planned.budget,
+            expires: planned.expires,
+            outcome: None,
+        };
+        let (policy, request, worker) = (self.domain.policy.id(), known.request.id(), planned.worker.digest);
+        let (region, class, countries) = (says.region.clone(), says.class.clone(), planned.countries.clone());
+        let (budget, expires, objects) = (planned.budget, planned.expires, planned.objects);
+        let (reader, parameters) = (&allowed.reader, &allowed.parameters);
+        let (reader, parameters) =
+            (reader.as_ref().map(Opening::commitment), parameters.as_ref().map(Opening::commitment));
+        let openings: Vec<Opening> = allowed.reader.iter().chain(&allowed.parameters).cloned().collect();
+        self.beside.keep(&openings).await?;
+        let (key, active, made) = (Arc::clone(&self.key), Arc::clone(&self.active), Arc::new(Mutex::new(Vec::new())));
+        let signed = Arc::clone(&made);
+        let make = move |position| {
+            let (region, class, countries) = (region.clone(), class.clone(), countries.clone());
+            let predicate = AccessIntent {
+                position,
+                policy,
+                request,
+                region,
+                class,
+                countries,
+                worker,
+                budget,
+                expires,
+                reader,
+                parameters,
+            };
+            let statement = Statement { subject: vec![Subject::new("objects", objects)], predicate };
+            let intent = Envelope::sign(statement.encode()?, &[&*key])?;
+            // Before it can be found on the list of what is open: this process is at it.
+            lock(&active).insert(intent.id());
+            lock(&signed).push(intent.id());
+            Ok(intent)
+        };
+        let intent = self.stream.begin(begun, make).await;
+        let is_it = |id: &StatementId| intent.as_ref().is_ok_and(|intent| intent.envelope.id() == *id);
+        for other in lock(&made).drain(..).filter(|id| !is_it(id)) {
+            // Signed for a place that went to another, or not known to be logged: whoever settles looks.
+            self.active().remove(&other);
+        }
+        let intent = intent?;
+        let approvals = known.approvals.iter().map(|(entry, _)| entry.clone());
+        let entries = [intent.clone(), known.entry.clone()].into_iter().chain(approvals);
+        let entries = entries.chain([status, planned.worker.enrolment.clone()]).collect();
+        let bundle = Bundle::new(entries).map_err(|error| DataError::broken(&error))?;
+        let evidence = bundle_text(&bundle).map_err(|error| DataError::broken(&error))?;
+        Ok(Announced { planned, intent, evidence })
+    }
+
+    /// Asks every custodian of the region, at once.
+    async fn grants(&self, announced: &Announced) -> Result<BTreeMap<OrganisationId, GrantAnswer>, DataError> {
+        let Planned { worker, headers, allowed, .. } = &announced.planned;
+        let worker = String::from_utf8(worker.key.to_bytes()).map_err(|error| DataError::broken(&error))?;
+        let (evidence, headers) = (announced.evidence.clone(), headers.clone());
+        let request = Arc::new(GrantRequest { evidence, worker, headers });
+        let asked = self.custodians(&allowed.known.says().region)?.into_iter().map(|custodian| {
+            let request = Arc::clone(&request);
+            async move { Ok((custodian.clone(), self.peers.grant(&custodian, request).await?)) }
+        });
+        futures::future::try_join_all(asked).await.map(|granted| granted.into_iter().collect())
+    }
+
+    pub(super) fn custodians(&self, region: &RegionId) -> Result<Vec<OrganisationId>, DataError> {
+        let region = self.residency()?.region(region);
+        let region = region.ok_or_else(|| DataError::refused("the policy in force lacks the region"))?;
+        Ok(region.custodians.iter().map(|it| it.organisation.clone()).collect())
+    }
+
+    /// Logs what came of it and brings it to the custodians; what can't be done now is done later. Says whether
+    /// it is logged.
+    async fn conclude(&self, intent: StatementId, objects: Digest, region: &RegionId, came: Came) -> bool {
+        metrics().access(ended(came.ended));
+        let logged = self.outcome(intent, objects, came).await;
+        let is_logged = logged.is_ok();
+        match logged {
+            Ok(entry) => self.bring(intent, region, entry).await,
+            Err(error) => tracing::error!(data.intent = %intent, "the outcome is not logged yet: {error}"),
+        }
+        self.active().remove(&intent);
+        is_logged
+    }
+
+    /// Logs what came of it.
+    pub(super) async fn outcome(
+        &self,
+        intent: StatementId,
+        objects: Digest,
+        came: Came,
+    ) -> Result<BundleEntry, DataError> {
+        let key = Arc::clone(&self.key);
+        let Came { ended, rows, bytes, result } = came;
+        let subject = result.map_or_else(|| Subject::new("objects", objects), |it| Subject::new("result", it));
+        let make = move |position| {
+            let predicate = AccessOutcome { position, intent, ended, rows, bytes };
+            let statement = Statement { subject: vec![subject.clone()], predicate };
+            Ok(Envelope::sign(statement.encode()?, &[&*key])?)
+        };
+        self.stream.end(intent, make).await
+    }
+
+    pub(super) fn active(&self) -> MutexGuard<'_, BTreeSet<StatementId>> {
+        lock(&self.active)
+    }
+}
+
+/// What a thread that panicked has left is a list of ids, and whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// There is no such data: nothing is announced, and nothing was read.
+async fn nothing() -> Result<Reading, DataError> {
+    let (sender, frames) = mpsc::channel(1);
+    let end = ResultEnd { rows: 0, bytes: 0, sha256: Digest::of(b""), unreadable: 0, failed: None };
+    let _ = sender.send(Bytes::from(result_end(&end))).await;
+    Ok(Reading { frames })
+}
+
+fn values(parameters: Option<&Opening>) -> Result<Parameters, DataError> {
+    let Some(opening) = parameters else { return Ok(Parameters::new()) };
+    let form = |error: &dyn std::fmt::Display| DataError::Form(format!("the parameters: {error}"));
+    let values: Parameters = serde_json::from_str(opening.value()).map_err(|error| form(&error))?;
+    let canonical = serde_json::to_string(&values).map_err(|error| form(&error))?;
+    if canonical == opening.value() { Ok(values) } else { Err(form(&"are not in canonical form")) }
+}
+
+fn header(text: &String) -> Result<Header, DataError> {
+    let odd = |error: &dyn std::fmt::Display| DataError::Broken(format!("the worker planned an odd object: {error}"));
+    let bytes = STANDARD.decode(text).map_err(|error| odd(&error))?;
+    let length = u32::try_from(bytes.len()).map_err(|error| odd(&error))?;
+    let object = [&length.to_be_bytes()[..], &bytes].concat();
+    Header::parse(&object).map(|(header, _)| header).map_err(|error| odd(&error))
+}
+
+pub(super) const fn ended(ended: Ended) -> &'static str {
+    match ended {
+        Ended::Done => "done",
+        Ended::Failed => "failed",
+        Ended::Refused => "refused",
+    }
+}
+
+/// A run, on a thread that may wait.
+struct Runs {
+    gateway: Arc<Gateway>,
+    announced: Announced,
+    grants: BTreeMap<OrganisationId, GrantAnswer>,
+    frames: mpsc::Sender<Bytes>,
+    started: oneshot::Sender<Result<Reading, DataError>>,
+    receiver: mpsc::Receiver<Bytes>,
+}
+
+/// What is left to be told to whoever reads.
+type Last = Option<(mpsc::Sender<Bytes>, ResultEnd)>;
+
+impl Runs {
+    fn run(self) -> (Came, Last) {
+        let Self { gateway, announced, grants, frames, started, receiver } = self;
+        let Announced { planned, evidence, .. } = announced;
+        let region = planned.allowed.known.says().region.clone();
+        let patience = planned.expires.since(gateway.domain.clock.now());
+        let Allowed { query, parameters, format, .. } = planned.allowed;
+        let request = RunRequest { evidence, query, parameters, objects: planned.plan.objects, grants, format };
+        let source = match gateway.peers.run(&region, &request, patience) {
+            Ok(source) => source,
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return (Came::none(Ended::Failed), None);
+            }
+        };
+        let _ = started.send(Ok(Reading { frames: receiver }));
+        let mut given = Given { bytes: 0, hasher: Hasher::default() };
+        let end = given.pass(ResultReader::new(source), &frames, planned.budget);
+        let sha256 = given.hasher.finish();
+        let bytes = given.bytes;
+        match end {
+            Ok(end) if end.failed.is_none() && end.bytes == bytes && end.sha256 == sha256 => {
+                (Came { ended: Ended::Done, rows: end.rows, bytes, result: Some(sha256) }, Some((frames, end)))
+            }
+            failed => {
+                let (rows, why) = match failed {
+                    Ok(ResultEnd { rows, failed: Some(why), .. }) => (rows.min(planned.budget.rows), why),
+                    Ok(_) => (planned.budget.rows, "the worker has counted otherwise than the gateway".to_owned()),
+                    // Nobody knows how many were in what has come.
+                    Err(error) => (if bytes == 0 { 0 } else { planned.budget.rows }, error.to_string()),
+                };
+                tracing::warn!(data.region = %region, "a run has failed: {why}");
+                let end = ResultEnd { rows, bytes, sha256, unreadable: 0, failed: Some(why) };
+                (Came { ended: Ended::Failed, rows, bytes, result: None }, Some((frames, end)))
+            }
+        }
+    }
+}
+
+/// What was given out.
+struct Given {
+    bytes: u64,
+    hasher: Hasher,
+}
+
+impl Given {
+    /// Passes on what comes, within the budget.
+    fn pass(
+        &mut self,
+        mut source: ResultReader<impl io::Read>,
+        frames: &mpsc::Sender<Bytes>,
+        budget: Budget,
+    ) -> io::Result<ResultEnd> {
+        loop {
+            match source.piece()? {
+                ResultPiece::End(end) if end.rows > budget.rows => {
+                    return Err(io::Error::other("the worker has given out more rows than it may"));
+                }
+                ResultPiece::End(end) => return Ok(end),
+                ResultPiece::Bytes(bytes) => {
+                    let after = self.bytes + bytes.len() as u64;
+                    if after > budget.bytes {
+                        return Err(io::Error::other("the budget of bytes is used up"));
+                    }
+                    // Counted before it goes: what may have been seen has been given out.
+                    self.bytes = after;
+                    self.hasher.update(&bytes);
+                    let sent = frames.blocking_send(Bytes::from(result_frame(&bytes)));
+                    sent.map_err(|_| io::Error::other("whoever was reading has gone away"))?;
+                }
+            }
+        }
+    }
+}

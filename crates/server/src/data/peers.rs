@@ -1,0 +1,135 @@
+//! Workers and custodians: where they are, and what is asked of them.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::time::Duration;
+
+use api::{
+    BaseUrl, BodyLimit, Client, ClientError, GrantAnswer, GrantRequest, OutcomeNote, Plan, PlanRequest, RunRequest,
+    Worker, path,
+};
+use attest::{BUNDLE_BYTES_MAX, Bundle, Envelope, OrganisationId, RegionId, Statement, WorkerEnrolment, WorkerKey};
+use policy::Residency;
+use stdx::Digest;
+
+use super::DataError;
+use super::call::one;
+use crate::config::AccessSection;
+use crate::failure::Failure;
+
+/// An envelope and a bundle, escaped.
+const WORKER_BYTES_MAX: BodyLimit = BodyLimit(4 << 20);
+/// 4,096 objects with headers of 4 KB, a third more in base64.
+const PLAN_BYTES_MAX: BodyLimit = BodyLimit(32 << 20);
+/// A share of each of 4,096 objects to an X-Wing key, in base64.
+const GRANT_BYTES_MAX: BodyLimit = BodyLimit(16 << 20);
+/// Nothing but "yes".
+const NOTE_BYTES_MAX: BodyLimit = BodyLimit(4096);
+/// A custodian checks a hundred signatures, and waits for its disk.
+const GRANT_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Where everybody is.
+pub(super) struct Peers {
+    workers: BTreeMap<RegionId, BaseUrl>,
+    custodians: BTreeMap<OrganisationId, BaseUrl>,
+    client: Client,
+}
+
+/// A worker, as it presents itself: custodians check all of it.
+pub(super) struct Presented {
+    pub(super) key: Envelope,
+    /// SHA-256 of its key, as text.
+    pub(super) digest: Digest,
+    pub(super) code: Digest,
+    pub(super) enrolment: attest::BundleEntry,
+}
+
+impl Peers {
+    pub(super) fn new(section: &AccessSection, residency: &Residency, client: Client) -> anyhow::Result<Self> {
+        for region in &residency.regions {
+            let known = |organisation| section.custodians.contains_key(organisation);
+            if let Some(missing) = region.custodians.iter().find(|it| !known(&it.organisation)) {
+                let message =
+                    format!("nothing says where custodian `{}` of region `{}` is", missing.organisation, region.id);
+                return Err(Failure::usage(message).hint("add it to `[access.custodians]`").into());
+            }
+        }
+        Ok(Self { workers: section.workers.clone(), custodians: section.custodians.clone(), client })
+    }
+
+    fn worker_url(&self, region: &RegionId) -> Result<&BaseUrl, DataError> {
+        let url = self.workers.get(region);
+        url.ok_or_else(|| DataError::Broken(format!("nothing says where the worker of region `{region}` is")))
+    }
+
+    pub(super) async fn worker(&self, region: &RegionId) -> Result<Presented, DataError> {
+        let who = format!("the worker of region `{region}`");
+        let (client, url) = (self.client.clone(), self.worker_url(region)?.join(path::WORKER));
+        let worker: Worker = ask(who.clone(), move || client.get_json(&url, WORKER_BYTES_MAX)).await?;
+        let odd = |error: &dyn std::fmt::Display| DataError::Broken(format!("{who}: {error}"));
+        let key = Envelope::parse(worker.key.as_bytes()).map_err(|error| odd(&error))?;
+        let says = Statement::<WorkerKey>::decode(key.payload()).map_err(|error| odd(&error))?.predicate;
+        let bundle = Bundle::parse(worker.enrolment.as_bytes()).map_err(|error| odd(&error))?;
+        let enrolment = one(bundle.entries().iter()).ok_or_else(|| odd(&"it has no enrolment"))?.clone();
+        Statement::<WorkerEnrolment>::decode(enrolment.envelope.payload()).map_err(|error| odd(&error))?;
+        let digest = Digest::of(says.key.as_bytes());
+        Ok(Presented { key, digest, code: worker.code, enrolment })
+    }
+
+    pub(super) async fn plan(&self, region: &RegionId, request: PlanRequest) -> Result<Plan, DataError> {
+        let (client, url) = (self.client.clone(), self.worker_url(region)?.join(path::PLAN));
+        let who = format!("the worker of region `{region}`");
+        ask(who, move || client.post_json(&url, &request, PLAN_BYTES_MAX)).await
+    }
+
+    /// Has the worker run; what comes is the result stream, as it comes.
+    pub(super) fn run(
+        &self,
+        region: &RegionId,
+        request: &RunRequest,
+        patience: Duration,
+    ) -> Result<Box<dyn Read>, DataError> {
+        let url = self.worker_url(region)?.join(path::RUN);
+        let source = self.client.with_timeout(patience).post_open(&url, request);
+        source.map_err(|source| DataError::Peer { who: format!("the worker of region `{region}`"), source })
+    }
+
+    pub(super) async fn grant(
+        &self,
+        custodian: &OrganisationId,
+        request: std::sync::Arc<GrantRequest>,
+    ) -> Result<GrantAnswer, DataError> {
+        let (client, url) =
+            (self.client.with_timeout(GRANT_TIME_MAX), self.custodian_url(custodian)?.join(path::GRANTS));
+        ask(format!("custodian `{custodian}`"), move || client.post_json(&url, &*request, GRANT_BYTES_MAX)).await
+    }
+
+    pub(super) async fn outcome(&self, custodian: &OrganisationId, note: OutcomeNote) -> Result<(), DataError> {
+        let (client, url) = (self.client.clone(), self.custodian_url(custodian)?.join(path::OUTCOMES));
+        let sent = move || client.post_json::<serde_json::Value>(&url, &note, NOTE_BYTES_MAX);
+        ask(format!("custodian `{custodian}`"), sent).await.map(drop)
+    }
+
+    /// The newest status of the region, as the log's own server has it.
+    pub(super) async fn status(&self, log: &BaseUrl, region: &RegionId) -> Result<attest::BundleEntry, DataError> {
+        let who = format!("the status of region `{region}`");
+        let (client, url) = (self.client.clone(), log.join(&format!("{}/{region}", path::REGIONS)));
+        let bytes = ask(who.clone(), move || client.get(&url, BodyLimit(BUNDLE_BYTES_MAX as u64))).await?;
+        let bundle = Bundle::parse(&bytes).map_err(|error| DataError::Broken(format!("{who}: {error}")))?;
+        one(bundle.entries().iter()).cloned().ok_or_else(|| DataError::Broken(format!("{who}: is of another form")))
+    }
+
+    fn custodian_url(&self, custodian: &OrganisationId) -> Result<&BaseUrl, DataError> {
+        let url = self.custodians.get(custodian);
+        url.ok_or_else(|| DataError::Broken(format!("nothing says where custodian `{custodian}` is")))
+    }
+}
+
+/// Asks on a thread that may wait.
+async fn ask<T: Send + 'static>(
+    who: String,
+    question: impl FnOnce() -> Result<T, ClientError> + Send + 'static,
+) -> Result<T, DataError> {
+    let answer = tokio::task::spawn_blocking(question).await.map_err(|error| DataError::broken(&error))?;
+    answer.map_err(|source| DataError::Peer { who, source })
+}

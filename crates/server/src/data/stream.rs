@@ -1,0 +1,147 @@
+//! The stream `access/ORGANISATION`: many who write at once share one swap of its state and one batch of the log.
+//!
+//! An intent is noted as begun in the very value that gives it its place. It stays noted until its outcome is
+//! logged and every custodian has it, whatever ends this process in between.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use attest::{BundleEntry, Envelope, Position, StatementId};
+use tokio::sync::oneshot;
+
+use super::DataError;
+use crate::http::log::BATCH_ENTRIES_MAX;
+use crate::stream::{Begun, Open, StreamError, StreamWriter};
+
+type Make = Box<dyn FnMut(&mut Open, Position) -> anyhow::Result<Envelope> + Send>;
+
+/// One statement that waits for its place.
+struct Job {
+    make: Make,
+    answer: oneshot::Sender<Result<BundleEntry, DataError>>,
+}
+
+/// The stream.
+pub(super) struct AccessStream {
+    writer: StreamWriter,
+    waiting: Mutex<Vec<Job>>,
+    /// What has come to its end; the next swap takes it off the list.
+    ended: Mutex<BTreeSet<StatementId>>,
+    /// Whoever has it writes for all who wait.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl AccessStream {
+    pub(super) fn new(writer: StreamWriter) -> Self {
+        let (waiting, ended) = (Mutex::default(), Mutex::default());
+        Self { writer, waiting, ended, turn: tokio::sync::Mutex::new(()) }
+    }
+
+    /// Announces an access: on the list of what was begun before it can be in the log.
+    pub(super) async fn begin(
+        &self,
+        begun: Begun,
+        mut make: impl FnMut(Position) -> anyhow::Result<Envelope> + Send + 'static,
+    ) -> Result<BundleEntry, DataError> {
+        self.write(Box::new(move |open, position| {
+            let intent = make(position)?;
+            open.insert(intent.id(), begun.clone());
+            Ok(intent)
+        }))
+        .await
+    }
+
+    /// Says what came of it: once, whoever says it.
+    pub(super) async fn end(
+        &self,
+        intent: StatementId,
+        mut make: impl FnMut(Position) -> anyhow::Result<Envelope> + Send + 'static,
+    ) -> Result<BundleEntry, DataError> {
+        self.write(Box::new(move |open, position| {
+            let begun = open.get_mut(&intent);
+            let begun = begun.ok_or_else(|| anyhow::anyhow!("access {intent} is not one that was begun"))?;
+            anyhow::ensure!(begun.outcome.is_none(), "access {intent} has an outcome");
+            let outcome = make(position)?;
+            begun.outcome = Some(String::from_utf8(outcome.to_bytes())?);
+            Ok(outcome)
+        }))
+        .await
+    }
+
+    /// Whoever must has the outcome.
+    pub(super) fn forget(&self, intent: StatementId) {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(intent);
+    }
+
+    /// What was begun and is not at its end; what was forgotten is off the list on disk, too.
+    pub(super) async fn open(&self) -> Result<Open, DataError> {
+        let _turn = self.turn.lock().await;
+        self.write_now(&mut []).await?;
+        Ok(self.writer.open().await?)
+    }
+
+    /// The entry that an outcome has in the log: the log gives an entry that it has its old place.
+    pub(super) async fn logged(&self, outcome: &Envelope) -> Result<BundleEntry, DataError> {
+        Ok(self.writer.log().append(outcome).await?)
+    }
+
+    async fn write(&self, make: Make) -> Result<BundleEntry, DataError> {
+        let (answer, mut answered) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Job { make, answer });
+        loop {
+            let turn = self.turn.lock().await;
+            if let Ok(done) = answered.try_recv() {
+                return done;
+            }
+            let mut jobs = {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                let count = waiting.len().min(BATCH_ENTRIES_MAX);
+                waiting.drain(..count).collect::<Vec<_>>()
+            };
+            if jobs.is_empty() {
+                return Err(DataError::Broken("whoever wrote the stream gave up".to_owned()));
+            }
+            let written = self.write_now(&mut jobs).await;
+            drop(turn);
+            answer_all(jobs, written);
+        }
+    }
+
+    /// Writes these, and takes off the list what has ended.
+    async fn write_now(&self, jobs: &mut [Job]) -> Result<Vec<BundleEntry>, StreamError> {
+        let ended: Vec<_> = self.ended.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        let written = self
+            .writer
+            .write_all(|number, open, position| {
+                if number == 0 {
+                    open.retain(|intent, _| !ended.contains(intent));
+                }
+                let Some(job) = jobs.get_mut(number) else { return Ok(None) };
+                (job.make)(open, position).map(Some)
+            })
+            .await;
+        if written.is_ok() {
+            let mut held = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            held.retain(|intent| !ended.contains(intent));
+        }
+        written
+    }
+}
+
+/// One that can't be written spoils its batch: each is told, and whoever can asks again.
+fn answer_all(jobs: Vec<Job>, written: Result<Vec<BundleEntry>, StreamError>) {
+    match written {
+        Ok(entries) => {
+            for (job, entry) in jobs.into_iter().zip(entries) {
+                // Who asked may be gone.
+                let _ = job.answer.send(Ok(entry));
+            }
+        }
+        Err(error) => {
+            let message = format!("{:#}", anyhow::Error::new(error));
+            for job in jobs {
+                let _ = job.answer.send(Err(DataError::Log(message.clone())));
+            }
+        }
+    }
+}
