@@ -2,5 +2,7 @@
 
 mod custody;
 mod gateway;
+mod proxy;
 mod scene;
 mod stand;
+mod through;

@@ -9,6 +9,7 @@ use attest::{
 use stdx::{Clock as _, Digest, Entropy as _, SystemClock, SystemEntropy, durable};
 use testkit::{APPROVED_CLASS, OPEN_CLASS, PURPOSE, REGION};
 
+use super::proxy::{Held, Proxy};
 use super::scene::{CUSTODIANS, Scene, signed};
 use super::stand::Stand;
 use crate::process::{Done, spawn};
@@ -18,38 +19,55 @@ const CODE: &[u8] = b"the worker's program";
 const QUERY: &str = "select line from detections where country = $country\n";
 
 /// Everything runs, with a gateway and a worker.
-struct Desk {
-    scene: Scene,
-    worker: Stand,
+pub(super) struct Desk<W = Stand> {
+    pub(super) scene: Scene,
+    worker: W,
 }
+
+pub(super) const QUERY_FILE: &str = "query.sql";
 
 impl Desk {
     fn running() -> Self {
+        let mut stand = None;
+        let desk = Desk::with_worker(&Digest::of(CODE).to_string(), |scene| {
+            let enrolment = std::fs::read_to_string(scene.system.file("enrolment")).unwrap();
+            let worker = Stand::new(scene.take_worker(), &scene.certify_code(CODE), enrolment, Digest::of(CODE));
+            worker.keep(scene.objects());
+            let url = worker.url.clone();
+            stand = Some(worker);
+            url
+        });
+        Self { scene: desk.scene, worker: stand.unwrap() }
+    }
+}
+
+impl Desk<()> {
+    /// Everything runs, with a worker of this code, which `start` starts; it says where that is.
+    pub(super) fn with_worker(code: &str, start: impl FnOnce(&Scene) -> String) -> Self {
         let mut scene = Scene::made();
-        durable::write(&scene.system.file("query.sql"), QUERY.as_bytes()).unwrap();
+        durable::write(&scene.system.file(QUERY_FILE), QUERY.as_bytes()).unwrap();
         scene.start_logs();
-        let (key, code) = (scene.host.verifier().to_string(), Digest::of(CODE).to_string());
-        let enrol = ["data", "enrol", "--config", "supervisor/clerestory.toml", "--key", &key, "--code", &code];
+        let key = scene.host.verifier().to_string();
+        let enrol = ["data", "enrol", "--config", "supervisor/clerestory.toml", "--key", &key, "--code", code];
         scene.system.run(&[&enrol[..], &["--region", REGION, "--out", "enrolment", "host-1"]].concat()).ok();
         let enrolment = std::fs::read_to_string(scene.system.file("enrolment")).unwrap();
         scene.enrolment = attest::Bundle::parse(enrolment.as_bytes()).unwrap().entries()[0].envelope.id();
-        let certificate = scene.certify_code(CODE);
-        let worker = Stand::new(scene.take_worker(), &certificate, enrolment, Digest::of(CODE));
-        worker.keep(scene.objects());
+        let url = start(&scene);
         let custodians = CUSTODIANS.map(|who| format!("{who} = \"{}\"", scene.custodian(who).url()));
         let section = format!(
-            "[access]\nkey = \"keys/gateway.key\"\nrules = \"access.cedar\"\nworkers = {{ {REGION} = \"{}\" }}\n\
+            "[access]\nkey = \"keys/gateway.key\"\nrules = \"access.cedar\"\nworkers = {{ {REGION} = \"{url}\" }}\n\
              custodians = {{ {} }}\n\n[http]",
-            worker.url,
             custodians.join(", ")
         );
         assert_eq!(scene.system.supervisor.stop().code, 0);
         scene.system.set("supervisor", "\n[http]", &format!("\n{section}"));
         scene.system.supervisor.start();
         scene.custodians.iter_mut().for_each(crate::process::Server::start);
-        Self { scene, worker }
+        Self { scene, worker: () }
     }
+}
 
+impl<W> Desk<W> {
     /// With another line in the supervisor's configuration.
     fn restart_with(&mut self, line: &str, value: &str) {
         assert_eq!(self.scene.system.supervisor.stop().code, 0);
@@ -57,7 +75,7 @@ impl Desk {
         self.scene.system.supervisor.start();
     }
 
-    fn data(&self, command: &str, role: &str, arguments: &[&str]) -> Done {
+    pub(super) fn data(&self, command: &str, role: &str, arguments: &[&str]) -> Done {
         let organisation = if role == "reader" { "vendor" } else { "supervisor" };
         let (config, key) = (format!("{organisation}/clerestory.toml"), format!("{organisation}/keys/{role}.key"));
         let begins = ["--json", "data", command, "--config", &config, "--key", &key];
@@ -71,20 +89,20 @@ impl Desk {
         self.data("request", "reader", &[&common[..], purpose, further].concat())
     }
 
-    fn request(&self) -> String {
+    pub(super) fn request(&self) -> String {
         self.request_with(APPROVED_CLASS, &[]).ok().json()["id"].as_str().unwrap().to_owned()
     }
 
-    fn approve(&self, request: &str) {
+    pub(super) fn approve(&self, request: &str) {
         self.data("approve", "approver", &[request, "--comment", "seen"]).ok();
     }
 
-    fn query(&self, request: &str) -> Done {
+    pub(super) fn query(&self, request: &str) -> Done {
         self.data("query", "reader", &[request])
     }
 
     /// Statements of one kind in the log, in its order.
-    fn logged<P: Predicate>(&self) -> Vec<(Envelope, Statement<P>)> {
+    pub(super) fn logged<P: Predicate>(&self) -> Vec<(Envelope, Statement<P>)> {
         let address = self.scene.system.supervisor.address();
         let checkpoint = raw::get(address, "/checkpoint").text();
         let size: usize = checkpoint.lines().nth(1).unwrap().parse().unwrap();
@@ -102,13 +120,13 @@ impl Desk {
         found
     }
 
-    fn outcomes(&self) -> Vec<(Ended, u64, u64)> {
+    pub(super) fn outcomes(&self) -> Vec<(Ended, u64, u64)> {
         let outcomes = self.logged::<AccessOutcome>();
         outcomes.iter().map(|(_, it)| (it.predicate.ended, it.predicate.rows, it.predicate.bytes)).collect()
     }
 
     /// Every intent has one outcome, and every custodian knows it; waits for what is still under way.
-    fn settled(&self) {
+    pub(super) fn settled(&self) {
         let clock = SystemClock::new();
         let begun = clock.monotonic();
         loop {
@@ -291,6 +309,45 @@ fn a_gateway_that_is_killed_in_the_middle_says_so_when_it_is_back() {
     desk.settled();
     // Nobody knows how much of it was seen: as much as was allowed.
     assert_eq!(desk.outcomes(), [(Ended::Failed, 1000, 1 << 20)]);
+}
+
+/// At each step at which something is on its way, and what is on record when the gateway is back.
+#[test]
+fn a_gateway_that_is_killed_at_any_step_leaves_no_intent_without_its_outcome() {
+    const GRANTS: &str = api::path::GRANTS;
+    const OUTCOMES: &str = api::path::OUTCOMES;
+    let mut desk = Desk::running();
+    let here = desk.scene.custodian("member").url();
+    let proxy = Proxy::to(desk.scene.custodian("member").address());
+    desk.restart_with(&here, &proxy.url);
+    let lost = (Ended::Failed, 1000, 1 << 20);
+    let read = (Ended::Done, 2, "an event from DE\nan event from JP\n".len() as u64);
+    // What the log says, and how often the member's key was used by then.
+    let steps = [
+        (Held::Before(GRANTS), lost, 0),
+        (Held::After(GRANTS), lost, 1),
+        (Held::Before(OUTCOMES), read, 2),
+        (Held::After(OUTCOMES), read, 3),
+    ];
+    for (number, (held, outcome, uses)) in steps.into_iter().enumerate() {
+        let request = desk.request();
+        desk.approve(&request);
+        let (arrives, goes) = proxy.hold(held);
+        let key = "vendor/keys/reader.key";
+        let arguments = ["data", "query", "--config", "vendor/clerestory.toml", "--key", key, &request];
+        let mut reading = spawn(desk.scene.system.path(), &arguments);
+        arrives.recv_timeout(Duration::from_secs(60)).unwrap();
+        // The entry is there before the key is used, and not one more afterwards.
+        assert_eq!(desk.logged::<AccessIntent>().len(), number + 1, "{held:?}");
+        desk.scene.system.supervisor.kill();
+        drop(goes);
+        assert!(!reading.wait().unwrap().success());
+        desk.scene.system.supervisor.start();
+        desk.settled();
+        assert_eq!(desk.outcomes().get(number), Some(&outcome), "{held:?}");
+        // What was on its way when the gateway died may still arrive.
+        assert!((uses..=uses + 1).contains(&desk.custody("member").regions[0].uses), "{held:?}");
+    }
 }
 
 #[test]
