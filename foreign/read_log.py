@@ -45,8 +45,8 @@ class Log:
             yield from c2sp.entries_in(bundle, width)
 
 
-def main():
-    log, policy = Log(sys.argv[1]), c2sp.Policy(open(sys.argv[2], encoding="utf-8").read())
+def read(log, policy):
+    """Everything, each part checked against the next: checkpoint, entries, leaf hashes, and how many levels."""
     checkpoint = c2sp.Checkpoint(log.checkpoint())
     cosigned = policy.verify(checkpoint)
     size = checkpoint.size
@@ -62,6 +62,20 @@ def main():
         c2sp.require(hashes == expected, f"the tiles of level {level} are not those of the level below")
         below, level = hashes, level + 1
     c2sp.require(c2sp.root_of(leaves) == checkpoint.root, "the tiles have another root than the checkpoint")
+    return checkpoint, cosigned, entries, leaves, level
+
+
+def has_grown(leaves, checkpoint, earlier):
+    """`earlier` is of the same tree, when it was smaller."""
+    c2sp.require(earlier.size <= checkpoint.size, f"showed {earlier.size} entries before, now {checkpoint.size}")
+    proof = c2sp.consistency_proof(earlier.size, leaves)
+    c2sp.verify_consistency(earlier.size, earlier.root, checkpoint.size, checkpoint.root, proof)
+
+
+def main():
+    log, policy = Log(sys.argv[1]), c2sp.Policy(open(sys.argv[2], encoding="utf-8").read())
+    checkpoint, cosigned, entries, leaves, level = read(log, policy)
+    size = checkpoint.size
 
     some = range(0, size, max(1, size // 64))
     for index in some:
@@ -70,8 +84,7 @@ def main():
     for name in sys.argv[3:]:
         earlier = c2sp.Checkpoint(open(name, encoding="utf-8").read())
         policy.verify(earlier)
-        proof = c2sp.consistency_proof(earlier.size, leaves)
-        c2sp.verify_consistency(earlier.size, earlier.root, size, checkpoint.root, proof)
+        has_grown(leaves, checkpoint, earlier)
     print(
         f"{checkpoint.origin}: {size} entries, {level} levels, {len(some)} inclusion proofs, "
         f"{len(sys.argv[3:])} consistency proofs, cosigned by {' '.join(sorted(cosigned))}"

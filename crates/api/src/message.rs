@@ -54,6 +54,14 @@ pub mod path {
     pub const PLAN: &str = "/v1/plan";
     /// `POST`: [`super::RunRequest`]; answers a result stream.
     pub const RUN: &str = "/v1/run";
+    /// `POST`: openings of private fields, with the logged statements that commit to them.
+    pub const OPENINGS: &str = "/v1/ledger/openings";
+    /// `POST`: a logged review; answers openings, sealed to its key.
+    pub const DISCLOSURES: &str = "/v1/ledger/disclosures";
+    /// `POST`: a logged, approved redaction; what it names is deleted.
+    pub const REDACTIONS: &str = "/v1/ledger/redactions";
+    /// `POST`: which objects an intent names. `GET /addenda/{ab}/{cd}/{root}`: the same, by their root.
+    pub const OBJECT_LISTS: &str = "/v1/ledger/objects";
     /// `GET …/{lane}`: the lane's current status, as a bundle.
     pub const STATUS: &str = "/v1/status";
     /// `GET`: whether the process serves.

@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use attest::{Commitment, OrganisationId, StatementId};
+use attest::{Commitment, OrganisationId, Position, StatementId, StreamName};
 use serde::{Deserialize, Serialize};
 use stdx::{UnixTime, durable};
 use tlog::Origin;
@@ -212,6 +212,12 @@ impl Index {
         findings.extend(self.state.missing(now));
         findings.extend(self.state.streams.silent(policy, now));
         (findings, self.state.more)
+    }
+
+    /// Where a stream of access statements ends, as far as was read.
+    #[must_use]
+    pub fn stream_end(&self, stream: &StreamName) -> Option<&(Position, StatementId)> {
+        self.state.streams.end(stream)
     }
 
     /// Writes what has changed; `checkpoint` covers exactly the entries that were read.

@@ -29,6 +29,7 @@ mod filter;
 mod picture;
 mod search;
 
+mod message;
 mod private;
 mod redaction;
 mod review;
@@ -37,6 +38,7 @@ pub use apply::Update;
 pub use facts::{Finding, FindingKind};
 pub use filter::{AccessState, Filter, What};
 pub use index::{Index, IndexError};
+pub use message::{BringObjects, BringOpenings, Disclose, Disclosed, Redact};
 pub use picture::{bars, svg};
 pub use private::{Brought, Private, PrivateError, object_list_root};
 pub use redaction::{Redacting, RedactionError};

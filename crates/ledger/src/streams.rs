@@ -44,6 +44,10 @@ impl Streams {
         findings
     }
 
+    pub(crate) fn end(&self, stream: &StreamName) -> Option<&(Position, StatementId)> {
+        self.0.get(stream)
+    }
+
     /// What is silent now.
     pub(crate) fn silent(&self, policy: &TrustedPolicy, now: UnixTime) -> Vec<Finding> {
         let Some(residency) = &policy.policy().residency else { return Vec::new() };

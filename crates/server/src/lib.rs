@@ -14,6 +14,7 @@
 //! - Nothing is created implicitly: `init` and `log create` make stores, `serve` opens them.
 //! - Data goes to standard output, everything else to standard error.
 
+mod accesses;
 pub mod audit;
 pub mod cli;
 pub mod command;

@@ -7,9 +7,10 @@ use anyhow::Context as _;
 use api::BaseUrl;
 use attest::Lane;
 use axum::{Router, middleware};
+use ledger::Private;
 use log::{Faulty, Limits, Log, LogParts};
 use stdx::{SystemClock, SystemEntropy};
-use storage::{LockStore, ObjectStore};
+use storage::{FileObjects, LockStore, ObjectStore};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,6 +26,7 @@ use crate::duty::{Duty, OnDuty, Turns};
 use crate::failure::Failure;
 use crate::http::forward::{Forward, forward};
 use crate::http::gateway::Gateway as LookupGateway;
+use crate::http::ledger::Holder;
 use crate::http::vault::{Vault, VaultParts};
 use crate::http::{self, Stop};
 use crate::lease::Lease;
@@ -101,7 +103,9 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
                 let gateway = gateway.context("the gateway of data can't be opened")?;
                 service.probes.add(AccessProbe(Arc::clone(&gateway)));
                 service.tasks.spawn(Arc::clone(&gateway).settle(duty.clone(), stop.tasks.clone()));
-                desk = desk.merge(http::data::router(gateway));
+                let private = Private::new(gateway.beside());
+                let holder = Holder::new(private, Arc::clone(&supervisor.domain().policy));
+                desk = desk.merge(http::data::router(gateway)).merge(http::ledger::router(holder));
             }
             service.probes.add(StatusProbe(Arc::clone(&supervisor)));
             service.tasks.spawn(Arc::clone(&supervisor).work(stop.tasks.clone()));
@@ -151,7 +155,12 @@ async fn custodian(config: &Config, stop: &Stops) -> anyhow::Result<Service> {
     probes.add(CustodyProbe(Arc::clone(&desk)));
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&desk).keep_reporting(stop.tasks.clone()));
-    Ok(Service { router: http::custody::router(desk), tasks, probes, listener: None, states: vec![state] })
+    // It also has copies of what lies beside the log, for the day on which others are gone.
+    let beside = config.data().beside();
+    let objects = FileObjects::open(&beside).await.with_context(|| format!("`{}`", beside.display()))?;
+    let holder = Holder::new(Private::new(Arc::new(objects)), Arc::new(policy(config)?));
+    let router = http::custody::router(desk).merge(http::ledger::router(holder));
+    Ok(Service { router, tasks, probes, listener: None, states: vec![state] })
 }
 
 async fn witness(section: &WitnessConfig, config: &Config) -> anyhow::Result<Service> {

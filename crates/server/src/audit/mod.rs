@@ -65,6 +65,25 @@ async fn audit_log(
     if let Some(last) = &last {
         before(log, last, &mut streams, &mut report).await;
     }
+    let checkpoint = look(policy, log, last, &mut streams, proofs, &mut report).await?;
+    // Only a tree that is shown to have grown from the last one is what the next must grow from.
+    if report.is_one_tree() {
+        state.keep(&log.origin, &checkpoint);
+    }
+    report.streams = streams.0.finish(clock.now());
+    Ok(report)
+}
+
+/// Audits a log as far as it is a log, gives what is new since `last` to `auditor`, and says what is wrong in
+/// `report`.
+pub(crate) async fn look(
+    policy: &TrustedPolicy,
+    log: &LogAt,
+    last: Option<SignedCheckpoint>,
+    auditor: &mut dyn Auditor,
+    proofs: &Path,
+    report: &mut LogReport,
+) -> anyhow::Result<SignedCheckpoint> {
     let audit = Audit {
         source: log.source(),
         key: log.key.clone(),
@@ -72,7 +91,7 @@ async fn audit_log(
         witnesses: peer::witnesses_of(policy.witnessing())?,
         last,
     };
-    let found = log::audit(&audit, &mut streams).await.map_err(|error| unreachable(log, error))?;
+    let found = log::audit(&audit, auditor).await.map_err(|error| unreachable(log, error))?;
     report.see(&found.checkpoint, found.cosigned.as_ref());
     let mut silent = Vec::new();
     for finding in found.findings {
@@ -92,12 +111,7 @@ async fn audit_log(
     } else {
         report.warnings.extend(silent);
     }
-    // Only a tree that is shown to have grown from the last one is what the next must grow from.
-    if report.is_one_tree() {
-        state.keep(&log.origin, &found.checkpoint);
-    }
-    report.streams = streams.0.finish(clock.now());
-    Ok(report)
+    Ok(found.checkpoint)
 }
 
 /// Reads what the last audit saw once more: streams are chains from their beginning.

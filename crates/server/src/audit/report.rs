@@ -117,7 +117,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl LogReport {
-    pub(super) fn of(log: &LogAt) -> Self {
+    pub(crate) fn of(log: &LogAt) -> Self {
         Self {
             origin: log.origin.to_string(),
             url: log.url.to_string(),
@@ -143,7 +143,7 @@ impl LogReport {
     }
 
     /// Whether the log showed one tree that holds everything it showed before, to all who answered.
-    pub(super) fn is_one_tree(&self) -> bool {
+    pub(crate) fn is_one_tree(&self) -> bool {
         self.findings.iter().all(|finding| finding.kind == FindingKind::Silent)
     }
 }

@@ -214,6 +214,9 @@ async fn make_stores(role: Role, data: &DataFolder, shared: Option<&SharedSectio
         stores::create_shared(&shared.objects, &shared.state, role).await?;
     } else {
         SqliteStore::create(&data.state()).await?.close().await;
+        if role == Role::Custodian {
+            FileObjects::create(&data.beside()).await?;
+        }
         if matches!(role, Role::Witness | Role::Custodian) {
             return Ok(());
         }

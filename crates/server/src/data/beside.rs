@@ -21,6 +21,11 @@ impl Beside {
         Self(objects)
     }
 
+    /// The store itself.
+    pub(super) fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.0)
+    }
+
     /// Keeps `openings`, before anything that they open is logged: what is in the log can be opened.
     pub(super) async fn keep(&self, openings: &[Opening]) -> Result<(), DataError> {
         for opening in openings {

@@ -76,4 +76,9 @@ impl Gateway {
             active: Arc::default(),
         }))
     }
+
+    /// What lies beside the log here: reviewers are answered from it, too.
+    pub(crate) fn beside(&self) -> Arc<dyn storage::ObjectStore> {
+        self.beside.objects()
+    }
 }

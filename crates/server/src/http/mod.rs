@@ -6,6 +6,7 @@ pub mod error;
 pub mod forward;
 pub(crate) mod gateway;
 pub mod health;
+pub(crate) mod ledger;
 pub mod listener;
 pub mod log;
 pub(crate) mod relay;

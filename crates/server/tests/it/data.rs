@@ -2,6 +2,7 @@
 
 mod custody;
 mod gateway;
+mod ledger;
 mod proxy;
 mod scene;
 mod stand;

@@ -1,10 +1,12 @@
 //! `clerestory data`: whose data lies where, who may read it, and what stops them.
 
+mod accesses;
 mod approve;
 mod ask;
 mod enrol;
 mod keys;
 mod query;
+mod redact;
 mod report;
 mod request;
 mod requests;
@@ -29,6 +31,10 @@ pub enum Command {
     Approve(approve::Arguments),
     /// Read what was asked for and approved
     Query(query::Arguments),
+    /// Show who read what, and what is missing
+    Accesses(Box<accesses::Arguments>),
+    /// Delete private parts of access statements, once enough others have agreed
+    Redact(redact::Arguments),
     /// Make a custodian's next keys for its regions, and print what the policy needs
     Keys(keys::Arguments),
     /// Log what a custodian has opened, now
@@ -57,6 +63,8 @@ pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
         Command::Requests(arguments) => requests::run(arguments, output),
         Command::Approve(arguments) => approve::run(arguments, output),
         Command::Query(arguments) => query::run(arguments, output),
+        Command::Accesses(arguments) => accesses::run(arguments, output),
+        Command::Redact(arguments) => redact::run(arguments, output),
         Command::Keys(arguments) => keys::run(arguments, output),
         Command::Report(common) => report::run(common, output),
         Command::Stop(arguments) => stop::run(arguments, stop::Wish::Stop, output),
