@@ -5,6 +5,7 @@ use crate::machine;
 
 mod assembly;
 mod endpoint;
+mod ledger;
 mod log;
 mod rules;
 mod scan;
@@ -58,6 +59,7 @@ const ENTRIES: &[Entry] = &[
         "clerestory-agent update with a release of 1 MiB; a bare GET of it into a synced file",
         endpoint::install,
     ),
+    entry("data/ledger", "reading entries into the access ledger, and searching up to ten million", ledger::ledger),
     entry("rules/replay", "a history of rules: from each commit to active on a canary, and its bytes", rules::replay),
     entry("scan/bare", "clerestory-scan on one core and on two; the bare engine on one", scan::bare),
     entry("scan/engines", "the same on one core; yara-x, yara and clamscan with the same rules", scan::engines),
