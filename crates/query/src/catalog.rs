@@ -12,31 +12,41 @@ use crate::ciphertext::{Place, Vault, VaultError};
 
 /// An object, where it lies, and what is known of it without opening it.
 #[derive(Clone, Debug)]
-pub(crate) struct Located {
-    pub(crate) id: BatchId,
-    pub(crate) country: CountryCode,
-    pub(crate) place: Place,
+pub struct Located {
+    /// Its name.
+    pub id: BatchId,
+    /// Whence it came.
+    pub country: CountryCode,
+    /// The segment that it is in.
+    pub place: Place,
     /// Where in the segment it begins.
-    pub(crate) at: u64,
-    pub(crate) bytes: u64,
+    pub at: u64,
+    /// Its bytes.
+    pub bytes: u64,
     /// SHA-256 of its header.
-    pub(crate) header: Digest,
-    pub(crate) taken: Taken,
+    pub header: Digest,
+    /// When its events were taken.
+    pub taken: Taken,
 }
 
 /// When its events were taken.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Taken {
-    pub(crate) first: UnixTime,
-    pub(crate) last: UnixTime,
-    pub(crate) form: Form,
+pub struct Taken {
+    /// The first of them,
+    pub first: UnixTime,
+    /// the last of them,
+    pub last: UnixTime,
+    /// and how they are written.
+    pub form: Form,
 }
 
 /// What is inside of the seal: a worker's own output is columnar, and the manifest says so; whatever came from an
 /// endpoint is read as lines, whatever it looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
+    /// One event a line, of JSON.
     Lines,
+    /// Parquet.
     Columns,
 }
 

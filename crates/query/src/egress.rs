@@ -4,7 +4,7 @@
 use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 
 use crate::table::{Egress, Table};
 
@@ -100,12 +100,12 @@ fn levels(plan: &LogicalPlan, table: &Table) -> Result<Vec<Egress>, EgressError>
             Ok(vec![most; expected])
         }
         LogicalPlan::Window(it) => {
-            let mut levels = levels_of(&it.input, table)?;
+            let mut levels = levels(&it.input, table)?;
             levels.extend(of_all(&it.window_expr, &it.input, table)?);
             Ok(levels)
         }
         LogicalPlan::Join(it) => {
-            let (mut left, right) = (levels_of(&it.left, table)?, levels_of(&it.right, table)?);
+            let (mut left, right) = (levels(&it.left, table)?, levels(&it.right, table)?);
             left.extend(right);
             let expected = plan.schema().fields().len();
             // Semi and mark joins have other columns; SQL does not make them by itself.
@@ -114,7 +114,7 @@ fn levels(plan: &LogicalPlan, table: &Table) -> Result<Vec<Egress>, EgressError>
         LogicalPlan::Union(it) => {
             let mut all = vec![Egress::Given; plan.schema().fields().len()];
             for input in &it.inputs {
-                for (most, level) in all.iter_mut().zip(levels_of(input, table)?) {
+                for (most, level) in all.iter_mut().zip(levels(input, table)?) {
                     *most = level.max(*most);
                 }
             }
@@ -123,16 +123,12 @@ fn levels(plan: &LogicalPlan, table: &Table) -> Result<Vec<Egress>, EgressError>
         LogicalPlan::Filter(_)
         | LogicalPlan::Sort(_)
         | LogicalPlan::Limit(_)
-        | LogicalPlan::Distinct(_)
+        | LogicalPlan::Distinct(Distinct::All(_))
         | LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Repartition(_) => same_columns(plan, table),
         LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => Ok(vec![Egress::Given; plan.schema().fields().len()]),
         other => Err(EgressError::Step(other.display().to_string())),
     }
-}
-
-fn levels_of(plan: &LogicalPlan, table: &Table) -> Result<Vec<Egress>, EgressError> {
-    levels(plan, table)
 }
 
 /// Steps that give what they get. Conditions are looked at for other tables only: what they keep back does not

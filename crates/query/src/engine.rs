@@ -136,9 +136,11 @@ impl Planned {
 }
 
 /// A query that is being read.
-pub(crate) struct Running {
-    pub(crate) planned: Planned,
-    pub(crate) rows: SendableRecordBatchStream,
+pub struct Running {
+    /// What it needs.
+    pub planned: Planned,
+    /// What comes out.
+    pub rows: SendableRecordBatchStream,
     pub(crate) unreadable: Arc<AtomicU64>,
 }
 
@@ -152,7 +154,10 @@ impl Query {
     }
 
     /// Reads `objects`, whose keys `store` has.
-    pub(crate) async fn run(
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn run(
         self,
         objects: Vec<Located>,
         store: Arc<SealedStore>,

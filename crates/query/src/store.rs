@@ -25,11 +25,13 @@ const GAP_BYTES: u64 = 2 * FRAME_BYTES as u64;
 const NAME: &str = "sealed";
 
 /// An object whose key is at hand.
-pub(crate) struct Opened {
-    pub(crate) place: Place,
+pub struct Opened {
+    /// The segment that it is in.
+    pub place: Place,
     /// Where in the segment the object's frames begin.
-    pub(crate) frames_at: u64,
-    pub(crate) sealed: Sealed,
+    pub frames_at: u64,
+    /// The object.
+    pub sealed: Sealed,
 }
 
 /// The objects of one grant, readable.
@@ -39,7 +41,8 @@ pub struct SealedStore {
 }
 
 impl SealedStore {
-    pub(crate) fn new(vault: Arc<dyn Vault>, opened: impl IntoIterator<Item = Opened>) -> Self {
+    /// These objects of `vault`'s.
+    pub fn new(vault: Arc<dyn Vault>, opened: impl IntoIterator<Item = Opened>) -> Self {
         let named = opened.into_iter().map(|it| (path_of(it.sealed.header().bound.id), it));
         Self { vault, objects: named.collect() }
     }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 
 use crate::setup::{self, Purpose};
-use crate::workspace::{Workspace, built, succeed};
+use crate::workspace::{ALL, Workspace, built, succeed};
 
 /// Build everything and run `clerestory demo` with the given arguments (`--once`, `--json`, `--dir D`, …).
 #[derive(clap::Args)]
@@ -18,8 +18,7 @@ pub(crate) struct Arguments {
     arguments: Vec<OsString>,
 }
 
-/// Packages whose programs take part; `clerestory` finds the others beside itself.
-const PACKAGES: [&str; 5] = ["server", "agent", "verifier", "sandbox", "scanner"];
+/// It finds the others beside itself.
 const PROGRAM: &str = "clerestory";
 
 /// Becomes the demo, so that signals and its exit code need no forwarding.
@@ -41,5 +40,5 @@ pub(crate) fn run_once(workspace: &Workspace) -> anyhow::Result<()> {
 /// Builds the programs (development profile: hashes and curves are optimised in it, and the tests share
 /// its artifacts) and returns where `clerestory` lies.
 fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    built(workspace, &[], &PACKAGES, PROGRAM)
+    built(workspace, &[], ALL, PROGRAM)
 }

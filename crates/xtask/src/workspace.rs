@@ -90,6 +90,9 @@ impl Metadata {
     }
 }
 
+/// Every package. What they share then has the features that the tests build it with: DataFusion is not compiled again.
+pub(crate) const ALL: &[&str] = &[];
+
 /// Builds the programs of `packages` and returns where `program` among them lies.
 pub(crate) fn built(
     workspace: &Workspace,
@@ -97,9 +100,12 @@ pub(crate) fn built(
     packages: &[&str],
     program: &str,
 ) -> anyhow::Result<PathBuf> {
-    eprintln!("building {} (minutes the first time)", packages.join(", "));
+    eprintln!("building `{program}` and what goes with it (minutes the first time)");
     let mut command = workspace.cargo(["build", "--bins", "--message-format", "json-render-diagnostics"]);
     command.args(profile).args(packages.iter().flat_map(|package| ["--package", package]));
+    if packages == ALL {
+        command.arg("--workspace");
+    }
     let messages = read(command)?;
     let found = program_in(&messages, program)?;
     found.with_context(|| Refusal::refused(format!("the build gave no program `{program}`")))

@@ -11,8 +11,8 @@ const TEXT: &str = "SELECT rule FROM detections ORDER BY rule";
 
 async fn ready() -> (Scene, Question) {
     let scene = Scene::new().await;
-    let first = scene.sealed(APPROVED_CLASS, "DE", &detection("one", 10));
-    scene.take(&[first, scene.sealed(APPROVED_CLASS, "JP", &detection("two", 20))]).await;
+    let first = scene.sealed(APPROVED_CLASS, "DE", detection("one", 10));
+    scene.take(&[first, scene.sealed(APPROVED_CLASS, "JP", detection("two", 20))]).await;
     (scene, Question::of(APPROVED_CLASS, TEXT))
 }
 
@@ -152,7 +152,7 @@ async fn what_was_changed_in_the_vault_is_not_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_does_not_repeat_what_was_read() {
     let mut scene = Scene::new().await;
-    scene.take(&[scene.sealed(APPROVED_CLASS, "DE", &detection("a-secret-word", 10))]).await;
+    scene.take(&[scene.sealed(APPROVED_CLASS, "DE", detection("a-secret-word", 10))]).await;
     let question = Question::of(APPROVED_CLASS, "SELECT CAST(rule AS BIGINT) AS n FROM detections");
     let (answer, end) = scene.ask(&question).await;
     let failed = end.failed.unwrap();

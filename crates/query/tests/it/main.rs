@@ -9,7 +9,6 @@
 )]
 
 mod attacks;
-// mod disk;
 mod documents;
 mod queries;
 mod refused;

@@ -60,7 +60,7 @@ async fn only_a_select_from_the_classs_own_table_is_planned() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_chain_of_conditions_is_refused_and_a_shorter_one_is_no_end_of_the_worker() {
     let mut scene = Scene::new().await;
-    scene.take(&[scene.sealed(APPROVED_CLASS, "DE", &detection("one", 10))]).await;
+    scene.take(&[scene.sealed(APPROVED_CLASS, "DE", detection("one", 10))]).await;
     let chain = |length| format!("SELECT rule FROM detections WHERE {}", vec!["size=10"; length].join(" OR "));
     assert!(refused(&scene, APPROVED_CLASS, &chain(1000)).await.contains("512 are read"));
     assert_eq!(scene.answer(APPROVED_CLASS, &chain(120)).await, "rule\none\n");
@@ -89,6 +89,7 @@ async fn what_may_not_leave_is_found_through_every_step() {
         "SELECT first_value(id) AS x FROM detections",
         "SELECT id, count(*) AS n FROM detections GROUP BY id",
         "SELECT DISTINCT id FROM detections",
+        "SELECT DISTINCT ON (rule) rule, hour, id, sha256, size, taken, country FROM detections",
         "SELECT rule FROM detections UNION ALL SELECT id FROM detections",
         "SELECT lag(id) OVER (ORDER BY hour) AS x FROM detections",
         "SELECT (SELECT max(id) FROM detections) AS x FROM detections",

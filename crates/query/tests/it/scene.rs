@@ -98,8 +98,13 @@ pub(crate) const CODE: &[u8] = b"code";
 
 impl Scene {
     pub(crate) async fn new() -> Self {
-        let (custody, folder) = (Custody::new(), tempfile::tempdir().unwrap());
-        let mut world = World::with_policy(|policy| custody.put_into(policy));
+        let custody = Custody::new();
+        let world = World::with_policy(|policy| custody.put_into(policy));
+        Self::of(custody, world).await
+    }
+
+    async fn of(custody: Custody, mut world: World) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let host = SignerKey::generate("host-1.example/host".parse().unwrap(), KeyKind::Ed25519, &SystemEntropy);
         let host = host.unwrap();
         let enrolment = enrol(&mut world, &host, Digest::of(CODE));
@@ -129,11 +134,11 @@ impl Scene {
     }
 
     /// A batch as an endpoint seals it.
-    pub(crate) fn sealed(&self, class: &str, country: &str, lines: &str) -> Bytes {
+    pub(crate) fn sealed(&self, class: &str, country: &str, lines: impl AsRef<[u8]>) -> Bytes {
         let (id, policy) = (self.world.policy().id(), self.world.policy().policy());
         let (residency, now) = (policy.residency.as_ref().unwrap(), self.world.clock.now());
         let destination = Destination::new(residency, id, country.parse().unwrap(), now).unwrap();
-        destination.seal(&class.parse().unwrap(), lines.as_bytes(), &SystemEntropy).unwrap().into()
+        destination.seal(&class.parse().unwrap(), lines.as_ref(), &SystemEntropy).unwrap().into()
     }
 
     /// Takes sealed batches in, as the vendor's intake does, and makes segments of them.
@@ -160,6 +165,33 @@ impl Scene {
         running.await.unwrap().unwrap();
         // What a process leaves behind becomes segments when the next one opens it.
         drop(vault::open(parts()).await.unwrap());
+    }
+
+    /// Puts a columnar object into the place of the segments that are there, as compaction does it.
+    pub(crate) async fn replace_all(&self, object: &Bytes, from: UnixTime) {
+        let (header, start) = Header::parse(object).unwrap();
+        let length = (object.len() as u32).to_be_bytes();
+        let bytes = Bytes::from([b"clerestory-segment 1\n", &length[..], &object[..]].concat());
+        let region = header.bound.region.clone();
+        let mut manifests = vault::Manifests::open(Arc::clone(&self.objects), region).await.unwrap();
+        let replaced: Vec<Digest> = manifests.chain().segments().map(|segment| segment.segment).collect();
+        let kept = vault::Kept {
+            id: header.bound.id,
+            country: header.bound.country,
+            at: 25,
+            bytes: object.len() as u64,
+            object: Digest::of(object),
+            header: Digest::of(&object[4..start]),
+        };
+        let segment = vault::Segment {
+            segment: Digest::of(&bytes),
+            class: header.bound.class,
+            bytes: bytes.len() as u64,
+            from: Some(from),
+            until: self.clock.now(),
+            objects: vec![kept],
+        };
+        manifests.replace(segment, bytes, &replaced).await.unwrap();
     }
 
     pub(crate) async fn plan(&self, question: &Question) -> Result<Plan, WorkerError> {
@@ -199,6 +231,16 @@ impl Scene {
     /// shares, each after its own checks and its own note.
     pub(crate) async fn granted(&mut self, question: &Question, plan: &Plan) -> RunRequest {
         let certificate = self.worker.certificate().await.unwrap();
+        self.granted_to(&certificate, question, plan).await
+    }
+
+    /// The same for another worker.
+    pub(crate) async fn granted_to(
+        &mut self,
+        certificate: &api::Worker,
+        question: &Question,
+        plan: &Plan,
+    ) -> RunRequest {
         let worker = Envelope::parse(certificate.key.as_bytes()).unwrap();
         let key = Statement::<WorkerKey>::decode(worker.payload()).unwrap().predicate.key;
         let headers: Vec<Header> = plan.objects.iter().map(|object| header(&object.header)).collect();
