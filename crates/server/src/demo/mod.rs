@@ -5,8 +5,10 @@
 
 mod attacks;
 mod ci;
+mod data;
 mod endpoint;
 mod guard;
+mod indicators;
 mod path;
 mod report;
 mod rules;
@@ -50,6 +52,7 @@ pub fn run(options: &Options) -> anyhow::Result<(Report, Running)> {
     attacks::run(&stage, options, &shown, &narrator, &mut report).context("the attacks")?;
     ci::run(&stage, &shown, &narrator, &mut report).context("the vendor's CI")?;
     rules::run(&stage, options, &narrator, &mut report).context("the rules")?;
+    data::run(&stage, options, &narrator, &mut report).context("the data")?;
     path::audit(&stage, &narrator, &mut report).context("the audit")?;
     report.finish();
     Ok((report, Running(stage)))

@@ -14,10 +14,10 @@ use anyhow::{Context as _, bail};
 use api::{BodyLimit, Client, path as api_path};
 use attest::{Lane, StatementId};
 use policy::{
-    Ages, CanaryPolicy, LanePolicy, LogPolicyEntry, Organisation, Policy, ProductPolicy, Role, RoleKey, StreamPolicy,
-    Threshold, Witnessing,
+    Ages, CanaryPolicy, LanePolicy, LogPolicyEntry, Organisation, Policy, ProductPolicy, Residency, Role, RoleKey,
+    StreamPolicy, Threshold, Witnessing,
 };
-use stdx::{Clock as _, SystemClock, durable};
+use stdx::{Clock as _, Digest, SystemClock, UnixTime, durable};
 use tlog::VerifierKey;
 
 use super::Options;
@@ -32,6 +32,16 @@ pub(super) const CLOCK_PRODUCT: &str = "tells-the-time";
 pub(super) const OTHER_PRODUCT: &str = "something-else";
 /// The detection rules.
 pub(super) const RULES_PRODUCT: &str = "guarddog";
+/// The detection rules that are made of a list of hosts that spread malware.
+pub(super) const INDICATORS: &str = "urlhaus";
+/// Custodians: who, and how shares are sealed to each.
+const CUSTODIANS: [(&str, &str); 2] = [("supervisor", "p256"), ("member", "x-wing")];
+/// A host of the supervisor's, in the region.
+pub(super) const WORKER: &str = "worker";
+/// Which countries' data lies in which region, and who must agree before it is read.
+const RESIDENCY: &str = include_str!("../../../../docs/samples/residency.toml");
+/// Who may ask what for which purpose.
+const ACCESS_RULES: &str = include_str!("../../../../docs/samples/access.cedar");
 /// A release of rules stays in a ring for a second: nobody wants to watch that for long, either.
 const CANARY: CanaryPolicy = CanaryPolicy { healthy: 1, bake_s: 1, unhealthy: 1, fires: 1_000 };
 
@@ -66,9 +76,11 @@ impl Stage {
         }
         durable::create_folder(&folder).with_context(|| format!("can't make `{}`", folder.display()))?;
         let folder = fs::canonicalize(&folder)?;
-        let names = ["vendor", "supervisor"].into_iter().chain(WITNESSES);
+        let custodians = CUSTODIANS.map(|(who, _)| custodian(who));
+        let names = ["vendor", "supervisor", WORKER].into_iter().chain(WITNESSES).map(str::to_owned);
         let ports = names
-            .map(|name| Ok((name.to_owned(), TcpListener::bind("127.0.0.1:0")?)))
+            .chain(custodians)
+            .map(|name| Ok((name, TcpListener::bind("127.0.0.1:0")?)))
             .collect::<std::io::Result<BTreeMap<_, _>>>()
             .context("can't listen on the loopback address")?;
         let mut stage = Self {
@@ -80,7 +92,7 @@ impl Stage {
             client: Client::new(Duration::from_secs(60)),
         };
         stage.make_domains(options)?;
-        narrator.say("keys and stores: a vendor, a supervisor, four witnesses");
+        narrator.say("keys and stores: a vendor, a supervisor, four witnesses, two custodians");
         stage.make_policy(options)?;
         narrator.say(&format!("policy signed by vendor and supervisor: {}", stage.genesis));
         for witness in WITNESSES {
@@ -102,7 +114,10 @@ impl Stage {
         ])?;
         stage.wait_for_status()?;
         stage.clerestory(&["release", "freshen", "--config", &stage.config("vendor")])?;
-        narrator.say("six processes serve; the policy is logged and witnessed by three of four");
+        for (who, _) in CUSTODIANS {
+            stage.start(&custodian(who))?;
+        }
+        narrator.say("eight processes serve; the policy is logged and witnessed by three of four");
         Ok(stage)
     }
 
@@ -173,9 +188,14 @@ impl Stage {
 
     /// Starts a process and waits until it serves.
     pub(super) fn start(&self, name: &str) -> anyhow::Result<()> {
+        self.start_program(&self.program, name)
+    }
+
+    /// The same for another program.
+    pub(super) fn start_program(&self, program: &Path, name: &str) -> anyhow::Result<()> {
         let listener = self.ports.get(name).with_context(|| format!("no process `{name}`"))?;
         let log = fs::File::options().create(true).append(true).open(self.folder.join(format!("{name}.log")))?;
-        let child = Command::new(&self.program)
+        let child = Command::new(program)
             .args(["serve", "--config", &self.config(name)])
             .stdin(Stdio::from(OwnedFd::from(listener.try_clone()?)))
             .stdout(Stdio::null())
@@ -283,6 +303,23 @@ impl Stage {
             self.clerestory(&arguments)?;
             self.configure(name, "listen = \"127.0.0.1:808", "listen = \"stdin\"\n#")?;
         }
+        for (who, _) in CUSTODIANS {
+            let name = custodian(who);
+            self.clerestory(&["init", "custodian", "--organisation", who, "--dir", &self.file(&name)])?;
+            self.configure(&name, "listen = \"127.0.0.1:808", "listen = \"stdin\"\n#")?;
+        }
+        durable::write(&self.folder.join("supervisor/access.cedar"), ACCESS_RULES.as_bytes())?;
+        let mut urls = Vec::new();
+        for (who, _) in CUSTODIANS {
+            urls.push(format!("{who} = \"{}\"", self.url(&custodian(who))?));
+        }
+        let access = format!(
+            "[access]\nkey = \"keys/gateway.key\"\nrules = \"access.cedar\"\nworkers = {{ zurich = \"{}\" }}\n\
+             custodians = {{ {} }}\n\n[http]",
+            self.url(WORKER)?,
+            urls.join(", ")
+        );
+        self.configure("supervisor", "[http]", &access)?;
         Ok(())
     }
 
@@ -296,7 +333,7 @@ impl Stage {
         Ok(())
     }
 
-    fn key(&self, name: &str) -> anyhow::Result<VerifierKey> {
+    pub(super) fn key(&self, name: &str) -> anyhow::Result<VerifierKey> {
         let path = self.folder.join(format!("{name}.pub"));
         let text = fs::read_to_string(&path).with_context(|| format!("can't read `{}`", path.display()))?;
         Ok(text.trim().parse()?)
@@ -323,11 +360,37 @@ impl Stage {
         arguments.extend(["--out", &genesis]);
         self.clerestory(&arguments)?;
         self.genesis = attest::Envelope::parse(&fs::read(&genesis)?)?.id();
-        fs::copy(&genesis, self.folder.join("supervisor/policy/1.envelope"))?;
-        for name in ["vendor", "supervisor"] {
+        let custodians = CUSTODIANS.map(|(who, _)| custodian(who));
+        for name in ["supervisor".to_owned()].iter().chain(&custodians) {
+            fs::copy(&genesis, self.folder.join(name).join("policy/1.envelope"))?;
+        }
+        for name in ["vendor".to_owned(), "supervisor".to_owned()].iter().chain(&custodians) {
             self.configure(name, "# genesis = ", &format!("genesis = \"{}\"\n#", self.genesis))?;
         }
         Ok(())
+    }
+
+    /// The sample's, with keys that the custodians have just made: this week's and the next two.
+    fn residency(&self) -> anyhow::Result<Residency> {
+        #[derive(serde::Deserialize)]
+        struct Sample {
+            residency: Residency,
+        }
+        let mut residency = toml::from_str::<Sample>(RESIDENCY)?.residency;
+        for assignment in &mut residency.assignments {
+            assignment.from = UnixTime::EPOCH;
+        }
+        residency.rules = Some(Digest::of(ACCESS_RULES.as_bytes()));
+        for region in &mut residency.regions {
+            for who in &mut region.custodians {
+                let name = who.organisation.as_str();
+                let kem = CUSTODIANS.iter().find(|(it, _)| *it == name).map_or("p256", |(_, kem)| kem);
+                let config = self.config(&custodian(name));
+                let made = self.clerestory(&["data", "keys", "--config", &config, "--kem", kem, "--weeks", "3"])?;
+                who.keys = serde_json::from_value(made.get("keys").cloned().context("no keys of a region")?)?;
+            }
+        }
+        Ok(residency)
     }
 
     fn policy(&self, options: &Options) -> anyhow::Result<Policy> {
@@ -362,12 +425,13 @@ impl Stage {
             channel_root: None,
             mirrors: Vec::new(),
             lookup: None,
-            residency: None,
+            residency: Some(self.residency()?),
             ages: Ages::default(),
             witnessing: Witnessing { faulty: 1, policy: self.witnessing()? },
             organisations: vec![
-                self.organisation("vendor", &ROLES)?,
-                self.organisation("supervisor", &[&ROLES[..], &[Role::Status]].concat())?,
+                self.organisation("vendor", &[&ROLES[..], &[Role::Reader]].concat())?,
+                self.guardian()?,
+                Organisation { id: "member".parse()?, keys: vec![self.custodian_key("member")?] },
             ],
             logs: vec![
                 LogPolicyEntry { origin: vendor_log.parse()?, organisation: "vendor".parse()? },
@@ -375,7 +439,7 @@ impl Stage {
             ],
             lanes: vec![slow, fast],
             products: code
-                .chain([(RULES_PRODUCT, Lane::Fast)])
+                .chain([(RULES_PRODUCT, Lane::Fast), (INDICATORS, Lane::Fast)])
                 .map(|(name, lane)| Ok(ProductPolicy { id: name.parse()?, lane }))
                 .collect::<anyhow::Result<_>>()?,
             streams: vec![
@@ -389,6 +453,12 @@ impl Stage {
                 stream(supervisor_log, "canary/supervisor", "supervisor", DAY_S)?,
                 stream(supervisor_log, "status/slow", "supervisor", DAY_S)?,
                 stream(supervisor_log, "status/fast", "supervisor", DAY_S)?,
+                stream(supervisor_log, "region/zurich", "supervisor", DAY_S)?,
+                stream(supervisor_log, "access/supervisor", "supervisor", DAY_S)?,
+                stream(supervisor_log, "data/supervisor", "supervisor", PEOPLE_S)?,
+                stream(supervisor_log, "data/vendor", "vendor", PEOPLE_S)?,
+                stream(supervisor_log, "custody/supervisor", "supervisor", DAY_S)?,
+                stream(supervisor_log, "custody/member", "member", DAY_S)?,
             ],
             change: each()?,
         })
@@ -410,6 +480,19 @@ impl Stage {
         Ok(text)
     }
 
+    /// The supervisor, which is a custodian too, with a process and a key of its own for that.
+    fn guardian(&self) -> anyhow::Result<Organisation> {
+        let mut organisation =
+            self.organisation("supervisor", &[&ROLES[..], &[Role::Status, Role::Gateway]].concat())?;
+        organisation.keys.push(self.custodian_key("supervisor")?);
+        Ok(organisation)
+    }
+
+    fn custodian_key(&self, who: &str) -> anyhow::Result<RoleKey> {
+        let key = self.key(&format!("{}/keys/custodian", custodian(who)))?;
+        Ok(RoleKey { role: Role::Custodian, key })
+    }
+
     fn organisation(&self, name: &str, roles: &[Role]) -> anyhow::Result<Organisation> {
         let keys = roles
             .iter()
@@ -429,6 +512,11 @@ impl Drop for Stage {
             }
         }
     }
+}
+
+/// The process of a custodian, and its folder.
+fn custodian(who: &str) -> String {
+    format!("custodian-{who}")
 }
 
 /// The first `error:` line that a program printed, without the mark.
