@@ -4,6 +4,7 @@ use crate::bench::Bench;
 use crate::machine;
 
 mod assembly;
+mod data;
 mod endpoint;
 mod ledger;
 mod log;
@@ -64,6 +65,12 @@ const ENTRIES: &[Entry] = &[
     entry("scan/bare", "clerestory-scan on one core and on two; the bare engine on one", scan::bare),
     entry("scan/engines", "the same on one core; yara-x, yara and clamscan with the same rules", scan::engines),
     entry("scan/verdicts", "files in which another engine matches other rules", scan::verdicts),
+    entry(
+        "data/intake",
+        "events from sealing to the signed receipts of their batches; the same, sealed before",
+        data::intake,
+    ),
+    entry("data/intake-growth", "the same with ten times as many; with as many as before", data::growth),
 ];
 
 /// A name that means nothing here.

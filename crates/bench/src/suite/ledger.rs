@@ -166,9 +166,10 @@ pub(super) fn ledger(bench: &mut Bench) -> anyhow::Result<()> {
         for (name, median) in search(bench, &folder, &maker.world, size)? {
             #[expect(clippy::cast_precision_loss, reason = "millions")]
             let point = (size as f64, median);
+            let has_room = curves.len() < LINES;
             match curves.iter_mut().find(|(it, _)| *it == name) {
                 Some((_, points)) => points.push(point),
-                None if curves.len() < LINES => curves.push((name, vec![point])),
+                None if has_room => curves.push((name, vec![point])),
                 None => {}
             }
         }
@@ -203,10 +204,9 @@ fn fill(maker: &mut Maker, count: usize) -> anyhow::Result<std::collections::BTr
 /// Makes the index's head name its first block as often as `rows` need, each time as a file of its own.
 fn repeat(folder: &Path, rows: usize) -> anyhow::Result<()> {
     let path = folder.join("head");
-    let mut head: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
-    let blocks = head["blocks"].as_array().context("a head has blocks")?.clone();
-    let first = blocks.first().context("a first block")?.clone();
-    let save = first["save"].as_u64().context("the save that wrote it")?;
+    let mut head: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&std::fs::read(&path)?)?;
+    let first = head.get("blocks").and_then(|blocks| blocks.get(0)).context("a head has blocks")?.clone();
+    let save = first.get("save").and_then(serde_json::Value::as_u64).context("the save that wrote it")?;
     let of = |number: usize| -> PathBuf { folder.join(format!("{number}-{save}.rows")) };
     let wanted = rows / BLOCK;
     if wanted == 0 {
@@ -215,8 +215,8 @@ fn repeat(folder: &Path, rows: usize) -> anyhow::Result<()> {
     for number in 1..wanted {
         std::fs::copy(of(0), of(number))?;
     }
-    head["blocks"] = vec![first; wanted].into();
-    head["rows"] = (wanted * BLOCK).into();
+    head.insert("blocks".to_owned(), vec![first; wanted].into());
+    head.insert("rows".to_owned(), (wanted * BLOCK).into());
     Ok(durable::write(&path, &serde_json::to_vec(&head)?)?)
 }
 

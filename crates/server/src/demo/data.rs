@@ -243,7 +243,9 @@ impl Data<'_> {
     /// Everybody who has been there, from the log.
     fn review(&self, request: &str, report: &mut Report) -> anyhow::Result<()> {
         let config = self.stage.config("supervisor");
-        let arguments = ["data", "accesses", "--config", &config];
+        let (picture, proofs) = (self.stage.file("accesses.svg"), self.stage.file("."));
+        let all = ["--what", "access", "--what", "request", "--timeline", "--picture", &picture, "--proofs", &proofs];
+        let arguments = [&["data", "accesses", "--config", &config][..], &all].concat();
         let said = self.stage.clerestory(&arguments)?;
         ensure!(said.to_string().contains(request), "the review does not show request {request}: {said}");
         self.narrator.say("a supervisor reviews: who asked, who agreed, what was read, and what was refused");

@@ -6,6 +6,7 @@ mod backup;
 mod cosign;
 mod flips;
 mod full;
+mod intake;
 mod publish;
 mod status;
 mod trial;

@@ -155,6 +155,11 @@ impl Server {
         kill(Pid::from_raw(self.child.as_ref().unwrap().id() as i32), Signal::SIGTERM).unwrap();
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> Pid {
+        Pid::from_raw(self.child.as_ref().unwrap().id() as i32)
+    }
+
     /// Ends it as a power cut does.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

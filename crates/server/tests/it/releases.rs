@@ -1,6 +1,7 @@
 //! A system that releases: what stands before `clerestory release publish`.
 
 use attest::{BuildResult, Bundle, Envelope, EnvironmentKind, Source, Statement, Subject};
+use policy::Policy;
 use server::config::Config;
 use server::domain::Domain;
 use stdx::{Digest, durable};
@@ -11,7 +12,12 @@ use crate::system::{Scope, System};
 impl System {
     /// Everything serves, the supervisor has published a status, and the channel carries it.
     pub(crate) fn with_releases() -> Self {
-        let mut system = Self::made_for(Scope::Releases);
+        Self::with_releases_under(|_, _| {})
+    }
+
+    /// The same, under a policy that is otherwise.
+    pub(crate) fn with_releases_under(change: impl FnOnce(&Self, &mut Policy)) -> Self {
+        let mut system = Self::made_in(tempfile::tempdir().unwrap(), Scope::Releases, [&[], &[]], change);
         system.witnesses.iter_mut().for_each(Server::start);
         system.supervisor.start();
         system.run(&["status", "publish", "--config", "supervisor/clerestory.toml"]).ok();

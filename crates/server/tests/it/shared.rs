@@ -143,3 +143,29 @@ fn what_shared_stores_lack_is_said_before_anything_starts() {
     assert_eq!(STREAMS.len(), 4);
     assert_eq!(Place::vendor().sequence, 0);
 }
+
+#[test]
+fn three_intakes_over_one_bucket_keep_each_batch_once_whichever_of_them_dies() {
+    let mut vendor = Vendor::running("vault");
+    let fronts: Vec<_> = vendor.fronts.iter().map(|front| front.address()).collect();
+    let process = vendor.fronts[1].process();
+    let acknowledged = crate::vault::acknowledged_under_load(&fronts, &vendor.system, || {
+        nix::sys::signal::kill(process, Signal::SIGKILL).unwrap();
+    });
+    for front in &mut vendor.fronts {
+        front.kill();
+        front.hang_up();
+    }
+    // Each puts what it left behind into the store, all at once, and most of it another has, too.
+    vendor.fronts.iter_mut().for_each(crate::process::Server::start);
+    for front in &vendor.fronts {
+        assert_eq!(raw::get(front.address(), "/healthz").status, 200);
+    }
+    let kept = crate::vault::read_at(fronts[2]);
+    let once: std::collections::BTreeSet<&Vec<u8>> = kept.iter().collect();
+    assert_eq!(once.len(), kept.len(), "none is there twice");
+    assert!(acknowledged.iter().all(|text| once.contains(text)), "{} of {}", once.len(), acknowledged.len());
+    vendor.fronts.iter_mut().for_each(crate::process::Server::kill);
+    let checked = vendor.system.run(&["fsck", "--config", "vendor/clerestory.toml"]);
+    assert!(!checked.stdout.contains("intake/"), "{checked:?}");
+}

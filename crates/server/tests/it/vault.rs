@@ -1,20 +1,23 @@
 //! The vault of what endpoints share: sealed, durable before the signed receipt, once each, and given back as
 //! ciphertext only.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::net::TcpStream;
-use std::sync::LazyLock;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use api::Client;
 use attest::{Envelope, Receipt, Statement};
-use policy::Role;
+use nix::sys::signal::{Signal, kill};
+use policy::{Policy, Role};
 use seal::{Destination, Sealed};
 use stdx::{Digest, SystemEntropy, UnixTime};
 use testkit::{Custody, Party, REGION};
 use vault::{Chain, Segment};
 
-use crate::raw::{Response, get, post, send};
+use crate::raw::{self, Response, get, post, send};
 use crate::system::System;
 
 /// Making keys takes longer than all the rest.
@@ -22,13 +25,20 @@ static CUSTODY: LazyLock<Custody> = LazyLock::new(Custody::new);
 
 /// A policy that assigns Germany to the region.
 pub(crate) fn made() -> System {
-    System::made_with(|_, policy| {
-        CUSTODY.put_into(policy);
-        // Who opens something has keys for it; nobody does here.
-        let further = Party::new("supervisor").organisation().keys.into_iter();
-        let further = further.filter(|key| matches!(key.role, Role::Gateway | Role::Custodian));
-        policy.organisations[1].keys.extend(further);
-    })
+    System::made_with(|_, policy| put_into(policy))
+}
+
+/// The region and its custodians.
+pub(crate) fn put_into(policy: &mut Policy) {
+    let streams = policy.streams.clone();
+    CUSTODY.put_into(policy);
+    // Nobody asks for anything here, so nobody writes why.
+    policy.streams = streams;
+    // Who opens something has keys for it; nobody does here.
+    let further = Party::new("supervisor").organisation().keys.into_iter();
+    let further = further.filter(|key| matches!(key.role, Role::Gateway | Role::Custodian));
+    let supervisor = policy.organisations.iter_mut().find(|it| it.id.as_str() == "supervisor").unwrap();
+    supervisor.keys.extend(further);
 }
 
 fn start(system: &mut System) {
@@ -68,8 +78,8 @@ pub(crate) fn receipt(system: &System, object: &[u8]) -> Statement<Receipt> {
     says
 }
 
-fn manifest(system: &System, number: u64) -> Response {
-    get(system.vendor.address(), &format!("{}/{REGION}/manifests/{number}", api::path::VAULT))
+fn manifest(address: SocketAddr, number: u64) -> Response {
+    get(address, &format!("{}/{REGION}/manifests/{number}", api::path::VAULT))
 }
 
 fn path(segment: &Segment) -> String {
@@ -77,10 +87,10 @@ fn path(segment: &Segment) -> String {
 }
 
 /// Every manifest, as somebody reads them who has nothing but the address.
-pub(crate) fn chain(system: &System) -> Chain {
+pub(crate) fn chain(address: SocketAddr) -> Chain {
     let mut chain = Chain::new(REGION.parse().unwrap());
     loop {
-        let response = manifest(system, chain.next());
+        let response = manifest(address, chain.next());
         if response.status == 404 {
             return chain;
         }
@@ -91,9 +101,14 @@ pub(crate) fn chain(system: &System) -> Chain {
 
 /// Everything that can be read over HTTP, and opened by both custodians.
 pub(crate) fn read(system: &System) -> Vec<Vec<u8>> {
+    read_at(system.vendor.address())
+}
+
+/// The same from this machine.
+pub(crate) fn read_at(address: SocketAddr) -> Vec<Vec<u8>> {
     let (client, mut found) = (Client::new(Duration::from_secs(10)), Vec::new());
-    for segment in chain(system).segments() {
-        let url = format!("http://{}{}", system.vendor.address(), path(segment));
+    for segment in chain(address).segments() {
+        let url = format!("http://{address}{}", path(segment));
         for kept in &segment.objects {
             let object = client.get_piece(&url, kept.at..kept.at + kept.bytes).unwrap();
             assert_eq!(Digest::of(&object), kept.object);
@@ -137,10 +152,10 @@ fn manifests_and_pieces_of_segments_are_given_to_whoever_asks_and_nothing_else()
     // More than is read of the store at once.
     let large: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     receipt(&system, &sealed(&system, &large));
-    assert_eq!(manifest(&system, 1).status, 404, "it lies in no segment yet");
+    assert_eq!(manifest(system.vendor.address(), 1).status, 404, "it lies in no segment yet");
     system.vendor.kill();
     system.vendor.start();
-    let chain = chain(&system);
+    let chain = chain(system.vendor.address());
     let segment = chain.segments().next().unwrap();
     let whole = get(system.vendor.address(), &path(segment));
     assert_eq!((whole.status, whole.body.len() as u64), (200, segment.bytes));
@@ -228,5 +243,81 @@ fn endpoints_that_hang_up_in_the_middle_leave_no_trace_in_what_may_come() {
 fn without_a_residency_nothing_is_taken_in() {
     let system = System::running();
     assert_eq!(post(system.vendor.address(), api::path::EVENTS, b"x").status, 404);
-    assert_eq!(manifest(&system, 1).status, 404);
+    assert_eq!(manifest(system.vendor.address(), 1).status, 404);
+}
+
+/// Texts that these front ends have acknowledged, when one of them is killed while they are sent to.
+pub(crate) fn acknowledged_under_load(fronts: &[SocketAddr], system: &System, kill: impl FnOnce()) -> Vec<Vec<u8>> {
+    let acknowledged = Mutex::new(Vec::new());
+    let (sent, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let number = sent.fetch_add(1, Ordering::Relaxed);
+                    let text = format!("text {number:06}").into_bytes();
+                    let object = sealed(system, &text);
+                    // To two of them, if there are as many, as an endpoint does whose first answer was lost.
+                    let answers = [0, 1].map(|at| raw::try_post(fronts[(number + at) % fronts.len()], &object));
+                    if answers.contains(&Some(200)) {
+                        acknowledged.lock().unwrap().push(text);
+                    }
+                }
+            });
+        }
+        let enough = |count| {
+            while acknowledged.lock().unwrap().len() < count {
+                std::thread::yield_now();
+            }
+        };
+        enough(50);
+        kill();
+        if fronts.len() > 1 {
+            enough(100);
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    acknowledged.into_inner().unwrap()
+}
+
+#[test]
+fn what_was_acknowledged_before_a_kill_under_load_is_there_once() {
+    let system = running();
+    let address = system.vendor.address();
+    let process = system.vendor.process();
+    let acknowledged = acknowledged_under_load(&[address], &system, || kill(process, Signal::SIGKILL).unwrap());
+    let mut system = system;
+    system.vendor.kill();
+    system.vendor.hang_up();
+    system.vendor.start();
+    let kept = read(&system);
+    let once: BTreeSet<&Vec<u8>> = kept.iter().collect();
+    assert_eq!(once.len(), kept.len(), "none is there twice");
+    assert!(acknowledged.iter().all(|text| once.contains(text)), "{} of {}", once.len(), acknowledged.len());
+}
+
+#[test]
+fn regions_are_shown_with_what_is_kept_and_when_their_keys_end() {
+    let mut system = running();
+    receipt(&system, &sealed(&system, &[7; 1000]));
+    system.vendor.kill();
+    system.vendor.start();
+    assert_eq!(get(system.vendor.address(), "/healthz").status, 200);
+    let (config, url) = ("vendor/clerestory.toml", system.vendor.url());
+    let here = system.run(&["--json", "data", "regions", "--config", config, "--days", "0"]);
+    // The same from another's side, over HTTP.
+    let other = "supervisor/clerestory.toml";
+    let there = system.run(&["--json", "data", "regions", "--config", other, "--days", "0", "--vault", &url]);
+    let (here, there) = (here.json(), there.json());
+    assert_eq!(here, there);
+    let zurich = &here["regions"][0];
+    assert_eq!((zurich["region"].as_str(), zurich["country"].as_str()), (Some(REGION), Some("CH")));
+    assert_eq!(zurich["countries"], serde_json::json!(["CH", "DE", "JP"]));
+    assert_eq!(zurich["kept"]["objects"], 1);
+    // Whatever day it is: the keys end within a hundred years, or have ended.
+    let alarm = system.run(&["data", "regions", "--config", config, "--days", "36500"]);
+    assert_eq!(alarm.code, 1, "{alarm:?}");
+    assert!(alarm.stdout.contains("alarm: `member` has no key for `zurich`"), "{alarm:?}");
+    let none = System::made().run(&["data", "regions", "--config", config]);
+    assert!(none.stderr.contains("the policy does not say where data lies"), "{none:?}");
 }

@@ -7,6 +7,7 @@ mod enrol;
 mod keys;
 mod query;
 mod redact;
+mod regions;
 mod report;
 mod request;
 mod requests;
@@ -35,6 +36,8 @@ pub enum Command {
     Accesses(Box<accesses::Arguments>),
     /// Delete private parts of access statements, once enough others have agreed
     Redact(redact::Arguments),
+    /// Show which country's data lies where, under whose keys until when, and how much of it
+    Regions(regions::Arguments),
     /// Make a custodian's next keys for its regions, and print what the policy needs
     Keys(keys::Arguments),
     /// Log what a custodian has opened, now
@@ -65,6 +68,7 @@ pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
         Command::Query(arguments) => query::run(arguments, output),
         Command::Accesses(arguments) => accesses::run(arguments, output),
         Command::Redact(arguments) => redact::run(arguments, output),
+        Command::Regions(arguments) => regions::run(arguments, output),
         Command::Keys(arguments) => keys::run(arguments, output),
         Command::Report(common) => report::run(common, output),
         Command::Stop(arguments) => stop::run(arguments, stop::Wish::Stop, output),

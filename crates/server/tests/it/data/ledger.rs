@@ -189,7 +189,8 @@ fn rewriting_truncating_forking_and_reordering_as_root_is_found_by_both() {
     };
     let cut = good.len() - 1;
     let fork = with(good[0].clone());
-    let attacks: [(&str, &[Vec<u8>], Option<&[u8]>); 7] = [
+    type Attack<'a> = (&'a str, &'a [Vec<u8>], Option<&'a [u8]>);
+    let attacks: [Attack<'_>; 7] = [
         ("rewritten below the witnessed root", &with(rewritten.clone()), Some(&late)),
         ("rewritten, and signed anew", &with(rewritten), None),
         ("the tail cut off, as the witnesses saw it before", &good[..cut], Some(&early)),

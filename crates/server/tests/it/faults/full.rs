@@ -23,11 +23,11 @@ fn there(disk: &SmallDisk, arguments: &[&str]) -> Command {
     command
 }
 
-fn run(disk: &SmallDisk, arguments: &[&str]) -> Done {
+pub(super) fn run(disk: &SmallDisk, arguments: &[&str]) -> Done {
     there(disk, arguments).output().unwrap().into()
 }
 
-fn start(server: &mut Server, disk: &SmallDisk) {
+pub(super) fn start(server: &mut Server, disk: &SmallDisk) {
     let config = server.config().to_owned();
     server.start_as(there(disk, &["serve", "--config", &config]));
     assert_eq!(raw::get(server.address(), "/healthz").status, 200);
@@ -39,7 +39,7 @@ fn rooms() -> Vec<usize> {
 }
 
 /// The end of a role that may have stopped by itself: then it has said why.
-fn end(server: &mut Server) {
+pub(super) fn end(server: &mut Server) {
     if server.has_ended() {
         let done = server.wait();
         assert!(done.code == 1 || done.code == 75, "{done:?}");

@@ -49,6 +49,7 @@ impl Vendor {
         let folder = tempfile::tempdir().unwrap();
         write_section(folder.path(), (&postgres, &seaweed), name, "vendor");
         let system = System::made_in(folder, Scope::Logs, [&["--shared", "vendor.toml"], &[]], |_, policy| {
+            crate::vault::put_into(policy);
             policy.streams.extend(STREAMS.map(|stream| StreamPolicy {
                 log: "vendor.example/log".parse().unwrap(),
                 stream: stream.parse().unwrap(),
