@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use assembly::ContentStore;
+use attest::Opening;
 use clap::Args;
 use log::{FsckParts, fsck};
 use serde::Serialize;
 use stdx::Digest;
+use storage::{Folder, Listing};
 use tlog::witness_protocol::origin_hash;
 use vault::Checked;
 use witness::Witness;
@@ -108,6 +110,10 @@ pub(crate) async fn check(config: &Config) -> anyhow::Result<Report> {
     {
         vault(config, folder, &mut report).await?;
     }
+    let has_beside = matches!(config, Config::Supervisor(_) | Config::Custodian(_));
+    if has_beside && (config.shared().is_some() || data.beside().exists()) {
+        beside(config, &mut report).await?;
+    }
     evidence::keys(&config.keys(), &mut report)?;
     if config.policy().is_some() {
         let policy = serve::policy(config)?;
@@ -152,6 +158,30 @@ async fn vault(config: &Config, folder: &Path, report: &mut Report) -> anyhow::R
         }
     }
     Ok(())
+}
+
+/// Openings open what they are filed under, and queries have the digest that names them; the rest can be read.
+async fn beside(config: &Config, report: &mut Report) -> anyhow::Result<()> {
+    let objects = stores::beside_objects(config, Access::Read).await?;
+    let mut listing = Listing::of(Folder::Root);
+    loop {
+        let page = objects.list(&listing).await?;
+        let Some(last) = page.last().cloned() else { return Ok(()) };
+        for key in &page {
+            report.objects += 1;
+            let Some(bytes) = objects.get(key).await? else { continue };
+            let (folder, name) = (key.as_str().split('/').next(), key.as_str().rsplit('/').next().unwrap_or_default());
+            let is_it = match folder {
+                Some("private") => Opening::parse(&bytes).is_ok_and(|it| it.commitment().to_string() == name),
+                Some("query") => Digest::of(&bytes).to_string() == name,
+                _ => true,
+            };
+            if !is_it {
+                report.damage(format_args!("beside/{key}"), "is not what it is filed under");
+            }
+        }
+        listing = listing.after(last);
+    }
 }
 
 /// Every object that all machines have, has the digest it is filed under.

@@ -30,10 +30,7 @@ pub(crate) fn made() -> System {
 
 /// The region and its custodians.
 pub(crate) fn put_into(policy: &mut Policy) {
-    let streams = policy.streams.clone();
     CUSTODY.put_into(policy);
-    // Nobody asks for anything here, so nobody writes why.
-    policy.streams = streams;
     // Who opens something has keys for it; nobody does here.
     let further = Party::new("supervisor").organisation().keys.into_iter();
     let further = further.filter(|key| matches!(key.role, Role::Gateway | Role::Custodian));
