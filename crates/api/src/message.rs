@@ -7,9 +7,9 @@ use tlog::EntryIndex;
 
 /// Where things are.
 pub mod path {
-    /// `POST`: append an entry to a log; answers [`super::Appended`] once it is witnessed.
+    /// `POST`: append an entry to a log; answers [`crate::Appended`] once it is witnessed.
     pub const ENTRIES: &str = "/v1/entries";
-    /// `POST`: append several, as a list of texts; answers a list of [`super::Appended`].
+    /// `POST`: append several, as a list of texts; answers a list of [`crate::Appended`].
     pub const ENTRY_BATCHES: &str = "/v1/entries/batch";
     /// `POST`: ask for a rebuild. `GET …/{ticket}`: how it stands.
     /// `PUT …/{ticket}/objects/{sha256}`: an object that the rebuild wants.
@@ -23,7 +23,7 @@ pub mod path {
     pub const RULES: &str = "/v1/rules";
     /// `POST`: a canary's signed health report.
     pub const REPORTS: &str = "/v1/health";
-    /// `GET`: [`super::Baked`] releases of rules, which may be promoted.
+    /// `GET`: [`crate::Baked`] releases of rules, which may be promoted.
     pub const BAKES: &str = "/v1/bakes";
     /// `POST`: a sealed batch of what an endpoint shares; answers with an envelope, the signed `receipt`.
     pub const EVENTS: &str = "/v1/events";
@@ -38,21 +38,21 @@ pub mod path {
     pub const CUSTODY: &str = "/v1/custody";
     /// `GET …/{region}`: the region's current `region-status`, as a bundle.
     pub const REGIONS: &str = "/v1/regions";
-    /// `POST …/{stream}`: where a stream ends in this log ([`super::StreamEnd`]), for writers who share one. No
+    /// `POST …/{stream}`: where a stream ends in this log ([`crate::StreamEnd`]), for writers who share one. No
     /// `GET`: only the process that sequences knows.
     pub const STREAMS: &str = "/v1/streams";
-    /// `POST`: [`super::DataRequest`], logged. `GET …[/{id}]`: how they stand. `POST …/{id}`: a signed call; the
+    /// `POST`: [`crate::DataRequest`], logged. `GET …[/{id}]`: how they stand. `POST …/{id}`: a signed call; the
     /// same with its private parts.
     pub const DATA_REQUESTS: &str = "/v1/data/requests";
-    /// `POST`: [`super::DataApproval`], logged.
+    /// `POST`: [`crate::DataApproval`], logged.
     pub const DATA_APPROVALS: &str = "/v1/data/approvals";
-    /// `POST`: [`super::DataQuery`]; answers a result stream.
+    /// `POST`: [`crate::DataQuery`]; answers a result stream.
     pub const DATA_QUERIES: &str = "/v1/data/queries";
-    /// `GET`: a [`super::Worker`].
+    /// `GET`: a [`crate::Worker`].
     pub const WORKER: &str = "/v1/worker";
-    /// `POST`: [`super::PlanRequest`]; answers a [`super::Plan`].
+    /// `POST`: [`crate::PlanRequest`]; answers a [`crate::Plan`].
     pub const PLAN: &str = "/v1/plan";
-    /// `POST`: [`super::RunRequest`]; answers a result stream.
+    /// `POST`: [`crate::RunRequest`]; answers a result stream.
     pub const RUN: &str = "/v1/run";
     /// `POST`: openings of private fields, with the logged statements that commit to them.
     pub const OPENINGS: &str = "/v1/ledger/openings";
