@@ -83,17 +83,27 @@ impl Private {
             }
         }
         for opening in openings {
-            let commitment = opening.commitment();
-            let key = key("private", commitment.digest())?;
-            self.check_redacted(&commitment).await?;
-            self.store.put(&key, Bytes::from(opening.to_bytes())).await?;
-            // Whoever redacts writes its mark first: one of the two sees the other.
-            if let Err(redacted) = self.check_redacted(&commitment).await {
-                self.store.delete(&key).await?;
-                return Err(redacted);
-            }
+            self.keep(opening).await?;
         }
         Ok(Brought { stored: openings.len() })
+    }
+
+    /// Stores an opening for whoever has checked what it belongs to. What was redacted stays away, whoever brings
+    /// it. Durable when it returns; may be repeated.
+    ///
+    /// # Errors
+    /// [`PrivateError::Redacted`]; the store's.
+    pub async fn keep(&self, opening: &Opening) -> Result<(), PrivateError> {
+        let commitment = opening.commitment();
+        let key = key("private", commitment.digest())?;
+        self.check_redacted(&commitment).await?;
+        self.store.put(&key, Bytes::from(opening.to_bytes())).await?;
+        // Whoever redacts writes its mark first: one of the two sees the other.
+        if let Err(redacted) = self.check_redacted(&commitment).await {
+            self.store.delete(&key).await?;
+            return Err(redacted);
+        }
+        Ok(())
     }
 
     /// What opens `commitment`, if it is here.

@@ -103,7 +103,7 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
                 let gateway = gateway.context("the gateway of data can't be opened")?;
                 service.probes.add(AccessProbe(Arc::clone(&gateway)));
                 service.tasks.spawn(Arc::clone(&gateway).settle(duty.clone(), stop.tasks.clone()));
-                let private = Private::new(gateway.beside());
+                let private = gateway.private().clone();
                 let holder = Holder::new(private, Arc::clone(&supervisor.domain().policy));
                 desk = desk.merge(http::data::router(gateway)).merge(http::ledger::router(holder));
             }

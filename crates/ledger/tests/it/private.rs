@@ -146,6 +146,9 @@ async fn what_a_redaction_names_is_gone_once_it_is_approved_and_comes_back_from_
     assert_eq!(holder.opening(&asked.ticket.commitment()).await.unwrap(), Some(asked.ticket.clone()), "not named");
     let refused = bring(&scene, &holder, &[&asked.envelope], &[&asked.reader]).await.unwrap_err();
     assert!(matches!(refused, PrivateError::Redacted(_)), "{refused}");
+    // Nor from who keeps openings before their statement is logged, and is brought the same again.
+    let refused = holder.keep(&asked.reader).await.unwrap_err();
+    assert!(matches!(refused, PrivateError::Redacted(_)), "{refused}");
 
     scene.read(&mut index);
     let found = scene.find(&index, |_| {});

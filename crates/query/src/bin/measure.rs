@@ -1,5 +1,5 @@
-//! What `cargo xtask bench data/query` measures: the same Parquet, sealed and plain, by the same engine in one
-//! process. DataFusion is linked here alone, so this is no part of the measuring program.
+//! Measures queries: over the same Parquet, sealed and plain, by the same engine in one process. DataFusion is
+//! linked in this crate alone, so this is no part of the measuring program; no suite of `bench` runs it yet.
 
 use std::fs::File;
 use std::io;

@@ -352,9 +352,7 @@ fn values(parameters: Option<&Opening>) -> Result<Parameters, DataError> {
 fn header(text: &String) -> Result<Header, DataError> {
     let odd = |error: &dyn std::fmt::Display| DataError::Broken(format!("the worker planned an odd object: {error}"));
     let bytes = STANDARD.decode(text).map_err(|error| odd(&error))?;
-    let length = u32::try_from(bytes.len()).map_err(|error| odd(&error))?;
-    let object = [&length.to_be_bytes()[..], &bytes].concat();
-    Header::parse(&object).map(|(header, _)| header).map_err(|error| odd(&error))
+    Header::decode(&bytes).map_err(|error| odd(&error))
 }
 
 pub(super) const fn ended(ended: Ended) -> &'static str {

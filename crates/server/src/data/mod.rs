@@ -78,7 +78,7 @@ impl Gateway {
     }
 
     /// What lies beside the log here: reviewers are answered from it, too.
-    pub(crate) fn beside(&self) -> Arc<dyn storage::ObjectStore> {
-        self.beside.objects()
+    pub(crate) const fn private(&self) -> &ledger::Private {
+        self.beside.private()
     }
 }

@@ -210,8 +210,7 @@ impl Data<'_> {
         ensure!(read.status.success(), "`data query`: {}", last_words(&read));
         let rows = String::from_utf8(read.stdout)?;
         rows.lines().for_each(|row| self.narrator.say(&format!("  {row}")));
-        let wanted = indicators::name(self.indicators.hosts.get(STEP).context("a host")?);
-        ensure!(rows.contains("urlhaus_"), "the rows name no host: {rows}; one of them is {wanted}");
+        ensure!(rows.contains("urlhaus_"), "the rows name no host: {rows}");
         report.proven(
             "an approved query reads: the entry first, then both custodians, then the rows",
             format!("{} rows from {} countries' sealed events", rows.lines().count(), COUNTRIES.len()),

@@ -54,7 +54,7 @@ impl Indicators {
 }
 
 /// The name of the rule that finds a host.
-pub(super) fn name(host: &str) -> String {
+fn name(host: &str) -> String {
     format!("urlhaus_{}", host.replace('.', "_"))
 }
 
