@@ -88,25 +88,29 @@ impl Custody {
         }
     }
 
-    /// Makes a policy that has them, and the streams they need.
-    pub fn put_into(&self, policy: &mut Policy) {
-        let custodian = self.member.organisation().keys.into_iter().filter(|key| key.role == Role::Custodian);
-        policy.organisations.push(Organisation { id: self.member.id.clone(), keys: custodian.collect() });
-        for (stream, organisation) in [
+    /// The streams that a residency needs, each for a day of silence.
+    pub fn streams() -> impl Iterator<Item = StreamPolicy> {
+        let streams = [
             ("access/supervisor", "supervisor"),
             ("region/zurich", "supervisor"),
             ("custody/supervisor", "supervisor"),
             ("custody/member", "member"),
             ("data/vendor", "vendor"),
             ("data/supervisor", "supervisor"),
-        ] {
-            policy.streams.push(StreamPolicy {
-                log: SUPERVISOR_LOG.parse().unwrap(),
-                stream: stream.parse().unwrap(),
-                organisation: organisation.parse().unwrap(),
-                interval_s: DAY_S,
-            });
-        }
+        ];
+        streams.into_iter().map(|(stream, organisation)| StreamPolicy {
+            log: SUPERVISOR_LOG.parse().unwrap(),
+            stream: stream.parse().unwrap(),
+            organisation: organisation.parse().unwrap(),
+            interval_s: DAY_S,
+        })
+    }
+
+    /// Makes a policy that has them, and the streams they need.
+    pub fn put_into(&self, policy: &mut Policy) {
+        let custodian = self.member.organisation().keys.into_iter().filter(|key| key.role == Role::Custodian);
+        policy.organisations.push(Organisation { id: self.member.id.clone(), keys: custodian.collect() });
+        policy.streams.extend(Self::streams());
         policy.residency = Some(self.residency());
     }
 

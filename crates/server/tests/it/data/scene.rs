@@ -10,7 +10,7 @@ use attest::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use custody::{grant_info, objects_root};
-use policy::{Organisation, Policy, Residency, Role, RoleKey, StreamPolicy, TimedKey};
+use policy::{Organisation, Policy, Residency, Role, RoleKey, TimedKey};
 use seal::{DataKey, Destination, Header, Kem, PrivateKey, Sealed, Share, Wrapped};
 use server::config::Config;
 use server::domain::Domain;
@@ -347,21 +347,7 @@ fn put_residency_into(system: &System, policy: &mut Policy) {
         let key = system.vkey(&folder(who), "custodian").parse().unwrap();
         add_key(system, policy, who, RoleKey { role: Role::Custodian, key });
     }
-    for (stream, organisation) in [
-        ("access/supervisor", "supervisor"),
-        ("region/zurich", "supervisor"),
-        ("custody/supervisor", "supervisor"),
-        ("custody/member", "member"),
-        ("data/vendor", "vendor"),
-        ("data/supervisor", "supervisor"),
-    ] {
-        policy.streams.push(StreamPolicy {
-            log: testkit::SUPERVISOR_LOG.parse().unwrap(),
-            stream: stream.parse().unwrap(),
-            organisation: organisation.parse().unwrap(),
-            interval_s: 24 * 3600,
-        });
-    }
+    policy.streams.extend(Custody::streams());
     let rules = include_bytes!("../../../../../docs/samples/access.cedar");
     durable::write(&system.file("supervisor/access.cedar"), rules).unwrap();
     residency.rules = Some(Digest::of(rules));
