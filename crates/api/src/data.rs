@@ -230,6 +230,16 @@ pub struct OutcomeNote {
     pub outcome: String,
 }
 
+/// A region's status, for a custodian that shall not wait until it asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusNote {
+    /// The region.
+    pub region: RegionId,
+    /// A bundle with the logged status, and nothing else.
+    pub status: String,
+}
+
 /// How a custodian stands, for everybody to see: its reports in the log say the same, signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

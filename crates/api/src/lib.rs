@@ -22,8 +22,8 @@ pub use client::{BaseUrl, BodyLimit, Change, Client, ClientError, RawBody, UrlEr
 pub use data::{
     CustodyState, DataApproval, DataQuery, DataRequest, DataRequestState, GrantAnswer, GrantRequest, GrantedShare,
     OutcomeNote, Parameter, Parameters, Plan, PlanRequest, PlannedObject, PrivateParts, RESULT_FRAME_BYTES_MAX,
-    RegionCustody, ResultEnd, ResultFormat, ResultPiece, ResultReader, RunRequest, StreamEnd, Worker, result_end,
-    result_frame,
+    RegionCustody, ResultEnd, ResultFormat, ResultPiece, ResultReader, RunRequest, StatusNote, StreamEnd, Worker,
+    result_end, result_frame,
 };
 pub use error::{ErrorBody, ErrorClass};
 pub use message::{

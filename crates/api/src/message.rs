@@ -34,6 +34,8 @@ pub mod path {
     pub const GRANTS: &str = "/v1/custody/grants";
     /// `POST`: [`crate::OutcomeNote`] to a custodian.
     pub const OUTCOMES: &str = "/v1/custody/outcomes";
+    /// `POST`: [`crate::StatusNote`] to a custodian.
+    pub const STATUSES: &str = "/v1/custody/statuses";
     /// `GET`: a custodian's [`crate::CustodyState`].
     pub const CUSTODY: &str = "/v1/custody";
     /// `GET …/{region}`: the region's current `region-status`, as a bundle.

@@ -14,6 +14,7 @@ use verify::{Evidence, Recorded, TrustedPolicy};
 
 use crate::objects::objects_root;
 use crate::refusal::Refusal;
+use crate::status::{Current, STATUS_AGE_MAX, StatusNumber, Word};
 
 /// The witnesses must have seen the intent within this time: it was just made, or something is wrong.
 pub const GRANT_AGE_MAX: Duration = Duration::from_secs(300);
@@ -35,8 +36,17 @@ pub struct Custodian<'a> {
     pub policy: &'a TrustedPolicy,
     /// Its own clock.
     pub clock: &'a dyn Clock,
-    /// The latest time that it has seen, by its clock or in evidence; its ledger remembers it.
-    pub seen: UnixTime,
+    /// What it has seen before; its ledger remembers it.
+    pub seen: Seen,
+}
+
+/// What a custodian has seen of the world: nothing may go behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The latest time, by its clock or in evidence.
+    pub time: UnixTime,
+    /// The newest status of the region.
+    pub status: Option<StatusNumber>,
 }
 
 /// What a gateway brings.
@@ -60,6 +70,8 @@ pub struct Admitted {
     pub(crate) expires: UnixTime,
     /// The later of the clock and the evidence.
     pub(crate) now: UnixTime,
+    /// The status by which it is not stopped.
+    pub(crate) status: Word,
     pub(crate) organisation: OrganisationId,
     pub(crate) worker: PublicKey,
     pub(crate) shares: Vec<(Bound, SealedShare)>,
@@ -78,28 +90,31 @@ impl Admitted {
     }
 }
 
-/// Whether this custodian opens its shares for `ask`.
+/// Whether this custodian opens its shares for `ask`. `asked` is the status that it has asked for itself: a gateway
+/// that keeps a newer one back gains nothing.
 ///
 /// # Errors
 /// [`Refusal`], the first that is found.
-pub fn decide(custodian: &Custodian<'_>, ask: &Ask<'_>) -> Result<Admitted, Refusal> {
-    let (policy, clock) = (custodian.policy, custodian.clock.now());
+pub fn decide(custodian: &Custodian<'_>, asked: &Current, ask: &Ask<'_>) -> Result<Admitted, Refusal> {
+    let (policy, clock, seen) = (custodian.policy, custodian.clock.now(), custodian.seen.time);
     // Time. A clock that was set back would make what is over begin again.
-    if clock.after(CLOCKS_DIFFER_MAX) < custodian.seen {
-        return Err(Refusal::Clock { clock, seen: custodian.seen });
+    if clock.after(CLOCKS_DIFFER_MAX) < seen {
+        return Err(Refusal::Clock { clock, seen });
     }
     let residency = residency(custodian)?;
     let evidence = Evidence::open(policy, ask.evidence)?;
     if clock.after(CLOCKS_DIFFER_MAX) < evidence.latest() {
         return Err(Refusal::Clock { clock, seen: evidence.latest() });
     }
-    let now = clock.max(custodian.seen).max(evidence.latest());
+    let now = clock.max(seen).max(evidence.latest());
     let all = All::read(&evidence, residency)?;
+    let brought = Current::of(all.status.clone(), custodian, residency)?;
+    let status = if asked.number() > brought.number() { asked } else { &brought };
     if all.entries() != ask.evidence.entries().len() {
         return Err(verify::Refusal::Shape("holds entries that nobody asked for".to_owned()).into());
     }
     let worker = all.worker(ask.worker, custodian.region, now)?;
-    all.check_status(custodian, &evidence, now)?;
+    all.check_status(custodian, status, now)?;
     let class = all.check_intent(custodian, residency, now)?;
     all.check_request(class, &worker, now)?;
     all.check_approvals(class)?;
@@ -111,6 +126,7 @@ pub fn decide(custodian: &Custodian<'_>, ask: &Ask<'_>) -> Result<Admitted, Refu
         standing: request.standing,
         expires: intent.expires,
         now,
+        status: status.word(),
         organisation: custodian.organisation.clone(),
         worker: worker.key,
         shares,
@@ -151,11 +167,9 @@ impl All {
         };
         in_log(&all.intent, residency)?;
         in_log(&all.request, residency)?;
-        in_log(&all.status, residency)?;
         in_log(&all.enrolment, residency)?;
         all.approvals.iter().try_for_each(|approval| in_log(approval, residency))?;
         by(&all.intent, &residency.gateway, Role::Gateway)?;
-        by(&all.status, &residency.status, Role::Status)?;
         by(&all.enrolment, &residency.gateway, Role::Recorder)?;
         Ok(all)
     }
@@ -164,17 +178,20 @@ impl All {
         4 + self.approvals.len()
     }
 
-    fn check_status(&self, custodian: &Custodian<'_>, evidence: &Evidence<'_>, now: UnixTime) -> Result<(), Refusal> {
-        let (id, status) = (self.status.id(), &self.status.statement().predicate);
-        let policy = evidence.policy();
-        if status.region != *custodian.region {
-            return Err(Refusal::unfit("status", id, "is another region's"));
+    /// Not older than what was seen before, under this policy, of the last minutes, and without a stop.
+    fn check_status(&self, custodian: &Custodian<'_>, current: &Current, now: UnixTime) -> Result<(), Refusal> {
+        let (id, status) = (current.status.id(), &current.status.statement().predicate);
+        let (policy, found, given) = (custodian.policy, current.number(), status.position.time);
+        if let Some(seen) = custodian.seen.status.filter(|seen| *seen > found) {
+            return Err(Refusal::Superseded { found, seen });
         }
         if status.policy != policy.id() {
             return Err(Refusal::unfit("status", id, "was given under another policy than the one in force"));
         }
-        fresh("the status", self.status.time(), now, policy.policy().ages.online())?;
+        fresh("the status", given, now, policy.policy().ages.online().min(STATUS_AGE_MAX))?;
         between("the status", (UnixTime::EPOCH, status.expires), now)?;
+        // One from the future would stay fresh for as long as its signer's clock is ahead.
+        between("the status", (given, status.expires), now.after(CLOCKS_DIFFER_MAX))?;
         let (intent, request) = (&self.intent.statement().predicate, self.request.id());
         let stops = |stop: &&AccessStop| match stop {
             AccessStop::Region => true,

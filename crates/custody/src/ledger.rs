@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use stdx::{Digest, UnixTime};
 use storage::{Key, LockStore, Swap, Version};
 
-use crate::decide::Admitted;
+use crate::decide::{Admitted, Seen};
 use crate::outcome::Concluded;
+use crate::status::{Current, Word};
 
 /// An outcome is logged when a lease ends, or so much later.
 pub const OUTCOME_GRACE: Duration = Duration::from_secs(600);
@@ -43,6 +44,9 @@ pub enum LedgerError {
         /// How often.
         uses: u64,
     },
+    /// A status that stops something else came since it was decided.
+    #[error("the region's status has changed in between; ask again, with another intent")]
+    Changed,
     /// Nobody says what came of what was opened.
     #[error("{LEASES_MAX} intents have no outcome yet")]
     Outcomes,
@@ -95,7 +99,16 @@ pub(crate) struct State {
     /// SHA-256 over the one before, the intent and its objects' number: who takes a use away breaks it.
     head: Digest,
     seen: UnixTime,
+    /// The newest status that was seen.
+    #[serde(default)]
+    status: Option<Word>,
     leases: Vec<Lease>,
+}
+
+impl State {
+    fn learn(&mut self, word: Word) {
+        self.status = self.status.filter(|it| it.number >= word.number).or(Some(word));
+    }
 }
 
 /// One use.
@@ -116,7 +129,7 @@ struct Count {
 
 impl Default for State {
     fn default() -> Self {
-        Self { uses: 0, opened: 0, head: Digest::of(b""), seen: UnixTime::EPOCH, leases: Vec::new() }
+        Self { uses: 0, opened: 0, head: Digest::of(b""), seen: UnixTime::EPOCH, status: None, leases: Vec::new() }
     }
 }
 
@@ -127,12 +140,30 @@ impl Ledger {
         Self { locks, region }
     }
 
-    /// The latest time that was seen: what [`Custodian::seen`](crate::Custodian) must be.
+    /// What was seen before: what [`Custodian::seen`](crate::Custodian) must be.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub async fn seen(&self) -> Result<UnixTime, LedgerError> {
-        Ok(self.load::<State>(&self.key("state")?).await?.0.seen)
+    pub async fn seen(&self) -> Result<Seen, LedgerError> {
+        let state = self.load::<State>(&self.key("state")?).await?.0;
+        Ok(Seen { time: state.seen, status: state.status.map(|word| word.number) })
+    }
+
+    /// Remembers this status, if it is the newest so far: whoever brings an older one is refused, also after a
+    /// restart. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn learn(&self, current: &Current) -> Result<(), LedgerError> {
+        let word = current.word();
+        if self.seen().await?.status.is_some_and(|seen| seen >= word.number) {
+            return Ok(());
+        }
+        self.change(&self.key("state")?, |state: &mut State| {
+            state.learn(word);
+            Ok(())
+        })
+        .await
     }
 
     /// What all uses come to, as of `now`.
@@ -158,6 +189,9 @@ impl Ledger {
         if state.leases.len() >= LEASES_MAX {
             return Err(LedgerError::Outcomes);
         }
+        if admitted.status.is_overruled_by(state.status.as_ref()) {
+            return Err(LedgerError::Changed);
+        }
         let once = self.key(&format!("intent/{}", admitted.intent))?;
         let objects = admitted.shares.len();
         let value = encode(&Use { request: admitted.request, objects, time: admitted.now });
@@ -178,6 +212,10 @@ impl Ledger {
             if state.leases.len() >= LEASES_MAX {
                 return Err(LedgerError::Outcomes);
             }
+            if admitted.status.is_overruled_by(state.status.as_ref()) {
+                return Err(LedgerError::Changed);
+            }
+            state.learn(admitted.status);
             state.uses += 1;
             state.opened += objects as u64;
             state.head = Digest::of(format!("{}\n{}\n{objects}\n", state.head, admitted.intent).as_bytes());

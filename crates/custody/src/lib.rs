@@ -14,7 +14,7 @@
 //!   anything: so the entry, the approvals and the custodian's own durable record come before the key.
 //! - An intent is used once. Whoever loses the answer makes another intent.
 //! - Nobody's word is taken, the gateway's included: what is not in the evidence is not so.
-//! - A clock that was set back opens nothing.
+//! - A clock that was set back opens nothing, nor does a status that an older one was put in place of.
 //! - Data keys are never joined here.
 
 mod decide;
@@ -23,10 +23,12 @@ mod ledger;
 mod objects;
 mod outcome;
 mod refusal;
+mod status;
 
-pub use decide::{Admitted, Ask, Custodian, GRANT_AGE_MAX, decide};
+pub use decide::{Admitted, Ask, Custodian, GRANT_AGE_MAX, Seen, decide};
 pub use grant::{FileKeys, GrantError, Granted, KeyFault, ShareKeys, grant_info};
 pub use ledger::{Ledger, LedgerError, Noted, OUTCOME_GRACE, Totals};
 pub use objects::{OBJECTS_MAX, objects_root};
 pub use outcome::{Concluded, conclude};
 pub use refusal::Refusal;
+pub use status::{Current, STATUS_AGE_MAX, StatusNumber, current};

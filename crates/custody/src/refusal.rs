@@ -7,6 +7,8 @@ use policy::Missing;
 use seal::BatchId;
 use stdx::UnixTime;
 
+use crate::status::StatusNumber;
+
 /// Why nothing is opened. Each names what is not as it must be.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -42,6 +44,14 @@ pub enum Refusal {
         until: UnixTime,
         /// What time it is.
         now: UnixTime,
+    },
+    /// A status that was taken back by a later one.
+    #[error("the region's status {found} was followed by {seen}, which this custodian has seen")]
+    Superseded {
+        /// The newest that there is now.
+        found: StatusNumber,
+        /// What was seen already.
+        seen: StatusNumber,
     },
     /// A stop is in force.
     #[error("stopped: {0}")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use attest::{AccessStop, Budget, Bundle, BundleEntry, Envelope};
-use custody::{Ask, FileKeys, GrantError, Refusal};
+use custody::{Ask, FileKeys, GrantError, LedgerError, Refusal, STATUS_AGE_MAX, Seen};
 use seal::{Header, Kem, PrivateKey};
 use stdx::{ManualClock, SystemEntropy, UnixTime};
 use testkit::{APPROVED_CLASS, SUPERVISOR_LOG};
@@ -127,9 +127,13 @@ fn what_is_over_is_over() {
     let mut scene = Scene::new();
     let made = scene.make();
     let at = |seconds| ManualClock::new(scene.now().after(Duration::from_secs(seconds)));
-    let decide = |seconds| scene.decide_at("member", &made.ask(), &at(seconds), UnixTime::EPOCH);
+    let decide = |seconds| scene.decide_at("member", &made.ask(), &at(seconds), Seen::default());
     decide(299).unwrap();
-    assert!(matches!(decide(301), Err(Refusal::Stale { what: "the intent", .. })), "somebody kept it back");
+    assert!(matches!(decide(301), Err(Refusal::Stale { what: "the status", .. })), "no newer one came");
+    scene.world.clock.advance(Duration::from_secs(301));
+    scene.status();
+    let refused = refusal(&scene, &made);
+    assert!(matches!(refused, Refusal::Stale { what: "the intent", .. }), "somebody kept it back: {refused}");
 }
 
 #[test]
@@ -137,14 +141,14 @@ fn a_clock_that_was_set_back_opens_nothing() {
     let mut scene = Scene::new();
     let made = scene.make();
     let back = ManualClock::new(UnixTime::from_seconds(scene.now().seconds() - 3600));
-    let refused = scene.decide_at("member", &made.ask(), &back, UnixTime::EPOCH).map(drop).unwrap_err();
+    let refused = scene.decide_at("member", &made.ask(), &back, Seen::default()).map(drop).unwrap_err();
     assert!(matches!(refused, Refusal::Clock { .. }), "the witnesses' clocks are ahead: {refused}");
     // Old evidence with an old clock: the ledger has seen later times.
     let refused = scene.decide_at(
         "member",
         &made.ask(),
         &ManualClock::new(scene.now()),
-        scene.now().after(Duration::from_secs(3600)),
+        Seen { time: scene.now().after(Duration::from_secs(3600)), status: None },
     );
     assert!(matches!(refused, Err(Refusal::Clock { .. })));
 }
@@ -170,6 +174,64 @@ fn a_stop_stops() {
     *made.others.last_mut().unwrap() = scene.status();
     made.bundle = scene.prove(&made);
     scene.decide_as("member", &made.ask()).unwrap();
+}
+
+/// A gateway keeps the status with the stop back, and proves the one before under checkpoints of now.
+#[tokio::test]
+async fn a_status_from_before_a_stop_opens_nothing() {
+    let mut scene = Scene::new();
+    let mut made = scene.make();
+    let before = scene.newest.clone();
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger(folder.path(), "state.sqlite").await;
+    // Decided before the custodian heard of the stop, and noted after.
+    let late = scene.decide_as("member", &made.ask()).unwrap();
+    let renewed = scene.status();
+    ledger.learn(&scene.current(&renewed).unwrap()).await.unwrap();
+    scene.plan.stopped = vec![AccessStop::Region];
+    let stop = scene.status();
+    made.bundle = scene.prove(&made);
+    assert!(matches!(refusal(&scene, &made), Refusal::Stopped(AccessStop::Region)), "it asks for itself");
+    ledger.learn(&scene.current(&stop).unwrap()).await.unwrap();
+    assert!(matches!(ledger.note(late).await, Err(LedgerError::Changed)));
+    assert_eq!(ledger.totals(scene.now()).await.unwrap().uses, 0);
+    // Whoever answers it lies as well: it has seen a newer one, and that is on its disk.
+    drop(ledger);
+    let ledger = crate::grant::reopened(folder.path(), "state.sqlite").await;
+    let seen = ledger.seen().await.unwrap();
+    let number = seen.status.unwrap();
+    for lie in [&before, &renewed] {
+        scene.newest = lie.clone();
+        ledger.learn(&scene.current(lie).unwrap()).await.unwrap();
+        let clock = ManualClock::new(scene.now());
+        let refused = scene.decide_at("member", &made.ask(), &clock, seen).map(drop).unwrap_err();
+        assert!(matches!(refused, Refusal::Superseded { seen, .. } if seen == number), "{refused}");
+    }
+    assert_eq!(ledger.seen().await.unwrap().status, Some(number), "nobody made it forget");
+    // A custodian that has seen nothing: for some minutes, whatever the checkpoint's age and the status's own end.
+    scene.world.clock.advance(STATUS_AGE_MAX + Duration::from_secs(1));
+    made.intent = scene.intent(made.request.id(), &made.headers);
+    made.bundle = scene.prove(&made);
+    assert!(matches!(refusal(&scene, &made), Refusal::Stale { what: "the status", .. }));
+}
+
+#[test]
+fn a_status_counts_in_its_own_stream_and_not_ahead_of_time() {
+    let mut scene = Scene::new();
+    let made = scene.make();
+    scene.decide_as("member", &made.ask()).unwrap();
+    scene.plan.status_stream = "access/supervisor".to_owned();
+    let elsewhere = scene.status();
+    let refused = scene.current(&elsewhere).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("in another stream than its region's"), "{refused}");
+    scene.plan.status_stream = format!("region/{}", testkit::REGION);
+    // Its signer's clock was an hour ahead: it would stay fresh for an hour.
+    let now = scene.now();
+    scene.world.clock.advance(Duration::from_secs(3600));
+    let ahead = scene.status();
+    scene.world.clock.set(now);
+    scene.newest = ahead;
+    assert!(matches!(refusal(&scene, &made), Refusal::OutOfTime { what: "the status", .. }));
 }
 
 #[test]

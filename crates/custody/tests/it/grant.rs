@@ -16,6 +16,13 @@ pub(crate) async fn ledger(folder: &std::path::Path, name: &str) -> Ledger {
     Ledger::new(locks, REGION.parse().unwrap())
 }
 
+/// The same after a restart.
+pub(crate) async fn reopened(folder: &std::path::Path, name: &str) -> Ledger {
+    let store = SqliteStore::open(&folder.join(name)).await.unwrap();
+    let locks: Arc<dyn LockStore> = Arc::new(store);
+    Ledger::new(locks, REGION.parse().unwrap())
+}
+
 fn keys(key: &PrivateKey) -> FileKeys {
     FileKeys::new(vec![PrivateKey::from_text(&key.to_text()).unwrap()])
 }

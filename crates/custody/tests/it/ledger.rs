@@ -72,7 +72,7 @@ async fn a_missing_outcome_is_an_alarm_until_it_is_logged() {
     let bundle = outcome(&mut scene, &made, ("access/supervisor", "supervisor"));
     ledger.close(&scene.conclude_as("member", &bundle).unwrap()).await.unwrap();
     assert!(ledger.totals(late).await.unwrap().open.is_empty());
-    assert!(ledger.seen().await.unwrap() >= scene.now());
+    assert!(ledger.seen().await.unwrap().time >= scene.now());
 }
 
 fn outcome(scene: &mut Scene, made: &Made, (stream, signer): (&str, &str)) -> Bundle {

@@ -7,7 +7,7 @@ use attest::{
     AccessApproval, AccessIntent, AccessMode, AccessRequest, AccessStop, Budget, Bundle, Commitment, Envelope,
     PrivateField, ReaderKind, RegionStatus, Standing, Statement, StatementId, Subject, WorkerEnrolment, WorkerKey,
 };
-use custody::{Admitted, Ask, Concluded, Custodian, Refusal, conclude, decide, objects_root};
+use custody::{Admitted, Ask, Concluded, Current, Custodian, Refusal, Seen, conclude, current, decide, objects_root};
 use policy::Role;
 use seal::{Destination, Header, Kem, PrivateKey};
 use stdx::{Clock as _, Digest, ManualClock, SystemEntropy, UnixTime};
@@ -21,6 +21,8 @@ pub(crate) struct Scene {
     pub(crate) worker: PrivateKey,
     /// What is asked for, before anybody signs it.
     pub(crate) plan: Plan,
+    /// The newest status that there is.
+    pub(crate) newest: Envelope,
 }
 
 /// What the statements say, for tests to change.
@@ -38,6 +40,7 @@ pub(crate) struct Plan {
     pub(crate) gateway: &'static str,
     pub(crate) stopped: Vec<AccessStop>,
     pub(crate) status_s: u64,
+    pub(crate) status_stream: String,
     pub(crate) worker_region: String,
     pub(crate) worker_code: &'static str,
     pub(crate) worker_s: u64,
@@ -88,13 +91,15 @@ impl Scene {
             gateway: "supervisor",
             stopped: Vec::new(),
             status_s: 3600,
+            status_stream: format!("region/{REGION}"),
             worker_region: REGION.to_owned(),
             worker_code: "code",
             worker_s: 3600,
             intent_region: REGION.to_owned(),
             intent_class: APPROVED_CLASS.to_owned(),
         };
-        Self { custody, world, host, worker, plan }
+        let newest = world.genesis().clone();
+        Self { custody, world, host, worker, plan, newest }
     }
 
     pub(crate) fn now(&self) -> UnixTime {
@@ -184,14 +189,15 @@ impl Scene {
 
     pub(crate) fn status(&mut self) -> Envelope {
         let status = RegionStatus {
-            position: self.world.position(SUPERVISOR_LOG, "region/zurich"),
+            position: self.world.position(SUPERVISOR_LOG, &self.plan.status_stream),
             policy: self.world.policy().id(),
             region: REGION.parse().unwrap(),
             expires: self.in_s(self.plan.status_s),
             stopped: self.plan.stopped.clone(),
         };
         let subject = vec![Subject::new(REGION, Digest::of(REGION.as_bytes()))];
-        self.record(subject, status, &[("supervisor", Role::Status)])
+        self.newest = self.record(subject, status, &[("supervisor", Role::Status)]);
+        self.newest.clone()
     }
 
     pub(crate) fn intent(&mut self, request: StatementId, headers: &[Header]) -> Envelope {
@@ -250,7 +256,7 @@ impl Scene {
     }
 
     pub(crate) fn decide_as(&self, organisation: &str, ask: &Ask<'_>) -> Result<Admitted, Refusal> {
-        self.decide_at(organisation, ask, &ManualClock::new(self.now()), UnixTime::EPOCH)
+        self.decide_at(organisation, ask, &ManualClock::new(self.now()), Seen::default())
     }
 
     pub(crate) fn decide_at(
@@ -258,17 +264,26 @@ impl Scene {
         organisation: &str,
         ask: &Ask<'_>,
         clock: &ManualClock,
-        seen: UnixTime,
+        seen: Seen,
     ) -> Result<Admitted, Refusal> {
         let (organisation, region) = (organisation.parse().unwrap(), REGION.parse().unwrap());
         let policy = self.world.policy();
-        decide(&Custodian { organisation: &organisation, region: &region, policy, clock, seen }, ask)
+        let custodian = Custodian { organisation: &organisation, region: &region, policy, clock, seen };
+        decide(&custodian, &self.current(&self.newest)?, ask)
+    }
+
+    /// The status that a custodian got when it asked.
+    pub(crate) fn current(&self, status: &Envelope) -> Result<Current, Refusal> {
+        let (organisation, region) = ("member".parse().unwrap(), REGION.parse().unwrap());
+        let (policy, clock, seen) = (self.world.policy(), &ManualClock::new(self.now()), Seen::default());
+        let custodian = Custodian { organisation: &organisation, region: &region, policy, clock, seen };
+        current(&custodian, &self.world.bundle(&[(SUPERVISOR_LOG, status)]))
     }
 
     pub(crate) fn conclude_as(&self, organisation: &str, bundle: &Bundle) -> Result<Concluded, Refusal> {
         let (organisation, region) = (organisation.parse().unwrap(), REGION.parse().unwrap());
         let (policy, clock) = (self.world.policy(), &ManualClock::new(self.now()));
-        let seen = UnixTime::EPOCH;
+        let seen = Seen::default();
         conclude(&Custodian { organisation: &organisation, region: &region, policy, clock, seen }, bundle)
     }
 

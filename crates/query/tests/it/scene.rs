@@ -18,7 +18,7 @@ use attest::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use custody::{Ask, Custodian, FileKeys, Ledger, decide, objects_root};
+use custody::{Ask, Custodian, FileKeys, Ledger, Seen, current, decide, objects_root};
 use policy::Role;
 use query::{Frames, Host, Memory, Place, Ports, Vault, VaultError, Worker, WorkerError};
 use seal::{Destination, Header, PrivateKey, PublicKey};
@@ -316,10 +316,13 @@ impl Scene {
     ) -> GrantAnswer {
         let ledger = &self.ledgers[organisation];
         let (region, organisation) = (REGION.parse().unwrap(), organisation.parse().unwrap());
-        let (policy, seen) = (self.world.policy(), UnixTime::EPOCH);
+        let (policy, seen) = (self.world.policy(), Seen::default());
         let custodian =
             Custodian { organisation: &organisation, region: &region, policy, clock: &self.world.clock, seen };
-        let admitted = decide(&custodian, &Ask { evidence, worker, headers }).unwrap();
+        let mut brought = evidence.entries().iter();
+        let status = brought.find(|it| Statement::<RegionStatus>::decode(it.envelope.payload()).is_ok());
+        let status = current(&custodian, &Bundle::new(vec![status.unwrap().clone()]).unwrap()).unwrap();
+        let admitted = decide(&custodian, &status, &Ask { evidence, worker, headers }).unwrap();
         let keys = FileKeys::new(vec![PrivateKey::from_text(&key.to_text()).unwrap()]);
         let granted = ledger.note(admitted).await.unwrap().open(&keys, &SystemEntropy).unwrap();
         let share = |share: &custody::Granted| GrantedShare {

@@ -3,10 +3,12 @@
 mod keys;
 mod probe;
 mod report;
+mod status;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use api::{CustodyState, GrantRequest, RegionCustody};
 use attest::{AccessIntent, Bundle, Envelope, OrganisationId, RegionId, Statement};
 use base64::Engine as _;
@@ -21,6 +23,7 @@ use tokio::task::JoinError;
 
 pub(crate) use keys::{KeyFolder, generate};
 pub(crate) use probe::CustodyProbe;
+use status::StatusSource;
 
 use crate::config::{Config, CustodianConfig};
 use crate::domain::Domain;
@@ -34,7 +37,7 @@ pub(crate) struct Desk {
     config: CustodianConfig,
     signer: SignerKey,
     keys: Arc<dyn ShareKeys>,
-    ledgers: BTreeMap<RegionId, Ledger>,
+    regions: BTreeMap<RegionId, (Ledger, StatusSource)>,
 }
 
 /// Why nothing was opened.
@@ -46,6 +49,9 @@ pub(crate) enum DeskError {
     /// What came does not suffice.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What is stopped now is not known.
+    #[error("nothing is opened without the region's newest status, and it can't be had: {0}")]
+    Status(String),
     /// It can't be noted.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -109,10 +115,16 @@ impl Desk {
                 .hint("compare `organisation` with the policy's `[[residency.regions.custodians]]`")
                 .into());
         }
-        let ledgers = regions.into_iter().map(|region| (region.clone(), Ledger::new(state.locks(), region))).collect();
+        let log = domain.policy.policy().residency.as_ref().map(|it| domain.log_url(&it.log)).transpose()?;
+        let log = log.context("a policy with regions has a log for them")?;
+        let with_parts = |region: RegionId| {
+            let status = StatusSource::new(&log, &region, &domain.client, Arc::clone(&domain.clock));
+            (region.clone(), (Ledger::new(state.locks(), region), status))
+        };
+        let regions = regions.into_iter().map(with_parts).collect();
         let keys = Arc::new(KeyFolder::open(&section.keys.regions)?);
         let signer = key_file::load(&section.keys.custodian)?;
-        Ok(Arc::new(Self { domain, config: (**section).clone(), signer, keys, ledgers }))
+        Ok(Arc::new(Self { domain, config: (**section).clone(), signer, keys, regions }))
     }
 
     /// Opens this custodian's shares for a worker: all checks, the note, the keys, in this order.
@@ -121,14 +133,16 @@ impl Desk {
     /// [`DeskError`]; after a refusal of the ledger or of the keys, the intent may be used up.
     pub(crate) async fn grant(self: Arc<Self>, request: GrantRequest) -> Result<Vec<Granted>, DeskError> {
         let brought = tokio::task::spawn_blocking(move || Brought::read(&request)).await??;
-        let ledger = self.ledger(&brought.region)?;
+        let (ledger, _) = self.region(&brought.region)?;
+        let asked = self.ask_status(&brought.region).await?;
         let seen = ledger.seen().await?;
         let desk = Arc::clone(&self);
         let admitted = tokio::task::spawn_blocking(move || {
             let Brought { evidence, worker, headers, region } = &brought;
             let domain = &desk.domain;
             let (organisation, policy, clock) = (&domain.organisation, &*domain.policy, &*domain.clock);
-            decide(&Custodian { organisation, region, policy, clock, seen }, &Ask { evidence, worker, headers })
+            let custodian = Custodian { organisation, region, policy, clock, seen };
+            decide(&custodian, &asked, &Ask { evidence, worker, headers })
         })
         .await??;
         let noted = ledger.note(admitted).await?;
@@ -142,7 +156,7 @@ impl Desk {
     /// [`DeskError`].
     pub(crate) async fn close(&self, outcome: &str) -> Result<(), DeskError> {
         let bundle = Bundle::parse(outcome.as_bytes()).map_err(|error| form("`outcome`", &error))?;
-        for (region, ledger) in &self.ledgers {
+        for (region, (ledger, _)) in &self.regions {
             let (organisation, policy) = (&self.domain.organisation, &*self.domain.policy);
             let (clock, seen) = (&*self.domain.clock, ledger.seen().await?);
             let concluded = conclude(&Custodian { organisation, region, policy, clock, seen }, &bundle)?;
@@ -158,7 +172,7 @@ impl Desk {
     /// When the store fails.
     pub(crate) async fn state(&self) -> Result<CustodyState, LedgerError> {
         let mut regions = Vec::new();
-        for (region, ledger) in &self.ledgers {
+        for (region, (ledger, _)) in &self.regions {
             let totals = ledger.totals(self.domain.clock.now()).await?;
             regions.push(RegionCustody {
                 region: region.clone(),
@@ -173,9 +187,9 @@ impl Desk {
         Ok(CustodyState { organisation, policy, regions })
     }
 
-    fn ledger(&self, region: &RegionId) -> Result<&Ledger, Refusal> {
+    fn region(&self, region: &RegionId) -> Result<&(Ledger, StatusSource), Refusal> {
         let not = || Refusal::NotCustodian(self.domain.organisation.clone(), region.clone());
-        self.ledgers.get(region).ok_or_else(not)
+        self.regions.get(region).ok_or_else(not)
     }
 }
 

@@ -47,7 +47,7 @@ impl Desk {
     /// What is sealed at this time and could not be opened.
     fn keys_missing(&self, at: UnixTime) -> Vec<String> {
         let residency = self.domain.policy.policy().residency.iter();
-        let regions = residency.flat_map(|it| &it.regions).filter(|region| self.ledgers.contains_key(&region.id));
+        let regions = residency.flat_map(|it| &it.regions).filter(|region| self.regions.contains_key(&region.id));
         let mut problems = Vec::new();
         for region in regions {
             let ours = region.custodians.iter().filter(|it| it.organisation == self.domain.organisation);

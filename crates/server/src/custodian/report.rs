@@ -24,7 +24,7 @@ impl Desk {
         let stream = self.domain.stream(&format!("custody/{}", self.domain.organisation))?;
         let runtime = tokio::runtime::Handle::current();
         let mut entries = Vec::new();
-        for (region, ledger) in &self.ledgers {
+        for (region, (ledger, _)) in &self.regions {
             let make = |position: attest::Position| {
                 // Read when the place is given: a report never goes behind the one before it.
                 let totals = tokio::task::block_in_place(|| runtime.block_on(ledger.totals(position.time)))?;

@@ -1,8 +1,8 @@
-//! A custodian: `POST /v1/custody/grants`, `POST /v1/custody/outcomes`, `GET /v1/custody`.
+//! A custodian: `POST /v1/custody/{grants,outcomes,statuses}`, `GET /v1/custody`.
 
 use std::sync::Arc;
 
-use api::{GrantAnswer, GrantRequest, GrantedShare, OutcomeNote, path};
+use api::{GrantAnswer, GrantRequest, GrantedShare, OutcomeNote, StatusNote, path};
 use attest::BUNDLE_BYTES_MAX;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -35,6 +35,7 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router {
     Router::new()
         .route(path::GRANTS, post(grant))
         .route(path::OUTCOMES, post(outcome).layer(DefaultBodyLimit::max(OUTCOME_BYTES_MAX)))
+        .route(path::STATUSES, post(status).layer(DefaultBodyLimit::max(OUTCOME_BYTES_MAX)))
         .route(path::CUSTODY, get(state))
         .with_state(desk)
 }
@@ -68,6 +69,12 @@ async fn outcome(State(desk): State<Arc<Desk>>, body: Result<Bytes, BytesRejecti
     Ok(Json(()))
 }
 
+async fn status(State(desk): State<Arc<Desk>>, body: Result<Bytes, BytesRejection>) -> Result<Json<()>, HttpError> {
+    let note: StatusNote = parse(&checked_body(body)?)?;
+    desk.take_status(&note.region, &note.status).await.map_err(|error| refused(&error))?;
+    Ok(Json(()))
+}
+
 async fn state(State(desk): State<Arc<Desk>>) -> Result<Response, HttpError> {
     let state = desk.state().await.map_err(|error| refused(&error.into()))?;
     Ok(([(header::CACHE_CONTROL, NO_CACHE)], Json(state)).into_response())
@@ -82,7 +89,8 @@ fn refused(error: &DeskError) -> HttpError {
         DeskError::Form(_) => Code::Request,
         DeskError::Refused(_) | DeskError::Grant(_) => Code::Grant,
         DeskError::Ledger(LedgerError::Used(_) | LedgerError::Exhausted { .. }) => Code::Grant,
-        DeskError::Ledger(LedgerError::Outcomes | LedgerError::Contended) => Code::Busy,
+        DeskError::Ledger(LedgerError::Outcomes | LedgerError::Contended | LedgerError::Changed) => Code::Busy,
+        DeskError::Status(_) => Code::Peer,
         DeskError::Ledger(LedgerError::Damaged(_)) => Code::Damaged,
         DeskError::Ledger(LedgerError::Store(_)) | DeskError::Thread(_) => Code::Storage,
     };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use attest::{AccessStop, Bundle, BundleEntry, Envelope, RegionId, RegionStatus, Statement, Subject, WorkerEnrolment};
 use bytes::Bytes;
+use custody::StatusNumber;
 use stdx::{Digest, UnixTime};
 use storage::{Key, RecordKey, Swap};
 use tlog::VerifierKey;
@@ -99,7 +100,7 @@ impl Supervisor {
             // Read when the place is given, not before: a status never goes behind its predecessor.
             let stopped = tokio::task::block_in_place(|| runtime.block_on(self.stopped(region)))?;
             let predicate = RegionStatus {
-                expires: position.time.after(Duration::from_secs(self.config.status_s)),
+                expires: position.time.after(Duration::from_secs(self.config.status_s).min(custody::STATUS_AGE_MAX)),
                 position,
                 policy: self.domain.policy.id(),
                 region: region.clone(),
@@ -109,18 +110,37 @@ impl Supervisor {
             Ok(Envelope::sign(Statement { subject, predicate }.encode()?, &[&self.status])?)
         };
         let entry = stream.write(make).await?;
-        let bundle = Bundle::new(vec![entry.clone()])?;
-        self.domain.catalog().put(&record("region-status", region.as_str())?, bundle.to_bytes().into()).await?;
+        self.show(region, &entry).await?;
         Ok(entry)
+    }
+
+    /// Shows it to whoever asks, unless there is a newer one: of two processes the one that wrote first may come
+    /// last.
+    async fn show(&self, region: &RegionId, entry: &BundleEntry) -> anyhow::Result<()> {
+        let number = number_of(entry)?;
+        let (key, bytes) = (status_key(region)?, Bytes::from(Bundle::new(vec![entry.clone()])?.to_bytes()));
+        loop {
+            let held = self.domain.locks().get(&key).await?;
+            let shown = held.as_ref().map(|held| Bundle::parse(&held.bytes)).transpose()?;
+            if let Some(shown) = shown.as_ref().and_then(|it| it.entries().first())
+                && number_of(shown)? >= number
+            {
+                return Ok(());
+            }
+            let expected = held.as_ref().map(|held| &held.version);
+            if let Swap::Won(_) = self.domain.locks().compare_and_swap(&key, expected, bytes.clone()).await? {
+                return Ok(());
+            }
+        }
     }
 
     /// The region's newest status, if there is one.
     ///
     /// # Errors
-    /// When the catalog fails.
+    /// When the store fails.
     pub(crate) async fn region_status(&self, region: &RegionId) -> anyhow::Result<Option<Bundle>> {
-        let bytes = self.domain.catalog().record(&record("region-status", region.as_str())?).await?;
-        Ok(bytes.map(|bytes| Bundle::parse(&bytes)).transpose()?)
+        let held = self.domain.locks().get(&status_key(region)?).await?;
+        Ok(held.map(|held| Bundle::parse(&held.bytes)).transpose()?)
     }
 
     /// Signs and logs that a host may have workers.
@@ -150,7 +170,7 @@ impl Supervisor {
         Ok(entry)
     }
 
-    fn status_regions(&self) -> impl Iterator<Item = &RegionId> {
+    pub(super) fn status_regions(&self) -> impl Iterator<Item = &RegionId> {
         let residency = self.domain.policy.policy().residency.iter();
         let ours = residency.filter(|it| it.status == self.domain.organisation);
         ours.flat_map(|it| &it.regions).map(|region| &region.id)
@@ -186,6 +206,14 @@ pub(crate) const WORKERS: &str = "worker-enrolment";
 
 fn read(held: Option<&storage::Versioned>) -> anyhow::Result<BTreeSet<AccessStop>> {
     Ok(held.map(|held| serde_json::from_slice(&held.bytes)).transpose()?.unwrap_or_default())
+}
+
+fn number_of(entry: &BundleEntry) -> anyhow::Result<StatusNumber> {
+    Ok(StatusNumber::of(&Statement::decode(entry.envelope.payload())?.predicate))
+}
+
+fn status_key(region: &RegionId) -> anyhow::Result<Key> {
+    format!("region/{region}/status").parse().with_context(|| format!("region `{region}`"))
 }
 
 fn stopped_key(region: &RegionId) -> anyhow::Result<Key> {

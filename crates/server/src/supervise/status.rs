@@ -21,6 +21,9 @@ use crate::failure::Failure;
 use crate::http;
 use crate::metrics::{Probe, Reason, metrics};
 
+/// A region's status lives for minutes: when one or two could not be published, the last still holds.
+const REGIONS_PERIOD: Duration = Duration::from_secs(custody::STATUS_AGE_MAX.as_secs() / 3);
+
 /// A statement of "no".
 #[derive(Clone, Debug)]
 pub enum Negative {
@@ -327,10 +330,17 @@ impl Supervisor {
     /// When this process can't go on; a log that does not answer is tried again.
     pub async fn keep_fresh(self: Arc<Self>, mut duty: OnDuty, mut stop: http::Stop) -> anyhow::Result<()> {
         let period = Duration::from_secs((self.config.status_s / 2).clamp(1, self.config.heartbeat_s));
+        let has_regions = self.status_regions().next().is_some();
+        let look = if has_regions { period.min(REGIONS_PERIOD) } else { period };
+        let mut lanes_at = None;
         loop {
             if duty.borrow_and_update().is_here() {
-                if let Err(error) = self.publish_all().await {
-                    tracing::error!("the status could not be published: {error:#}");
+                let now = self.domain.clock.monotonic();
+                if lanes_at.is_none_or(|last| now.saturating_sub(last) >= period) {
+                    lanes_at = Some(now);
+                    if let Err(error) = self.publish_all().await {
+                        tracing::error!("the status could not be published: {error:#}");
+                    }
                 }
                 if let Err(error) = self.publish_regions().await {
                     tracing::error!("a region's status could not be published: {error:#}");
@@ -338,8 +348,8 @@ impl Supervisor {
                 self.beat().await;
             }
             tokio::select! {
-                () = tokio::time::sleep(period) => {}
-                Ok(()) = duty.changed() => {}
+                () = tokio::time::sleep(look) => {}
+                Ok(()) = duty.changed() => lanes_at = None,
                 _ = stop.changed() => return Ok(()),
             }
         }

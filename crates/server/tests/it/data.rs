@@ -6,4 +6,5 @@ mod ledger;
 mod proxy;
 mod scene;
 mod stand;
+mod stops;
 mod through;

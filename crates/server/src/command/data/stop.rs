@@ -1,10 +1,12 @@
 //! `clerestory data stop | resume`: whether custodians open anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use attest::{AccessStop, DataClass, RegionId, StatementId};
+use api::{BaseUrl, BodyLimit, Client, StatusNote, path};
+use attest::{AccessStop, Bundle, BundleEntry, DataClass, OrganisationId, RegionId, StatementId};
 use clap::Args;
 use serde::Serialize;
 
@@ -47,6 +49,14 @@ impl Arguments {
     }
 }
 
+/// What each custodian answered.
+type Told = BTreeMap<OrganisationId, Option<String>>;
+
+/// A custodian checks a few signatures, and waits for its disk.
+const TELL_TIME_MAX: Duration = Duration::from_secs(10);
+/// Nothing but "yes".
+const NOTE_BYTES_MAX: BodyLimit = BodyLimit(4096);
+
 /// What holds now.
 #[derive(Debug, Serialize)]
 struct Standing {
@@ -54,6 +64,8 @@ struct Standing {
     stopped: BTreeSet<AccessStop>,
     #[serde(flatten)]
     logged: Logged,
+    /// What each custodian answered that the configuration names: nothing, if it has noted the status.
+    custodians: Told,
 }
 
 impl fmt::Display for Standing {
@@ -64,19 +76,42 @@ impl fmt::Display for Standing {
         for stop in &self.stopped {
             writeln!(f, "region `{}`: stopped: {stop}", self.region)?;
         }
+        for (custodian, problem) in &self.custodians {
+            match problem {
+                None => writeln!(f, "custodian `{custodian}` goes by it from now on")?,
+                Some(problem) => writeln!(f, "custodian `{custodian}` will hear of it when it is asked: {problem}")?,
+            }
+        }
         self.logged.fmt(f)
     }
 }
 
 pub(super) fn run(arguments: &Arguments, wish: Wish, output: Output) -> anyhow::Result<()> {
     block_on(async {
-        let supervisor = Supervisor::open(&Config::load(&arguments.config)?).await?;
+        let config = Config::load(&arguments.config)?;
+        let supervisor = Supervisor::open(&config).await?;
         let word = match wish {
             Wish::Stop => RegionWord::Stop(arguments.stop()),
             Wish::Resume => RegionWord::Resume(arguments.stop()),
         };
         let entry = supervisor.say_region(&arguments.region, &word).await?;
         let stopped = supervisor.stopped(&arguments.region).await?;
-        output.print(&Standing { region: arguments.region.clone(), stopped, logged: Logged::of(&entry) })
+        let custodians = tell(&config, &supervisor.domain().client, &arguments.region, &entry)?;
+        output.print(&Standing { region: arguments.region.clone(), stopped, logged: Logged::of(&entry), custodians })
     })
+}
+
+/// Brings the status to the custodians, past the server that they would get it from.
+fn tell(config: &Config, client: &Client, region: &RegionId, entry: &BundleEntry) -> anyhow::Result<Told> {
+    let Config::Supervisor(section) = config else { return Ok(Told::new()) };
+    let Some(access) = &section.access else { return Ok(Told::new()) };
+    let status = String::from_utf8(Bundle::new(vec![entry.clone()])?.to_bytes())?;
+    let note = StatusNote { region: region.clone(), status };
+    let client = client.with_timeout(TELL_TIME_MAX);
+    let tell = |(custodian, url): (&OrganisationId, &BaseUrl)| {
+        let url = url.join(path::STATUSES);
+        let told = tokio::task::block_in_place(|| client.post_json::<()>(&url, &note, NOTE_BYTES_MAX));
+        (custodian.clone(), told.err().map(|error| error.to_string()))
+    };
+    Ok(access.custodians.iter().map(tell).collect())
 }

@@ -15,7 +15,7 @@ use super::stand::Stand;
 use crate::process::{Done, spawn};
 use crate::raw;
 
-const CODE: &[u8] = b"the worker's program";
+pub(super) const CODE: &[u8] = b"the worker's program";
 const QUERY: &str = "select line from detections where country = $country\n";
 
 /// Everything runs, with a gateway and a worker.
@@ -27,7 +27,7 @@ pub(super) struct Desk<W = Stand> {
 pub(super) const QUERY_FILE: &str = "query.sql";
 
 impl Desk {
-    fn running() -> Self {
+    pub(super) fn running() -> Self {
         let mut stand = None;
         let desk = Desk::with_worker(&Digest::of(CODE).to_string(), |scene| {
             let enrolment = std::fs::read_to_string(scene.system.file("enrolment")).unwrap();
