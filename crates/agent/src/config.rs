@@ -27,6 +27,9 @@ pub struct Config {
     /// How often `run` looks for news, in seconds.
     #[serde(default = "default_interval")]
     pub interval_s: u64,
+    /// How often `run` asks besides whether there is any news, in seconds: two small conditional requests. Only
+    /// then, and after `interval_s`, it looks at everything.
+    pub watch_s: Option<u64>,
     /// How old evidence may be, where the policy allows more than the owner wants.
     #[serde(default)]
     pub ages: LimitAges,
@@ -227,7 +230,8 @@ impl Config {
         if self.products.is_empty() {
             return refuse("product", "no product may be installed; name at least one");
         }
-        if self.interval_s == 0 || self.network.timeout_s == 0 || self.network.rate_min == 0 {
+        if self.interval_s == 0 || self.watch_s == Some(0) || self.network.timeout_s == 0 || self.network.rate_min == 0
+        {
             return refuse("interval_s, network", "must not be zero");
         }
         if self.scan.is_some() && self.scanned().is_none() {

@@ -44,6 +44,7 @@ mod status;
 mod tiles;
 mod trust;
 mod update;
+mod watch;
 
 pub use canary::{Canary, CanaryStatus, Offer};
 pub use channel_source::Progress;
@@ -68,6 +69,7 @@ pub use share::{
 };
 pub use slots::{Installed, InstalledFile, Slot};
 pub use status::{LaneState, LogState, ProductState, StatusReport};
+pub use watch::Watch;
 
 /// Doors for `crates/fuzz` to parsers that no caller needs.
 #[cfg(fuzzing)]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use api::{BodyLimit, ErrorClass, MediaType};
 use attest::OrganisationId;
+use detection::SET_FILE;
 use oblivious::{Answered, KeyConfiguration, Question, REQUEST_TYPE, RESPONSE_BYTES_MAX};
 use policy::{LookupPolicy, Relay};
 use reputation::{Answer, AnswerError, Prefix, PrefixBits, ReputationSet, SET_BYTES_MAX, Verdict};
@@ -17,9 +18,6 @@ use crate::config::{Config, LookupSection};
 use crate::endpoint::{Endpoint, Ports};
 use crate::failure::Failure;
 use crate::share::{Body, Bounds, Class, Found, Share, SharePorts, Statistic, Tally};
-
-/// The set's name in a rules release.
-const SET_FILE: &str = "hashes.fuse";
 
 /// What the set says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -135,19 +133,27 @@ pub fn look_up(config: &Config, ports: Ports<'_>, share: SharePorts<'_>, target:
     };
     let not_asked = |why: &str| Ok(Known { sha256, set, bucket: BucketSays::NotAsked(why.to_owned()) });
     let Some(section) = section else { return not_asked("the configuration has no `[lookup]`") };
-    let Some(lookup) = &endpoint.policy().policy().lookup else { return not_asked("the policy names no gateway") };
     if !Share::exists(&config.state) {
         return not_asked("the owner has not agreed to look-ups");
     }
     let mut share = Share::open(&config.state, share, Bounds::default())?;
-    if !share.consent().allows(Class::Lookups).is_some_and(crate::share::Mode::sends) {
+    let lookup = endpoint.policy().policy().lookup.as_ref();
+    let asks = share.consent().allows(Class::Lookups).is_some_and(crate::share::Mode::sends);
+    if (!asks || lookup.is_none()) && set == SetSays::NotListed {
+        // Who shares this without asking the gateway has only the set to go by.
+        share.record(Body::Verdict { sha256, found: Found::Nothing })?;
+    }
+    if !asks {
         return not_asked("the owner has not agreed to look-ups");
     }
+    let Some(lookup) = lookup else { return not_asked("the policy names no gateway") };
     let asking = Asking { config, section, lookup, ports, policy: endpoint.policy().id().to_string() };
     let bucket = asking.ask(&share, &sha256)?;
     let found = bucket == BucketSays::Malicious;
     if found {
         share.record(Body::Verdict { sha256, found: Found::Bucket })?;
+    } else if bucket == BucketSays::Unknown && !matches!(set, SetSays::Listed) {
+        share.record(Body::Verdict { sha256, found: Found::Nothing })?;
     }
     let tally = Tally { files: 1, found: u64::from(found) };
     share.record(Body::Statistic { of: Statistic::Lookups, tally })?;

@@ -12,11 +12,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent::{Canary, Config, Endpoint, Failure, Findings, Gate, Genesis, Guard, Offer, Ports, RealDisk, Report, Told};
+use agent::{
+    Canary, Config, Endpoint, Failure, Findings, Gate, Genesis, Guard, Offer, Ports, RealDisk, Report, Told, Watch,
+};
 use anyhow::Context as _;
 use api::Client;
 use clap::{CommandFactory as _, Parser as _};
-use stdx::{Entropy as _, SystemClock, SystemEntropy};
+use stdx::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
 
 use crate::cli::{Arguments, CanaryCommand, Command};
 use crate::progress::Bar;
@@ -108,6 +110,8 @@ fn keep_running(arguments: &Arguments, config: &Config, ports: Ports<'_>) -> any
     Endpoint::read(config, ports)?;
     let mut guard = Guard::start(config)?;
     let mut told = Told::default();
+    let mut watch = Watch::default();
+    let clock = SystemClock::new();
     loop {
         match agent::round(config, ports, guard.as_mut(), told) {
             Ok(report) => {
@@ -120,18 +124,37 @@ fn keep_running(arguments: &Arguments, config: &Config, ports: Ports<'_>) -> any
         if let Err(failure) = sharing::send_in_passing(config, ports) {
             eprintln!("error: {failure}\nhint: {}", failure.hint);
         }
-        let pause = pause(config)?;
+        let until = clock.monotonic().saturating_add(pause(config)?);
         let mut hand_on = |findings: &mut Findings| {
             if let Err(failure) = sharing::record(config, ports, findings) {
                 eprintln!("error: {failure}\nhint: {}", failure.hint);
             }
         };
-        match &guard {
-            Some(guard) => told = told.and(guard.wait(pause, &mut hand_on)),
-            None => std::thread::sleep(pause),
+        loop {
+            let left = until.saturating_sub(clock.monotonic());
+            let (slice, before) = (left.min(LOOK), clock.monotonic());
+            match &guard {
+                Some(guard) => told = told.and(guard.wait(slice, &mut hand_on)),
+                None => std::thread::sleep(slice),
+            }
+            // The engine has ended, or it is time.
+            if told.crashes > 0 || left <= LOOK || clock.monotonic().saturating_sub(before) < slice {
+                break;
+            }
+            if sharing::waits(config)
+                && let Err(failure) = sharing::send_in_passing(config, ports)
+            {
+                eprintln!("error: {failure}\nhint: {}", failure.hint);
+            }
+            if watch.is_due(config, clock.monotonic()) && watch.has_news(config, ports.client) {
+                break;
+            }
         }
     }
 }
+
+/// What waits to be shared is sent so soon, and so soon it is seen that it is time to watch.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Up to a quarter less than configured, so that not all endpoints ask at the same time.
 fn pause(config: &Config) -> anyhow::Result<Duration> {

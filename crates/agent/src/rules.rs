@@ -1,14 +1,15 @@
 //! Rules before they are switched to: compiled and tested by a confined child.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use api::ErrorClass;
 use attest::{Outcome, Release, ReleaseNumber};
-use detection::{BUNDLE_BYTES_MAX, BUNDLE_FILE, Limits, Worker, WorkerError, beside_this_program};
+use detection::{BUNDLE_BYTES_MAX, BUNDLE_FILE, Limits, SET_FILE, Worker, WorkerError, beside_this_program};
+use reputation::{ReputationSet, SET_BYTES_MAX};
 use stdx::Digest;
 
 use crate::failure::Failure;
@@ -55,6 +56,21 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<u8>, Failure> {
             Err(Failure::rejected(NOT_COMPILED, message, "report it to the vendor; what is installed stays"))
         }
     }
+}
+
+/// The set of hashes in a folder, if there is one.
+pub(crate) fn read_set(folder: &Path) -> Result<Option<ReputationSet>, Failure> {
+    let path = folder.join(SET_FILE);
+    let mut bytes = Vec::new();
+    match File::open(&path).and_then(|file| file.take(SET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::file(&path, &error)),
+    }
+    ReputationSet::parse(&bytes).map(Some).map_err(|error| {
+        const HINT: &str = "report it to the vendor; what is installed stays";
+        Failure::rejected(NOT_COMPILED, format!("{}: {error}", path.display()), HINT)
+    })
 }
 
 /// The gate: a confined child that compiles rules and says what they find in samples. The child that
@@ -121,6 +137,7 @@ impl Gate {
     /// Compiles and tests the rules that lie in `folder`.
     pub(crate) fn test(&self, folder: &Path) -> Result<(), Failure> {
         let rules = read(folder)?;
+        read_set(folder)?;
         // Two engines beside the one that is in use would be one too many.
         let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         *passed = None;

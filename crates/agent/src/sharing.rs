@@ -125,6 +125,14 @@ pub(crate) fn shares_detections(config: &Config, ports: Ports<'_>) -> Result<boo
     Ok(Share::exists(&config.state) && open(config, ports)?.consent().allows(Class::Detections).is_some())
 }
 
+/// Whether anything waits to be sent, without opening it.
+pub(crate) fn waits(config: &Config) -> bool {
+    let share = config.state.join("share");
+    let outbox = std::fs::read_dir(share.join("outbox"));
+    config.share.is_some()
+        && (outbox.is_ok_and(|mut events| events.next().is_some()) || share.join("batch.json").exists())
+}
+
 /// Sends what waits, in the course of `run`. A machine that never agreed has nothing to open.
 pub(crate) fn send_in_passing(config: &Config, ports: Ports<'_>) -> Result<(), Failure> {
     let Some(section) = config.share.as_ref().filter(|_| Share::exists(&config.state)) else { return Ok(()) };

@@ -25,10 +25,11 @@ mod worker;
 
 pub use rules::{
     BUNDLE_BYTES_MAX, BUNDLE_FILE, BUNDLE_FORMAT, Behaviour, Cause, Changed, Collecting, Corpora, Cost, Decision, Diff,
-    FILE_BYTES_MAX, Firing, INDEX_BYTES_MAX, INDEX_FILE, Index, IndexError, IndexHead, IndexedRule, MetaValue, Module,
-    PATCH_BYTES_MAX, Patch, PatchError, Pin, REPORT_BYTES_MAX, RULE_BYTES_MAX, RULES_MAX, Reason, ReasonCode, Rejected,
-    Report, Reports, Revision, RuleLimits, RulesTree, RulesTreeError, Run, SETTINGS_FILE, Settings, SettingsError,
-    Step, TREE_BYTES_MAX, TREE_FILES_MAX, decide, diff, hidden_character, parse_manifest, skeleton, visible,
+    FILE_BYTES_MAX, Firing, HashesReport, INDEX_BYTES_MAX, INDEX_FILE, Index, IndexError, IndexHead, IndexedHashes,
+    IndexedRule, KNOWN_GOOD_NAMED_MAX, MetaValue, Module, PATCH_BYTES_MAX, Patch, PatchError, Pin, REPORT_BYTES_MAX,
+    RULE_BYTES_MAX, RULES_MAX, Reason, ReasonCode, Rejected, Report, Reports, Revision, RuleLimits, RulesTree,
+    RulesTreeError, Run, SET_FILE, SETTINGS_FILE, Settings, SettingsError, Step, TREE_BYTES_MAX, TREE_FILES_MAX,
+    decide, diff, hidden_character, parse_manifest, skeleton, visible,
 };
 pub use worker::{
     Answer, Assembled, Connection, Declared, FileReport, Isolation, Item, Limits, Loaded, Match, Note, NoteCode,

@@ -13,11 +13,11 @@ mod tree;
 pub use decide::{Decision, Reason, ReasonCode, decide};
 pub use diff::{Changed, Collecting, Diff, Firing, Reports, diff};
 pub use index::{
-    BUNDLE_FILE, BUNDLE_FORMAT, Cause, Cost, INDEX_BYTES_MAX, INDEX_FILE, Index, IndexError, IndexHead, IndexedRule,
-    MetaValue, Pin, Rejected,
+    BUNDLE_FILE, BUNDLE_FORMAT, Cause, Cost, INDEX_BYTES_MAX, INDEX_FILE, Index, IndexError, IndexHead, IndexedHashes,
+    IndexedRule, MetaValue, Pin, Rejected, SET_FILE,
 };
 pub use patch::{PATCH_BYTES_MAX, Patch, PatchError, Step};
-pub use report::{Behaviour, REPORT_BYTES_MAX, Report, Run};
+pub use report::{Behaviour, HashesReport, KNOWN_GOOD_NAMED_MAX, REPORT_BYTES_MAX, Report, Run};
 pub use settings::{
     BUNDLE_BYTES_MAX, Corpora, FILE_BYTES_MAX, Module, RULE_BYTES_MAX, RULES_MAX, RuleLimits, SETTINGS_FILE, Settings,
     SettingsError,

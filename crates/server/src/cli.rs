@@ -75,6 +75,9 @@ pub enum Command {
     /// Regions, custodians, workers, and what is stopped
     #[command(subcommand)]
     Data(command::data::Command),
+    /// What is made of what endpoints share
+    #[command(subcommand)]
+    Cloud(command::cloud::Command),
     /// Show what a witness keeps against a log
     #[command(subcommand)]
     Witness(command::witness::Command),

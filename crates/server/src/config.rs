@@ -1,6 +1,7 @@
 //! Configuration: one TOML file, one struct for each role.
 
 mod access;
+mod cloud;
 mod custody;
 mod data;
 mod lookup;
@@ -16,6 +17,7 @@ use attest::OrganisationId;
 use serde::{Deserialize, Serialize};
 
 pub use access::AccessSection;
+pub use cloud::CloudSection;
 pub use custody::{CustodianConfig, CustodianKeys};
 pub use data::DataFolder;
 pub use lookup::{GatewayConfig, RelayConfig};
@@ -213,6 +215,7 @@ impl Config {
                 .chain(keys.rules.as_mut())
                 .chain(channel.rules.as_mut())
                 .chain(it.intake.as_mut())
+                .chain(it.cloud.iter_mut().flat_map(CloudSection::paths_mut))
                 .chain(it.shared.iter_mut().flat_map(SharedSection::paths_mut))
                 .collect()
             }

@@ -17,6 +17,7 @@
 mod accesses;
 pub mod audit;
 pub mod cli;
+mod cloud;
 pub mod command;
 pub mod config;
 mod custodian;

@@ -1,30 +1,40 @@
 //! What both builders make of a tree of rules, each for itself, in a scanner of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use assembly::Depot;
 use attest::tree::{Links, Mode, Node, Tree, TreePath};
 use attest::{BuildResult, EnvironmentKind, Lane, Position, ProductId, Statement, StatementId, Subject};
 use detection::{
-    BUNDLE_FILE, Behaviour, Corpora, Decision, INDEX_FILE, Index, Item, Limits, Report, RulesTree, Run, Worker,
-    WorkerError,
+    BUNDLE_FILE, Behaviour, Corpora, Decision, HashesReport, INDEX_FILE, Index, IndexedHashes, Item,
+    KNOWN_GOOD_NAMED_MAX, Limits, Pin, Report, RulesTree, Run, SET_FILE, Worker, WorkerError,
 };
+use reputation::{ReputationSet, SET_BYTES_MAX, parse_list};
 use serde::{Deserialize, Serialize};
 use stdx::Digest;
 
+use crate::domain::Domain;
 use crate::failure::Failure;
 
 /// Where corpora lie, below an organisation's data: each in a folder named by its digest.
 pub(crate) const CORPORA: &str = "corpora";
+/// Where lists of files that are known to be good lie, below an organisation's data: each has its own.
+pub(crate) const KNOWN_GOOD: &str = "known-good";
+/// Four million hashes of known-good files; what is on none of the lists may be looked up where more are known.
+const KNOWN_GOOD_BYTES_MAX: u64 = 65 * (4 << 20);
 /// Half of what a tree of rules may have; samples are files of all kinds.
 const SAMPLES_MAX: usize = 100_000;
 
 /// A bundle, and what is known of it.
 pub(crate) struct Made {
     pub(crate) bundle: Vec<u8>,
+    /// The set of the tree's lists, if it has some.
+    pub(crate) set: Option<Vec<u8>>,
     pub(crate) report: Report,
     pub(crate) outline: Outline,
 }
@@ -36,6 +46,8 @@ pub(crate) struct Outline {
     pub(crate) product: ProductId,
     pub(crate) bundle: Digest,
     pub(crate) index: Digest,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) set: Option<Digest>,
     pub(crate) recipe: Digest,
     pub(crate) inputs: Digest,
     pub(crate) environment: Digest,
@@ -52,7 +64,8 @@ struct Inputs<'a> {
 impl Outline {
     /// The subjects of its result.
     pub(crate) fn subjects(&self) -> Vec<Subject> {
-        vec![Subject::new(BUNDLE_FILE, self.bundle), Subject::new(INDEX_FILE, self.index)]
+        let made = [Subject::new(BUNDLE_FILE, self.bundle), Subject::new(INDEX_FILE, self.index)];
+        made.into_iter().chain(self.set.map(|set| Subject::new(SET_FILE, set))).collect()
     }
 
     /// The statement that both builders sign, byte for byte.
@@ -81,16 +94,26 @@ pub(crate) struct OfSource {
     pub(crate) source: StatementId,
 }
 
-/// Assembles `tree`, and tries the bundle on the corpora that its settings name.
-pub(crate) fn make(tree: &RulesTree, data: &Path) -> anyhow::Result<Made> {
+/// The set of the release before, if it had one that is here still.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Before<'a>(pub(crate) Option<&'a [u8]>);
+
+/// Assembles `tree`, tries the bundle on the corpora that its settings name, and compares its hashes with what
+/// is known to be good here, and with the set before.
+pub(crate) fn make(tree: &RulesTree, data: &Path, before: Before<'_>) -> anyhow::Result<Made> {
     let mut worker = start()?;
     let assembled = worker.assemble(&tree.sources())?;
-    let index = Index::parse(&assembled.index)?;
-    let (bundle, index_bytes) = (Digest::of(&assembled.bundle), Digest::of(&assembled.index));
+    let mut index = Index::parse(&assembled.index)?;
+    let mut good = BTreeMap::new();
     let behaviour = match tree.settings().corpus {
-        Some(corpora) => Some(try_on(&mut worker, &assembled.bundle, corpora, &data.join(CORPORA))?),
+        Some(corpora) => Some(try_on(&mut worker, &assembled.bundle, corpora, &data.join(CORPORA), &mut good)?),
         None => None,
     };
+    let (set, hashes) = hashes(tree.hashes(), good, data, before)?;
+    index.hashes = set
+        .as_ref()
+        .map(|set| IndexedHashes { set: Pin::of(set), count: u32::try_from(tree.hashes().len()).unwrap_or(u32::MAX) });
+    let (bundle, index_bytes) = (Digest::of(&assembled.bundle), Digest::of(&index.to_bytes()));
     let corpus = tree.settings().corpus;
     let (known_bad, goodware) = (corpus.map(|it| it.known_bad), corpus.map(|it| it.goodware));
     let inputs = serde_json::to_vec(&Inputs { engine: &index.engine, known_bad, goodware })?;
@@ -98,11 +121,106 @@ pub(crate) fn make(tree: &RulesTree, data: &Path) -> anyhow::Result<Made> {
         product: tree.settings().product.clone(),
         bundle,
         index: index_bytes,
+        set: set.as_deref().map(Digest::of),
         recipe: tree.recipe().context("the tree has no settings")?,
         inputs: Digest::of(&inputs),
         environment: Digest::of(index.engine.as_bytes()),
     };
-    Ok(Made { bundle: assembled.bundle, report: Report { index, behaviour }, outline })
+    Ok(Made { bundle: assembled.bundle, set, report: Report { index, behaviour, hashes }, outline })
+}
+
+/// The set of these hashes, and what is to be said of it. `good` are samples of the goodware.
+fn hashes(
+    all: &[Digest],
+    good: BTreeMap<Digest, String>,
+    data: &Path,
+    before: Before<'_>,
+) -> anyhow::Result<(Option<Vec<u8>>, Option<HashesReport>)> {
+    let before = before.0.map(ReputationSet::parse).transpose().context("the set of the release before")?;
+    let set = match all {
+        [] => None,
+        some => Some(ReputationSet::build(some.to_vec())?.to_bytes()),
+    };
+    if set.is_none() && before.is_none() {
+        return Ok((None, None));
+    }
+    let had = |hash: &&Digest| before.as_ref().is_some_and(|before| before.may_contain(hash));
+    let kept = u32::try_from(all.iter().filter(had).count())?;
+    let mut report = HashesReport {
+        added: u32::try_from(all.len())?.saturating_sub(kept),
+        removed: before.as_ref().map_or(0, ReputationSet::hashes).saturating_sub(kept),
+        compared: good.len() as u64,
+        known_good: BTreeMap::new(),
+    };
+    let mut name = |hash: &Digest, by: String| {
+        if all.binary_search(hash).is_ok() && report.known_good.len() < KNOWN_GOOD_NAMED_MAX {
+            report.known_good.insert(*hash, by);
+        }
+    };
+    good.iter().for_each(|(hash, sample)| name(hash, format!("the goodware's {sample}")));
+    for (list, hashes) in known_good(data)? {
+        hashes.iter().for_each(|hash| name(hash, list.clone()));
+        report.compared += hashes.len() as u64;
+    }
+    Ok((set, Some(report)))
+}
+
+/// The set of the release before; one that is not here any more is none, so that every hash is a new one.
+pub(crate) async fn set_before(
+    domain: &Domain,
+    previous: Option<&Index>,
+    depot: &Depot,
+) -> anyhow::Result<Option<Vec<u8>>> {
+    let Some(hashes) = previous.and_then(|previous| previous.hashes) else { return Ok(None) };
+    let digest = hashes.set.digest;
+    if !domain.bring(depot, &digest).await? {
+        return Ok(None);
+    }
+    Ok(Some(depot.content().get(&digest, SET_BYTES_MAX as u64)?))
+}
+
+/// What tells one version of those lists from another.
+pub(crate) fn known_good_stamp(data: &Path) -> anyhow::Result<BTreeSet<(PathBuf, u64, Option<std::time::SystemTime>)>> {
+    let folder = data.join(KNOWN_GOOD);
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(error).with_context(|| format!("can't read `{}`", folder.display())),
+    };
+    let of = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        let found = entry.metadata()?;
+        Ok((entry.path(), found.len(), found.modified().ok()))
+    };
+    entries.map(of).collect::<std::io::Result<_>>().with_context(|| format!("can't read `{}`", folder.display()))
+}
+
+/// The lists of files that are known to be good, of this organisation's own choosing.
+pub(crate) fn known_good(data: &Path) -> anyhow::Result<BTreeMap<String, Vec<Digest>>> {
+    let folder = data.join(KNOWN_GOOD);
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(error).with_context(|| format!("can't read `{}`", folder.display())),
+    };
+    let (mut lists, mut room) = (BTreeMap::new(), KNOWN_GOOD_BYTES_MAX);
+    for entry in entries {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".txt")) else {
+            continue;
+        };
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(room + 1).read_to_end(&mut bytes));
+        read.with_context(|| format!("can't read `{}`", path.display()))?;
+        room = room.checked_sub(bytes.len() as u64).with_context(|| {
+            Failure::refused(format!("`{}` has more than {KNOWN_GOOD_BYTES_MAX} bytes of lists", folder.display()))
+                .hint("keep the lists there that matter most: others can be known where files are looked up")
+        })?;
+        // A list that is wrong must not become one that knows nothing.
+        let list = parse_list(&bytes).with_context(|| format!("the list `{}` is wrong", path.display()))?;
+        lists.insert(format!("{KNOWN_GOOD}/{name}"), list);
+    }
+    Ok(lists)
 }
 
 /// Whether the rules themselves are to blame: hostile ones may end a scanner.
@@ -138,13 +256,26 @@ fn start() -> anyhow::Result<Worker> {
 }
 
 /// What the bundle finds in both corpora.
-fn try_on(worker: &mut Worker, bundle: &[u8], corpora: Corpora, folder: &Path) -> anyhow::Result<Behaviour> {
+fn try_on(
+    worker: &mut Worker,
+    bundle: &[u8],
+    corpora: Corpora,
+    folder: &Path,
+    good: &mut BTreeMap<Digest, String>,
+) -> anyhow::Result<Behaviour> {
     worker.load(bundle)?;
-    let known_bad = run(worker, corpora.known_bad, folder)?;
-    Ok(Behaviour { known_bad, goodware: run(worker, corpora.goodware, folder)? })
+    let known_bad = run(worker, corpora.known_bad, folder)?.0;
+    let (goodware, samples) = run(worker, corpora.goodware, folder)?;
+    let hashes = samples.iter().filter_map(|(path, node)| match node {
+        Node::File { digest, .. } => Some((*digest, path.to_string())),
+        _ => None,
+    });
+    good.extend(hashes);
+    Ok(Behaviour { known_bad, goodware })
 }
 
-fn run(worker: &mut Worker, corpus: Digest, folder: &Path) -> anyhow::Result<Run> {
+/// What it finds in a corpus, and the corpus.
+fn run(worker: &mut Worker, corpus: Digest, folder: &Path) -> anyhow::Result<(Run, Tree)> {
     let folder = folder.join(corpus.to_string());
     let samples = samples(&folder).with_context(|| {
         Failure::refused(format!("corpus {corpus} can't be used"))
@@ -175,7 +306,7 @@ fn run(worker: &mut Worker, corpus: Digest, folder: &Path) -> anyhow::Result<Run
     })?;
     drop(items);
     match failed {
-        None => Ok(run),
+        None => Ok((run, samples.tree)),
         Some((path, error)) => Err(error).with_context(|| format!("can't read `{}`", folder.join(path).display())),
     }
 }

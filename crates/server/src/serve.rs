@@ -33,7 +33,7 @@ use crate::lease::Lease;
 use crate::metrics::{LogProbe, Probes, Steps, StoreProbe};
 use crate::stores::{self, Access, State};
 use crate::supervise::{StatusProbe, Supervisor};
-use crate::{follow, key_file, peer, policy_folder, publish};
+use crate::{cloud, follow, key_file, peer, policy_folder, publish};
 
 /// Tells the parts of a process when to stop. Requests come first: they need the tasks.
 #[derive(Clone, Debug)]
@@ -69,7 +69,9 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             let gateway = tokio::task::spawn_blocking(move || LookupGateway::open(&section)).await??;
             let (bits, bytes) = (gateway.known().bits().get(), gateway.known().answer_bytes());
             tracing::info!(lookup.prefix_bits = bits, lookup.answer_bytes = bytes, "the buckets are filled");
-            Ok(Service { router: http::gateway::router(gateway), ..Service::default() })
+            let (gateway, mut tasks) = (Arc::new(gateway), JoinSet::new());
+            tasks.spawn(Arc::clone(&gateway).follow(stop.tasks.clone()));
+            Ok(Service { router: http::gateway::router(gateway), tasks, ..Service::default() })
         }
         Config::Custodian(_) => custodian(config, stop).await,
         Config::Vendor(vendor) => {
@@ -86,6 +88,10 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             if has_fast_lane(&domain) && vendor.keys.rules.is_some() && vendor.supervisor.is_some() {
                 let (own, tasks) = (Arc::clone(&config), stop.tasks.clone());
                 service.tasks.spawn(follow::follow(own, domain.clone(), duty.clone(), tasks));
+            }
+            if let Some(cloud) = &vendor.cloud {
+                let (own, cloud, tasks) = (Arc::clone(&config), cloud.clone(), stop.tasks.clone());
+                service.tasks.spawn(cloud::run(own, domain.clone(), cloud, duty.clone(), tasks));
             }
             service.tasks.spawn(publish::keep_fresh(config, domain, duty, stop.tasks.clone()));
             service.router = service.router.merge(http::tree::router(channel));

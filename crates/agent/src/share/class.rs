@@ -12,7 +12,7 @@ pub enum Class {
     Lookups,
     /// What rules found
     Detections,
-    /// Files that are known to be malicious
+    /// Files that are known to be malicious, and looked-up ones of which nothing is known
     Verdicts,
     /// How many files were looked up and found
     Statistics,

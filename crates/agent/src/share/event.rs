@@ -51,6 +51,8 @@ impl fmt::Debug for EventId {
 pub enum Found {
     /// A bucket of the gateway's.
     Bucket,
+    /// Nowhere: nothing is known of the file.
+    Nothing,
 }
 
 /// What is counted.
@@ -86,7 +88,7 @@ pub enum Body {
         /// Its bytes.
         size: u64,
     },
-    /// A file is known to be malicious.
+    /// What is known of a file that somebody looked up: that it is malicious, or nothing.
     Verdict {
         /// The file's content.
         sha256: Digest,

@@ -152,7 +152,10 @@ fn the_bucket_knows_better_than_the_set_and_only_a_prefix_leaves() {
     assert!(!wire.windows(4).any(|four| four == &new.as_bytes()[..4]));
     // And what follows waits, as agreed: the verdict with its hash, the counts without.
     let shown = machine.shown();
-    assert_eq!((shown.matches("\"verdict\"").count(), shown.matches("\"statistic\"").count()), (1, 3), "{shown}");
+    assert_eq!((shown.matches("\"verdict\"").count(), shown.matches("\"statistic\"").count()), (2, 3), "{shown}");
+    // Of a file that is known to be clean nothing is shared.
+    let found = ["bucket", "nothing"].map(|found| shown.matches(&format!("\"found\":\"{found}\"")).count());
+    assert_eq!(found, [1, 1], "{shown}");
 }
 
 #[test]

@@ -85,8 +85,18 @@ pub enum ReasonCode {
     TooManyRemoved,
     /// A file whose rules were released is not in the bundle.
     FileLost,
-    /// The rules were not tried on the corpora that the settings name.
+    /// The rules were not tried on the corpora that the settings name, or hashes on nothing known to be good.
     Untried,
+    /// A hash is of a file that is known to be good.
+    KnownGood,
+    /// There are too many hashes.
+    TooManyHashes,
+    /// Too many hashes are new.
+    TooManyHashesAdded,
+    /// Too many hashes are gone.
+    TooManyHashesRemoved,
+    /// There is nothing in it.
+    Empty,
     /// `rules.toml` is not that of the release before.
     SettingsChanged,
     /// Another engine, or another version of it, read the rules.
@@ -121,6 +131,11 @@ impl ReasonCode {
             Self::TooManyRemoved => "too-many-removed",
             Self::FileLost => "file-lost",
             Self::Untried => "untried",
+            Self::KnownGood => "known-good",
+            Self::TooManyHashes => "too-many-hashes",
+            Self::TooManyHashesAdded => "too-many-hashes-added",
+            Self::TooManyHashesRemoved => "too-many-hashes-removed",
+            Self::Empty => "empty",
             Self::SettingsChanged => "settings-changed",
             Self::EngineChanged => "engine-changed",
             Self::FirstRelease => "first-release",
@@ -165,13 +180,17 @@ pub fn decide(report: &Report, settings: &Settings, previous: Option<&Index>) ->
             corpus.known_bad == behaviour.known_bad.corpus && corpus.goodware == behaviour.goodware.corpus
         })
     });
+    // Lists alone have no rules to try; rules that are gone were some.
+    let lists_alone = index.rules.is_empty() && previous.is_none_or(|previous| previous.rules.is_empty());
     match tried {
+        _ if lists_alone => {}
         Some(behaviour) => found(behaviour, index, &touched, &mut reasons),
         None => reasons.push(about(
             ReasonCode::Untried,
             "the settings name no corpora, or the rules were tried on others".to_owned(),
         )),
     }
+    hashes(report, &settings.limits, previous, &mut reasons);
     reasons.sort();
     reasons.dedup();
     if reasons.is_empty() { Decision::Fast } else { Decision::Slow(reasons) }
@@ -229,6 +248,37 @@ fn whole(index: &Index, limits: &RuleLimits, previous: Option<&Index>, reasons: 
     if index.engine != previous.engine {
         let detail = format!("read by {}, before by {}", index.engine, previous.engine);
         reasons.push(about(ReasonCode::EngineChanged, detail));
+    }
+}
+
+/// A set is judged as a whole each time: nobody reads a thousand hashes.
+fn hashes(report: &Report, limits: &RuleLimits, previous: Option<&Index>, reasons: &mut Vec<Reason>) {
+    let now = report.index.hashes;
+    if now.is_none() && report.index.rules.is_empty() {
+        reasons.push(about(ReasonCode::Empty, "there are neither rules nor hashes".to_owned()));
+    }
+    if now.is_none() && previous.is_none_or(|previous| previous.hashes.is_none()) {
+        return;
+    }
+    let Some(found) = &report.hashes else {
+        return reasons.push(about(ReasonCode::Untried, "the hashes were compared with nothing".to_owned()));
+    };
+    let mut over = |code, what: &str, has: u32, most: u32| {
+        if has > most {
+            reasons.push(about(code, format!("{has} hashes{what}, and at most {most} pass")));
+        }
+    };
+    over(ReasonCode::TooManyHashes, "", now.map_or(0, |now| now.count), limits.hashes);
+    if previous.is_some() {
+        over(ReasonCode::TooManyHashesAdded, " are new", found.added, limits.added_hashes);
+        over(ReasonCode::TooManyHashesRemoved, " are gone", found.removed, limits.removed_hashes);
+    }
+    if now.is_some() && found.compared == 0 {
+        let detail = "no file is known to be good here: `known-good/*.txt` and the goodware are empty";
+        reasons.push(about(ReasonCode::Untried, detail.to_owned()));
+    }
+    for (hash, by) in &found.known_good {
+        reasons.push(about(ReasonCode::KnownGood, format!("{hash} is known to be good by {by}")));
     }
 }
 

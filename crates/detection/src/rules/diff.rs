@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::index::{Index, IndexedRule, Rejected};
-use super::report::{Behaviour, Report, Run};
+use super::report::{Behaviour, HashesReport, Report, Run};
 use super::text::visible;
 
 /// What changes. What declares `collects` comes first, whatever else there is.
@@ -24,6 +24,9 @@ pub struct Diff {
     pub rejected: Vec<Rejected>,
     /// The files that were rejected, and are not any more.
     pub accepted: Vec<String>,
+    /// What the set of hashes changes; none, if there is none now and was none before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hashes: Option<HashesReport>,
     /// What fires that did not; none, if one of the two was not tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fires: Option<Vec<Firing>>,
@@ -95,6 +98,7 @@ pub fn diff(reports: Reports<'_>) -> Diff {
     diff.rejected = is.difference(&was).cloned().collect();
     let still: BTreeSet<&str> = is.iter().map(|file| file.file.as_str()).collect();
     diff.accepted = was.iter().map(|file| file.file.clone()).filter(|file| !still.contains(file.as_str())).collect();
+    diff.hashes = now.hashes.clone();
     if let (Some(was), Some(is)) = (before.and_then(|report| report.behaviour.as_ref()), now.behaviour.as_ref()) {
         let (was, is) = (firings(was), firings(is));
         diff.fires = Some(is.difference(&was).cloned().collect());
@@ -161,6 +165,12 @@ impl fmt::Display for Diff {
         }
         for file in &self.accepted {
             writeln!(f, "  {} is not rejected any more", visible(file))?;
+        }
+        if let Some(HashesReport { added, removed, compared, known_good }) = &self.hashes {
+            writeln!(f, "# {added} hashes added, {removed} removed, compared with {compared} known to be good")?;
+            for (hash, by) in known_good {
+                writeln!(f, "! {hash} is known to be good by {}", visible(by))?;
+            }
         }
         for (verb, firings) in [("fires", &self.fires), ("is silent", &self.silent)] {
             for Firing { rule, corpus, sample } in firings.iter().flatten() {

@@ -12,6 +12,8 @@ use super::settings::{BUNDLE_BYTES_MAX, Module, RULES_MAX};
 pub const INDEX_FILE: &str = "rules.json";
 /// The bundle's file name.
 pub const BUNDLE_FILE: &str = "rules.yar";
+/// The file name of the set of hashes.
+pub const SET_FILE: &str = "hashes.fuse";
 /// First line of a bundle, inside its comment.
 pub const BUNDLE_FORMAT: &str = "clerestory-rules 1";
 /// What an index calls itself.
@@ -67,10 +69,23 @@ pub struct Index {
     pub settings: Digest,
     /// The bundle.
     pub bundle: Pin,
+    /// The set of the tree's lists, if it has some.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hashes: Option<IndexedHashes>,
     /// Files that are not in the bundle, by path.
     pub rejected: Vec<Rejected>,
     /// The rules, in the bundle's order.
     pub rules: Vec<IndexedRule>,
+}
+
+/// The set of bad files that a tree's lists make (`hashes.fuse`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IndexedHashes {
+    /// The file.
+    pub set: Pin,
+    /// How many hashes it was made of.
+    pub count: u32,
 }
 
 /// What makes an index, but for its rules.
@@ -251,7 +266,7 @@ impl Index {
     pub fn new(head: IndexHead, mut rejected: Vec<Rejected>, rules: Vec<IndexedRule>) -> Self {
         rejected.sort();
         let IndexHead { product, engine, settings, bundle } = head;
-        Self { format: INDEX_FORMAT.to_owned(), product, engine, settings, bundle, rejected, rules }
+        Self { format: INDEX_FORMAT.to_owned(), product, engine, settings, bundle, hashes: None, rejected, rules }
     }
 
     /// The one encoding.

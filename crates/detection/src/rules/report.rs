@@ -19,7 +19,27 @@ pub struct Report {
     /// What it finds; none, if it was not tried.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub behaviour: Option<Behaviour>,
+    /// What its set of hashes changes; none, if there is none now and was none before.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hashes: Option<HashesReport>,
 }
+
+/// What a set of hashes changes, and whether it accuses what is known to be good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HashesReport {
+    /// How many are in it that the release before did not have. One in 65,536 new ones is not counted.
+    pub added: u32,
+    /// How many of the release before are gone.
+    pub removed: u32,
+    /// How many files were known to be good where this was made: samples of the goodware, and lists.
+    pub compared: u64,
+    /// Hashes that are known to be good, each with the list or sample that says so; the first of them.
+    pub known_good: BTreeMap<Digest, String>,
+}
+
+/// So many known-good hashes are named: one is enough to refuse a set.
+pub const KNOWN_GOOD_NAMED_MAX: usize = 100;
 
 /// What a bundle finds in both corpora.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

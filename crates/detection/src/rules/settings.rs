@@ -19,6 +19,8 @@ pub const RULES_MAX: u32 = 50_000;
 /// Largest rule. The largest real one has 37 KB. Its bytes also bound how deep the engine's parser can go
 /// into it, which has one stack frame for each operator of a chain.
 pub const RULE_BYTES_MAX: u32 = 128 << 10;
+/// The folder whose `.txt` files are lists of hashes.
+pub(super) const LISTS: &str = "hashes";
 /// Largest file of a tree: four times the largest real one (1 MB).
 pub const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -128,6 +130,12 @@ pub struct RuleLimits {
     pub gaps: u32,
     /// How often the innermost part of a condition may be evaluated.
     pub steps: u64,
+    /// How many hashes the set may have.
+    pub hashes: u32,
+    /// How many hashes a release may add.
+    pub added_hashes: u32,
+    /// How many hashes a release may take away.
+    pub removed_hashes: u32,
 }
 
 impl Default for RuleLimits {
@@ -144,6 +152,9 @@ impl Default for RuleLimits {
             atom_bytes: 2,
             gaps: 3,
             steps: 100_000,
+            hashes: 1_000_000,
+            added_hashes: 10_000,
+            removed_hashes: 10_000,
         }
     }
 }
@@ -184,6 +195,9 @@ impl Settings {
         at_most("limits.atom_bytes", limits.atom_bytes.into(), 4)?;
         at_most("limits.gaps", limits.gaps.into(), 100)?;
         at_most("limits.steps", limits.steps, 1 << 40)?;
+        at_most("limits.hashes", limits.hashes.into(), reputation::HASHES_MAX as u64)?;
+        at_most("limits.added_hashes", limits.added_hashes.into(), reputation::HASHES_MAX as u64)?;
+        at_most("limits.removed_hashes", limits.removed_hashes.into(), reputation::HASHES_MAX as u64)?;
         Ok(settings)
     }
 
@@ -195,5 +209,12 @@ impl Settings {
             .as_ref()
             .is_none_or(|folder| path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/')));
         below && (path.ends_with(".yar") || path.ends_with(".yara"))
+    }
+
+    /// Whether `path` is a list of hashes of bad files.
+    #[must_use]
+    pub fn is_list(path: &str) -> bool {
+        let name = path.strip_prefix(LISTS).and_then(|rest| rest.strip_prefix('/'));
+        name.is_some_and(|name| name.ends_with(".txt") && !name.contains('/'))
     }
 }

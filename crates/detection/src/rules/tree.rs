@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use attest::tree::{Links, Mode, Node, Tree, TreeError, TreePath};
+use reputation::{ListError, parse_list};
 use stdx::Digest;
 
 use super::git;
@@ -57,6 +58,14 @@ pub enum RulesTreeError {
     /// The settings are not accepted.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// A list of hashes that is none.
+    #[error("`{path}`: {source}")]
+    List {
+        /// Which.
+        path: String,
+        /// What is wrong, and in which line.
+        source: ListError,
+    },
     /// Bytes that are not those that the manifest names.
     #[error("`{path}` is not the file that the manifest names")]
     Content {
@@ -74,6 +83,7 @@ pub struct RulesTree {
     tree: Tree,
     contents: BTreeMap<Digest, Vec<u8>>,
     settings: Settings,
+    hashes: Vec<Digest>,
     commit: Option<String>,
 }
 
@@ -208,6 +218,12 @@ impl RulesTree {
         self.contents.iter().map(|(digest, bytes)| (digest, bytes.as_slice()))
     }
 
+    /// The hashes of all its lists, sorted, each once.
+    #[must_use]
+    pub fn hashes(&self) -> &[Digest] {
+        &self.hashes
+    }
+
     /// What is handed to the assembler: the settings, the notice and every source, by path.
     #[must_use]
     pub fn sources(&self) -> Vec<RulesFile> {
@@ -307,6 +323,15 @@ impl Gathered {
             let problem = format!("names `{}`, and the tree has no such file", settings.notice);
             return Err(SettingsError::Field { field: "notice", problem }.into());
         }
-        Ok(RulesTree { tree: self.tree, contents: self.contents, settings, commit })
+        let mut hashes = Vec::new();
+        for (path, node) in self.tree.iter().filter(|(path, _)| Settings::is_list(path.as_str())) {
+            let Node::File { digest, .. } = node else { continue };
+            let list = self.contents.get(digest).map(Vec::as_slice).unwrap_or_default();
+            let list = parse_list(list).map_err(|source| RulesTreeError::List { path: path.to_string(), source })?;
+            hashes.extend(list);
+        }
+        hashes.sort_unstable();
+        hashes.dedup();
+        Ok(RulesTree { tree: self.tree, contents: self.contents, settings, hashes, commit })
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use detection::{
-    Behaviour, Cause, Cost, Decision, Index, IndexHead, IndexedRule, Pin, Reason, ReasonCode, Rejected, Report,
-    Reports, Run, Settings, decide, diff,
+    Behaviour, Cause, Cost, Decision, HashesReport, Index, IndexHead, IndexedHashes, IndexedRule, Pin, Reason,
+    ReasonCode, Rejected, Report, Reports, Run, Settings, decide, diff,
 };
 use stdx::Digest;
 
@@ -44,7 +44,7 @@ fn report(rules: Vec<IndexedRule>) -> Report {
         unread: BTreeMap::new(),
     };
     let behaviour = Behaviour { known_bad: run(b"bad", "eicar", &["a"]), goodware: run(b"good", "letter", &[]) };
-    Report { index: Index::new(head, Vec::new(), rules), behaviour: Some(behaviour) }
+    Report { index: Index::new(head, Vec::new(), rules), behaviour: Some(behaviour), hashes: None }
 }
 
 fn codes(now: &Report, before: &Report) -> Vec<ReasonCode> {
@@ -154,4 +154,55 @@ fn what_may_collect_is_shown_first() {
         "! z collects keys, before documents\n+ brand_new\n- old\n~ a: tags\n~ z: \n  brand_new fires on letter of goodware\n"
     );
     assert_eq!(diff(Reports { before: Some(&now), now: &now }).to_string(), "");
+}
+
+/// Lists alone: no rules, no corpora.
+fn lists(count: u32, hashes: HashesReport) -> Report {
+    let mut report = report(Vec::new());
+    report.behaviour = None;
+    report.index.hashes = (count > 0).then(|| IndexedHashes { set: Pin::of(&count.to_be_bytes()), count });
+    report.hashes = Some(hashes);
+    report
+}
+
+fn changed(added: u32, removed: u32) -> HashesReport {
+    HashesReport { added, removed, compared: 5, known_good: BTreeMap::new() }
+}
+
+#[test]
+fn a_set_of_hashes_is_bounded_and_accuses_nothing_that_is_known_to_be_good() {
+    use ReasonCode as Code;
+    let before = lists(20_000, changed(20_000, 0));
+    assert_eq!(codes(&lists(25_000, changed(5_000, 0)), &before), []);
+    let cases = [
+        (lists(1_000_001, changed(1, 0)), Code::TooManyHashes),
+        (lists(30_001, changed(10_001, 0)), Code::TooManyHashesAdded),
+        (lists(9_999, changed(0, 10_001)), Code::TooManyHashesRemoved),
+        // As many as before, but others.
+        (lists(20_000, changed(10_001, 10_001)), Code::TooManyHashesAdded),
+        (lists(20_000, HashesReport { compared: 0, ..changed(0, 0) }), Code::Untried),
+        (lists(0, changed(0, 20_000)), Code::Empty),
+    ];
+    for (now, code) in cases {
+        assert!(codes(&now, &before).contains(&code), "{code}");
+        let shown = Report::parse(&now.to_bytes()).unwrap();
+        assert_eq!(shown, now);
+    }
+    let mut good = lists(20_001, changed(1, 0));
+    let hash = Digest::of(b"a part of the system");
+    good.hashes.as_mut().unwrap().known_good.insert(hash, "known-good/own.txt".to_owned());
+    let Decision::Slow(reasons) = decide(&good, &settings(), Some(&before.index)) else { panic!("it accuses") };
+    assert_eq!(reasons[0].to_string(), format!("known-good: {hash} is known to be good by known-good/own.txt"));
+    let diff = diff(Reports { before: Some(&before), now: &good }).to_string();
+    assert!(diff.starts_with("# 1 hashes added, 0 removed, compared with 5 known to be good\n! "), "{diff}");
+    let mut untried = good.clone();
+    untried.hashes = None;
+    assert_eq!(codes(&untried, &before), [Code::Untried]);
+}
+
+#[test]
+fn rules_that_are_gone_are_not_lists_alone() {
+    let before = report(vec![rule("a")]);
+    let now = lists(3, changed(3, 0));
+    assert_eq!(codes(&now, &before), [ReasonCode::Untried], "no corpora, and there were rules");
 }

@@ -123,3 +123,22 @@ fn settings_are_refused_with_line_and_column() {
     std::fs::remove_file(folder.path().join("rules.toml")).unwrap();
     assert!(matches!(RulesTree::from_folder(folder.path()), Err(RulesTreeError::NoSettings)));
 }
+
+#[test]
+fn the_lists_of_a_tree_are_one_sorted_list_or_refused_by_file_and_line() {
+    let folder = example();
+    assert!(RulesTree::from_folder(folder.path()).unwrap().hashes().is_empty());
+    let [a, b] = [b"a", b"b"].map(|it| Digest::of(it));
+    write(folder.path(), "hashes/feed.txt", format!("# a feed\n{b}\n{a}\n").as_bytes());
+    write(folder.path(), "hashes/other.txt", format!("{a}\r\n").as_bytes());
+    // No lists: another folder, another name, deeper.
+    for other in ["lists/x.txt", "hashes/x.csv", "hashes/deep/x.txt"] {
+        write(folder.path(), other, b"whatever\n");
+    }
+    let mut expected = [a, b];
+    expected.sort();
+    assert_eq!(RulesTree::from_folder(folder.path()).unwrap().hashes(), expected);
+    write(folder.path(), "hashes/feed.txt", format!("{a}\n{b}  evil.exe\n").as_bytes());
+    let error = RulesTree::from_folder(folder.path()).unwrap_err();
+    assert!(error.to_string().starts_with("`hashes/feed.txt`: line 2: "), "{error}");
+}

@@ -9,6 +9,7 @@
 )]
 
 mod buckets;
+mod judging;
 mod sets;
 
 use stdx::Digest;

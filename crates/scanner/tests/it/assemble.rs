@@ -278,7 +278,7 @@ fn judge(worker: &mut Worker, rules: &[(&str, &[u8])], previous: Option<&Index>)
             &[("letter.txt", b"Dear customer, your invoice is attached."), ("empty", b"")],
         ),
     };
-    let report = Report { index, behaviour: Some(behaviour) };
+    let report = Report { index, behaviour: Some(behaviour), hashes: None };
     assert_eq!(Report::parse(&report.to_bytes()).unwrap(), report);
     match decide(&report, &Settings::parse(&settings).unwrap(), previous) {
         Decision::Fast => (report.index, Vec::new()),

@@ -4,6 +4,7 @@ pub mod assembly;
 pub mod audit;
 pub mod backup;
 pub mod check_config;
+pub mod cloud;
 pub mod data;
 pub mod demo;
 pub mod fsck;
@@ -52,6 +53,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rules(command) => rules::run(&command, output),
         Command::Status(command) => status::run(&command, output),
         Command::Data(command) => data::run(&command, output),
+        Command::Cloud(command) => cloud::run(&command, output),
         Command::Witness(command) => witness::run(&command, output),
         Command::Demo(arguments) => demo::run(&arguments, output),
         Command::Completions(arguments) => shell::completions(&arguments),

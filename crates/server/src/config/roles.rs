@@ -9,7 +9,7 @@ use attest::{OrganisationId, RegionId, StatementId};
 use serde::Deserialize;
 use tlog::VerifierKey;
 
-use super::{AccessSection, Listen, Role, SharedSection};
+use super::{AccessSection, CloudSection, Listen, Role, SharedSection};
 
 /// The vendor: builds, releases, keeps a log, publishes the channel.
 #[derive(Clone, Debug, Deserialize)]
@@ -45,8 +45,13 @@ pub struct VendorConfig {
     /// So many bytes the intake has at most, about; endpoints keep what it does not take.
     #[serde(default = "default_intake_bytes")]
     pub intake_bytes_max: u64,
+    /// After so many seconds what was taken becomes a segment, which readers can see.
+    #[serde(default = "default_segment_s")]
+    pub intake_segment_s: u64,
     /// Where the supervisor answers.
     pub supervisor: Option<BaseUrl>,
+    /// Automatic processing of what endpoints share, if there is any.
+    pub cloud: Option<CloudSection>,
     /// At least one entry, if only a heartbeat, in each stream in so many seconds.
     #[serde(default = "default_heartbeat_s")]
     pub heartbeat_s: u64,
@@ -58,6 +63,11 @@ pub struct VendorConfig {
 /// 64 GiB: three million batches of the common size, some days of a large installation.
 const fn default_intake_bytes() -> u64 {
     64 << 30
+}
+
+/// A minute: some 1,400 segments a day and class. With a threat cloud a second or two, while something comes.
+const fn default_segment_s() -> u64 {
+    60
 }
 
 /// The supervisor: rebuilds, signs second, keeps a log and the status.

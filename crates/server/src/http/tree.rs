@@ -23,11 +23,12 @@ pub const CHANNEL: &str = "/channel";
 
 /// What every endpoint asks for at every look, and mostly has already.
 const STATUS: &str = "status/";
+const TIMESTAMP: &str = "metadata/timestamp.json";
 
 /// Whether a reader starts with it: it names what is new, or is itself.
 fn is_read_first(key: &Key) -> bool {
     let key = key.as_str();
-    let (starts, ends) = (["metadata/timestamp.json", STATUS, "policy/"], ".root.json");
+    let (starts, ends) = ([TIMESTAMP, STATUS, "policy/"], ".root.json");
     starts.iter().any(|start| key.starts_with(start)) || key.ends_with(ends)
 }
 
@@ -71,7 +72,7 @@ async fn file(
         tokio::task::spawn_blocking(move || open(folder.path(), &wanted)).await.map_err(|error| storage(&error))?;
     let file = opened.map_err(|error| storage(&error))?.ok_or_else(|| HttpError::not_found(&path))?;
     let headers = FileHeaders { content_type: content_type(key.as_str()), cache_control: stream::NO_CACHE };
-    if key.as_str().starts_with(STATUS) {
+    if key.as_str().starts_with(STATUS) || key.as_str() == TIMESTAMP {
         let read = tokio::task::spawn_blocking(move || read(file)).await.map_err(|error| storage(&error))?;
         return Ok(stream::tagged(read.map_err(|error| storage(&error))?, headers, &asked));
     }

@@ -76,7 +76,11 @@ impl VaultParts {
             wal: folder.join("wal"),
             admission: Admission::new(residency, &vendor.intake_regions, ids),
             retention_s: residency.classes.iter().map(|class| (class.id.clone(), class.retention_s)).collect(),
-            limits: Limits { bytes_max: vendor.intake_bytes_max, ..Limits::default() },
+            limits: Limits {
+                bytes_max: vendor.intake_bytes_max,
+                segment_age: Duration::from_secs(vendor.intake_segment_s.max(1)),
+                ..Limits::default()
+            },
             recorder: Arc::new(key_file::load(&vendor.keys.recorder)?),
         }))
     }

@@ -61,8 +61,8 @@ struct To {
 
 /// The last release of a product, in the catalog.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Last {
-    number: ReleaseNumber,
+pub(super) struct Last {
+    pub(super) number: ReleaseNumber,
     id: StatementId,
 }
 
@@ -309,7 +309,7 @@ impl Line {
         self.prove(&entries)
     }
 
-    fn status(&self, lane: Lane) -> anyhow::Result<CurrentStatus> {
+    pub(super) fn status(&self, lane: Lane) -> anyhow::Result<CurrentStatus> {
         let url = self.supervisor.join(&format!("{}/{lane}", path::STATUS));
         let bytes = tokio::task::block_in_place(|| self.domain.client.get(&url, STATUS_BYTES_MAX))?;
         let bundle = Bundle::parse(&bytes).context("the supervisor's status")?;
@@ -383,7 +383,7 @@ impl Line {
         self.second_signature(path::RELEASES, &request)
     }
 
-    async fn last(&self, product: &ProductId) -> anyhow::Result<Option<Last>> {
+    pub(super) async fn last(&self, product: &ProductId) -> anyhow::Result<Option<Last>> {
         let bytes = self.domain.catalog().record(&last_key(product)?).await?;
         Ok(bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose()?)
     }

@@ -16,8 +16,8 @@ use attest::{
 };
 use bytes::Bytes;
 use detection::{
-    BUNDLE_BYTES_MAX, BUNDLE_FILE, Decision, INDEX_BYTES_MAX, INDEX_FILE, Index, Patch, RulesFile, RulesTree, Step,
-    decide, encode_files,
+    BUNDLE_BYTES_MAX, BUNDLE_FILE, Decision, INDEX_BYTES_MAX, INDEX_FILE, Index, Patch, RulesFile, RulesTree, SET_FILE,
+    Step, decide, encode_files,
 };
 use policy::{Policy, Role};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ use verify::Evidence;
 use super::{Line, Publication, bundle_text, read_bundle, write};
 use crate::domain::BuildFolder;
 use crate::failure::Failure;
-use crate::rules::{self, Made, OfSource};
+use crate::rules::{self, Before, Made, OfSource};
 
 /// A state carries a statement.
 const STATE_BYTES_MAX: BodyLimit = BodyLimit(1 << 20);
@@ -85,11 +85,14 @@ impl Line {
         step("logging the source");
         let source = self.log_tree(tree, version, &folder).await?;
         let of = OfSource { version: version.to_owned(), source: source.envelope.id() };
+        let history = self.history(product).await?;
+        let previous = self.previous_index(&history, &depot).await?;
+        let set = rules::set_before(&self.domain, previous.as_ref(), &depot).await?;
         step("both assemble");
         let (made, state) = tokio::task::block_in_place(|| {
             std::thread::scope(|scope| {
                 let theirs = scope.spawn(|| self.ask_assembly(tree, &source));
-                let own = rules::make(tree, self.domain.data.path());
+                let own = rules::make(tree, self.domain.data.path(), Before(set.as_deref()));
                 let theirs = theirs.join().map_err(|_| anyhow::anyhow!("the thread that asks the supervisor failed"));
                 Ok::<_, anyhow::Error>((own, theirs??))
             })
@@ -105,8 +108,6 @@ impl Line {
             Ok(made) => made,
             Err(error) => return self.not_assembled(&error, refusal, &folder).map_err(|_| error),
         };
-        let history = self.history(product).await?;
-        let previous = self.previous_index(&history, &depot).await?;
         let decision = decide(&made.report, tree.settings(), previous.as_ref());
         let lane = (decision == Decision::Fast && refusal.is_none()).then_some(Lane::Fast);
         self.keep_made(&made, &folder, &depot).await?;
@@ -143,6 +144,20 @@ impl Line {
         history.enter(bundle, index);
         let bytes = Bytes::from(serde_json::to_vec(&history)?);
         Ok(self.domain.catalog().put(&history_key(product)?, bytes).await?)
+    }
+
+    /// What is in the last release of a product, and what that is called; nothing of one that is stopped, revoked,
+    /// or none of rules.
+    pub(crate) async fn rules_in_force(&self, product: &ProductId) -> anyhow::Result<Option<(Index, String)>> {
+        let depot = self.domain.depot(None)?;
+        let history = self.history(product).await?;
+        let Some(index) = self.previous_index(&history, &depot).await? else { return Ok(None) };
+        let status = self.status(Lane::Fast)?;
+        if status.status().stops(product) || status.status().revokes(&index.bundle.digest) {
+            return Ok(None);
+        }
+        let number = self.last(product).await?.map_or(0, |last| last.number.get());
+        Ok(Some((index, format!("{product} {number}"))))
     }
 
     fn not_assembled(
@@ -216,6 +231,10 @@ impl Line {
         write(&folder.file("outputs").join(BUNDLE_FILE), &made.bundle)?;
         write(&folder.file("outputs").join(INDEX_FILE), &index)?;
         write(&folder.file("report.json"), &made.report.to_bytes())?;
+        if let Some(set) = &made.set {
+            write(&folder.file("outputs").join(SET_FILE), set)?;
+            self.domain.keep(depot, set.clone().into()).await?;
+        }
         self.domain.keep(depot, made.bundle.clone().into()).await?;
         self.domain.keep(depot, index.into()).await?;
         Ok(())

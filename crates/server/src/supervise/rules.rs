@@ -26,7 +26,7 @@ use super::Supervisor;
 use super::second::SecondError;
 use super::status::Rebuilt;
 use crate::line::bundle_text;
-use crate::rules::{self, Made, OfSource, Outline};
+use crate::rules::{self, Before, Made, OfSource, Outline};
 
 /// A scanner may take a gigabyte.
 static ASSEMBLING: Semaphore = Semaphore::const_new(1);
@@ -51,6 +51,13 @@ struct Claim {
     product: attest::ProductId,
     /// The subject of the source.
     subject: Vec<Subject>,
+}
+
+/// The release before.
+#[derive(Clone, Copy)]
+struct Previous<'a> {
+    index: Option<&'a Index>,
+    set: Option<&'a [u8]>,
 }
 
 /// What came of the assembly of a claim.
@@ -191,7 +198,10 @@ impl Supervisor {
         }
         let depot = self.domain.depot(None)?;
         let previous = self.previous(claim, &depot).await?;
-        let judged = tokio::task::block_in_place(|| self.judge_rules(&request, claim, previous.as_ref(), &depot))?;
+        let set = rules::set_before(&self.domain, previous.as_ref(), &depot).await?;
+        let judged = tokio::task::block_in_place(|| {
+            self.judge_rules(&request, claim, Previous { index: previous.as_ref(), set: set.as_deref() }, &depot)
+        })?;
         let report = self.domain.keep(&depot, judged.report.into()).await?;
         let refusal = match judged.reasons.is_empty() {
             true => None,
@@ -206,16 +216,17 @@ impl Supervisor {
         &self,
         request: &RulesRequest,
         claim: &Claim,
-        previous: Option<&Index>,
+        previous: Previous<'_>,
         depot: &Depot,
     ) -> anyhow::Result<Judged> {
         let read = |digest: &Digest| depot.content().get(digest, detection::FILE_BYTES_MAX).map_err(io::Error::other);
         let tree = RulesTree::from_manifest(&request.manifest, read)?;
         anyhow::ensure!(tree.settings().product == claim.product, "rules.toml is of `{}`", tree.settings().product);
-        match rules::make(&tree, self.domain.data.path()) {
-            Ok(Made { bundle, report, outline }) => {
-                let decision = decide(&report, tree.settings(), previous);
+        match rules::make(&tree, self.domain.data.path(), Before(previous.set)) {
+            Ok(Made { bundle, set, report, outline }) => {
+                let decision = decide(&report, tree.settings(), previous.index);
                 depot.content().put(&bundle)?;
+                set.map(|set| depot.content().put(&set)).transpose()?;
                 depot.content().put(&report.index.to_bytes())?;
                 let reasons = rules::logged(&decision);
                 tracing::info!(product = %claim.product, version = claim.of.version, fast = decision == Decision::Fast, "assembled");

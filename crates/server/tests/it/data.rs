@@ -1,5 +1,6 @@
 //! Data that nobody opens without an entry: real custodians, a real log, real witnesses.
 
+mod cloud;
 mod custody;
 mod gateway;
 mod ledger;

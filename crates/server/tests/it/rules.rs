@@ -237,3 +237,81 @@ fn enrolments_and_what_rules_are_compared_with_outlive_a_restore() {
     // Who was enrolled is, and who was dismissed is not.
     assert_eq!(hosts(&lanes.system), before);
 }
+
+/// Lists alone, of these hashes.
+fn lists(system: &System, name: &str, hashes: &[Digest]) {
+    durable::create_folder(&system.file(&format!("{name}/hashes"))).unwrap();
+    let write = |file: &str, text: &str| {
+        durable::write(&system.file(&format!("{name}/{file}")), text.as_bytes()).unwrap();
+    };
+    write("NOTICE", "Hashes of a test.\n");
+    write("rules.toml", &format!("product = \"{PRODUCT}\"\nnotice = \"NOTICE\"\n"));
+    write("hashes/feed.txt", &hashes.iter().map(|hash| format!("{hash}\n")).collect::<String>());
+}
+
+/// What `side` knows to be good.
+fn known_good(system: &System, side: &str, hash: &Digest) {
+    let folder = system.file(&format!("{side}/known-good"));
+    durable::create_folder(&folder).unwrap();
+    durable::write(&folder.join("own.txt"), format!("# {side}\n{hash}\n").as_bytes()).unwrap();
+}
+
+#[test]
+fn lists_of_hashes_are_a_product_and_accuse_nothing_that_either_side_knows_to_be_good() {
+    needs_scanner();
+    let lanes = Lanes::running();
+    let system = &lanes.system;
+    let hash = |name: &str| Digest::of(name.as_bytes());
+    let codes = |done: &Done| -> Vec<String> {
+        let report = done.json();
+        report["reasons"].as_array().unwrap().iter().map(|it| it["code"].as_str().unwrap().to_owned()).collect()
+    };
+    lists(system, "tree1", &[hash("bad")]);
+    // Who knows nothing to be good has nothing to compare with.
+    let done = push(system, "tree1", "0");
+    assert_eq!((done.code, codes(&done)), (1, vec!["untried".to_owned(), "first-release".to_owned()]));
+    known_good(system, "vendor", &hash("good of the vendor"));
+    known_good(system, "supervisor", &hash("good of the supervisor"));
+    let done = push(system, "tree1", "1");
+    assert_eq!((done.code, codes(&done)), (1, vec!["first-release".to_owned()]), "{done:?}");
+    approve(&lanes, "1");
+    assert_eq!(lanes.publish("1").ok().json()["ring"], "all");
+    let (release, _) = lanes.release("1");
+    let names: Vec<_> = release.subject.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["rules.yar", "hashes.fuse"]);
+    let outputs = |version: &str| system.file(&format!("vendor/builds/{PRODUCT}/{version}/outputs"));
+    let set = std::fs::read(outputs("1").join("hashes.fuse")).unwrap();
+    assert_eq!(release.subject[1].sha256(), Digest::of(&set));
+    let set = reputation::ReputationSet::parse(&set).unwrap();
+    assert!(set.may_contain(&hash("bad")) && set.hashes() == 1);
+
+    // Only the supervisor knows that one.
+    lists(system, "tree2", &[hash("bad"), hash("good of the supervisor")]);
+    let previous = outputs("1").join("rules.json");
+    let check = |side: &str| {
+        let previous = ["--previous", previous.to_str().unwrap()];
+        system.run(&[&["--json", "rules", "check", "--data", side, "tree2"], &previous[..]].concat())
+    };
+    let checked = check("vendor").ok().json();
+    assert_eq!((&checked["lane"], &checked["hashes"]), (&"fast".into(), &2.into()));
+    assert_eq!(checked["hashes_changed"]["added"], 1);
+    assert_eq!(check("supervisor").code, 1);
+    let diff = system.run(&["rules", "diff", "--data", "supervisor", "tree1", "tree2"]).ok().stdout;
+    let expected =
+        format!("# 1 hashes added, 0 removed, compared with 1 known to be good\n! {}", hash("good of the supervisor"));
+    assert!(diff.starts_with(&expected), "{diff}");
+    let tested = system.run(&["rules", "test", "--data", "supervisor", "tree2"]);
+    assert!(tested.code == 1 && tested.stdout.contains("known good by known-good/own.txt"), "{tested:?}");
+    let done = push(system, "tree2", "2");
+    assert_eq!((done.code, codes(&done)), (1, vec!["known-good".to_owned()]), "{done:?}");
+    assert!(done.json()["refusal"].is_string(), "it is the supervisor that refuses, on record");
+
+    lists(system, "tree3", &[hash("bad"), hash("worse")]);
+    let done = push(system, "tree3", "3").ok();
+    assert_eq!(done.json()["number"], 2);
+    assert_eq!(lanes.ring("3"), Ring::Canary);
+    // Nothing in it is no release.
+    std::fs::remove_dir_all(system.file("tree3/hashes")).unwrap();
+    let done = push(system, "tree3", "4");
+    assert!(done.code == 1 && codes(&done).contains(&"empty".to_owned()), "{done:?}");
+}

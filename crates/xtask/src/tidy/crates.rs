@@ -40,7 +40,7 @@ const TABLE: &[Row] = &[
     row("storage", &[&["stdx"]]),
     row("remote", &[&["stdx", "storage"]]),
     row("api", &[&["stdx", "tlog", "attest"]]),
-    row("detection", &[&["stdx", "attest"]]),
+    row("detection", &[&["stdx", "attest", "reputation"]]),
     // Engines.
     Row { folder: "log", package: "clerestory-log", ours: &[FOUNDATION, PORTS], foreign: None },
     row("witness", &[FOUNDATION, PORTS]),

@@ -42,9 +42,9 @@ pub(super) struct Common {
 }
 
 /// Somebody with a key, and the gateway.
-pub(super) struct Asker {
-    pub(super) policy: Arc<TrustedPolicy>,
-    pub(super) key: SignerKey,
+pub(crate) struct Asker {
+    pub(crate) policy: Arc<TrustedPolicy>,
+    pub(crate) key: SignerKey,
     organisation: attest::OrganisationId,
     log: Origin,
     url: BaseUrl,
@@ -53,12 +53,11 @@ pub(super) struct Asker {
 
 impl Asker {
     pub(super) fn open(common: &Common, role: Role) -> anyhow::Result<Self> {
-        Self::with(&common.config, Some((&common.key, role)))
+        Self::of(&Config::load(&common.config)?, &common.key, role)
     }
 
     /// Somebody whom the policy gives a key in `role`.
-    fn with(config: &Path, key: Option<(&PathBuf, Role)>) -> anyhow::Result<Self> {
-        let config = Config::load(config)?;
+    pub(crate) fn of(config: &Config, key: &Path, role: Role) -> anyhow::Result<Self> {
         let section = config.policy().ok_or_else(|| Failure::usage(format!("a {} has no policy", config.role())))?;
         let policy = Arc::new(load_policy(section)?);
         let residency = policy.policy().residency.as_ref().ok_or_else(|| {
@@ -68,7 +67,7 @@ impl Asker {
         let logs = policy.witnessing().logs();
         let url = logs.iter().find(|it| log.is(it.key.name())).and_then(|it| it.url.clone());
         let url = url.with_context(|| format!("the policy gives no URL for log `{log}`"))?.parse()?;
-        let (path, role) = key.context("no key was given")?;
+        let path = key;
         let key = key_file::load(path)?;
         let holder = policy.policy().keys_of(role).find(|(_, it)| *it == key.verifier());
         let organisation = holder.map(|(organisation, _)| organisation.clone()).ok_or_else(|| {
@@ -79,7 +78,7 @@ impl Asker {
     }
 
     /// Has `make` sign for the next place in the organisation's stream, and brings it to the gateway.
-    pub(super) fn bring<T: Serialize>(
+    pub(crate) fn bring<T: Serialize>(
         &self,
         path: &str,
         mut make: impl FnMut(Position) -> anyhow::Result<T>,
@@ -100,12 +99,12 @@ impl Asker {
         Err(Failure::unavailable(format!("others write to `{stream}` all the time")).hint("try again").into())
     }
 
-    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         Ok(self.client.get_json(&self.url.join(path), ANSWER_BYTES_MAX)?)
     }
 
     /// A request with its private parts, as far as the gateway shows them to the holder of this key.
-    pub(super) fn request(&self, id: StatementId) -> anyhow::Result<(DataRequestState, Statement<AccessRequest>)> {
+    pub(crate) fn request(&self, id: StatementId) -> anyhow::Result<(DataRequestState, Statement<AccessRequest>)> {
         let plain: DataRequestState = self.get(&format!("{}/{id}", path::DATA_REQUESTS))?;
         let statement = statement(&plain, id)?;
         let call = self.call(&statement, id, statement.predicate.reader, None)?;
@@ -126,14 +125,14 @@ impl Asker {
     }
 
     /// The request as it stands in the log, without its private parts.
-    pub(super) fn public(&self, id: StatementId) -> anyhow::Result<(DataRequestState, Statement<AccessRequest>)> {
+    pub(crate) fn public(&self, id: StatementId) -> anyhow::Result<(DataRequestState, Statement<AccessRequest>)> {
         let state: DataRequestState = self.get(&format!("{}/{id}", path::DATA_REQUESTS))?;
         let statement = statement(&state, id)?;
         Ok((state, statement))
     }
 
     /// "It is me, now."
-    pub(super) fn call(
+    pub(crate) fn call(
         &self,
         of: &Statement<AccessRequest>,
         request: StatementId,
@@ -149,7 +148,7 @@ impl Asker {
     }
 
     /// Runs a query; what comes is its result stream.
-    pub(super) fn query(&self, query: &api::DataQuery, patience: Duration) -> anyhow::Result<Box<dyn std::io::Read>> {
+    pub(crate) fn query(&self, query: &api::DataQuery, patience: Duration) -> anyhow::Result<Box<dyn std::io::Read>> {
         let client = self.client.with_timeout(patience);
         Ok(client.post_open(&self.url.join(path::DATA_QUERIES), query)?)
     }
@@ -165,11 +164,11 @@ fn statement(state: &DataRequestState, id: StatementId) -> anyhow::Result<Statem
 }
 
 /// A private field, with a key of its own.
-pub(super) fn private(label: &str, value: &str) -> anyhow::Result<Opening> {
+pub(crate) fn private(label: &str, value: &str) -> anyhow::Result<Opening> {
     let field = PrivateField { label, value };
     Opening::new(field, &SystemEntropy).with_context(|| format!("`{label}` can't be kept in private"))
 }
 
-pub(super) fn text(envelope: &Envelope) -> anyhow::Result<String> {
+pub(crate) fn text(envelope: &Envelope) -> anyhow::Result<String> {
     Ok(String::from_utf8(envelope.to_bytes())?)
 }

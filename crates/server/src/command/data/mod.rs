@@ -2,7 +2,7 @@
 
 mod accesses;
 mod approve;
-mod ask;
+pub(crate) mod ask;
 mod enrol;
 mod keys;
 mod query;

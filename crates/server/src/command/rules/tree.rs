@@ -1,5 +1,6 @@
 //! `clerestory rules check | push | diff | test | corpus`: from a tree to a release.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,10 @@ use anyhow::Context as _;
 use assembly::Version;
 use attest::{Bundle, ProductId, Reason};
 use clap::Args;
-use detection::{Decision, Diff, Index, Rejected, Reports, Revision, RulesTree, RulesTreeError, decide, diff};
+use detection::{
+    Decision, Diff, HashesReport, Index, Rejected, Reports, Revision, RulesTree, RulesTreeError, Run, SET_FILE, decide,
+    diff,
+};
 use serde::Serialize;
 use stdx::Digest;
 
@@ -15,6 +19,7 @@ use crate::command::{Output, block_on, read_limited};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::line::{Line, Pushed};
+use crate::rules::Before;
 use crate::{publish, rules};
 
 /// Where trees of rules are.
@@ -42,7 +47,7 @@ pub struct TestArguments {
 pub struct CheckArguments {
     #[command(flatten)]
     tested: TestArguments,
-    /// The index (`rules.json`) of the release before
+    /// The index (`rules.json`) of the release before; its set of hashes (`hashes.fuse`) is beside it
     #[arg(long, value_name = "FILE")]
     previous: Option<PathBuf>,
 }
@@ -111,6 +116,7 @@ const fn hint_of(error: &RulesTreeError) -> &'static str {
         RulesTreeError::NoSettings | RulesTreeError::Settings(_) => {
             "`rules.toml` says what the rules are released as: docs/formats/rules.md has its fields"
         }
+        RulesTreeError::List { .. } => "a list has one SHA-256 a line, in small letters; `#` begins a comment",
         RulesTreeError::FileTooLarge { .. } | RulesTreeError::TooLarge => {
             "a tree has rules and their licence; samples belong into a corpus beside it"
         }
@@ -125,6 +131,10 @@ struct Checked {
     bytes: u64,
     rules: usize,
     rejected: Vec<Rejected>,
+    /// How many hashes the set has.
+    hashes: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hashes_changed: Option<HashesReport>,
     /// `fast`, or `slow` for the reasons below.
     lane: &'static str,
     reasons: Vec<detection::Reason>,
@@ -132,8 +142,12 @@ struct Checked {
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { product, bundle, bytes, rules, rejected, lane, reasons } = self;
+        let Self { product, bundle, bytes, rules, rejected, hashes, hashes_changed, lane, reasons } = self;
         writeln!(f, "{product}: {rules} rules, {bytes} bytes, SHA-256 {bundle}")?;
+        if let Some(HashesReport { added, removed, compared, known_good }) = hashes_changed {
+            let good = known_good.len();
+            writeln!(f, "{hashes} hashes, {added} new, {removed} gone; {good} of {compared} known-good ones in it")?;
+        }
         for it in rejected.iter().take(SHOWN_MAX) {
             writeln!(f, "  rejected: {} ({}): {}", it.file, it.cause.as_str(), it.detail)?;
         }
@@ -155,14 +169,29 @@ pub(super) fn check(arguments: &CheckArguments, output: Output) -> anyhow::Resul
     let TestArguments { trees, tree, data } = &arguments.tested;
     let previous = arguments.previous.as_deref().map(read_index).transpose()?;
     let tree = trees.open(tree)?;
-    let report = rules::make(&tree, data)?.report;
+    let set = match (&previous, &arguments.previous) {
+        (Some(Index { hashes: Some(_), .. }), Some(index)) => {
+            Some(read_limited(&index.with_file_name(SET_FILE), reputation::SET_BYTES_MAX)?)
+        }
+        _ => None,
+    };
+    let report = rules::make(&tree, data, Before(set.as_deref()))?.report;
     let (lane, reasons) = match decide(&report, tree.settings(), previous.as_ref()) {
         Decision::Fast => ("fast", Vec::new()),
         Decision::Slow(reasons) => ("slow", reasons),
     };
-    let Index { product, bundle, rules, rejected, .. } = report.index;
-    let checked =
-        Checked { product, bundle: bundle.digest, bytes: bundle.size, rules: rules.len(), rejected, lane, reasons };
+    let Index { product, bundle, hashes, rules, rejected, .. } = report.index;
+    let checked = Checked {
+        product,
+        bundle: bundle.digest,
+        bytes: bundle.size,
+        rules: rules.len(),
+        rejected,
+        hashes: hashes.map_or(0, |hashes| hashes.count),
+        hashes_changed: report.hashes,
+        lane,
+        reasons,
+    };
     output.print(&checked)?;
     if lane == "fast" { Ok(()) } else { Err(slow().into()) }
 }
@@ -187,6 +216,8 @@ struct Tested {
     missed: Vec<String>,
     false_alarms: Vec<(String, Vec<String>)>,
     unread: Vec<(String, String)>,
+    /// Hashes of the lists that are known to be good.
+    known_good: Vec<(Digest, String)>,
 }
 
 impl fmt::Display for Tested {
@@ -199,27 +230,35 @@ impl fmt::Display for Tested {
             writeln!(f, "  {sample}: {}", rules.join(", "))?;
         }
         more(f, self.false_alarms.len())?;
-        self.unread.iter().take(SHOWN_MAX).try_for_each(|(sample, why)| writeln!(f, "  unread: {sample}: {why}"))
+        self.unread.iter().take(SHOWN_MAX).try_for_each(|(sample, why)| writeln!(f, "  unread: {sample}: {why}"))?;
+        self.known_good.iter().take(SHOWN_MAX).try_for_each(|(hash, by)| writeln!(f, "  {hash}: known good by {by}"))
     }
 }
 
 pub(super) fn test(arguments: &TestArguments, output: Output) -> anyhow::Result<()> {
-    let report = rules::make(&arguments.trees.open(&arguments.tree)?, &arguments.data)?.report;
-    let behaviour = report.behaviour.ok_or_else(|| {
-        Failure::refused("rules.toml names no corpora").hint("`clerestory rules corpus FOLDER` gives their digests")
-    })?;
-    let (bad, good) = (behaviour.known_bad, behaviour.goodware);
-    let missed: Vec<_> = bad.samples.iter().filter(|(_, rules)| rules.is_empty()).map(|(it, _)| it.clone()).collect();
-    let alarms = good.samples.iter().filter(|(_, rules)| !rules.is_empty());
+    let report = rules::make(&arguments.trees.open(&arguments.tree)?, &arguments.data, Before::default())?.report;
+    if report.behaviour.is_none() && (report.hashes.is_none() || !report.index.rules.is_empty()) {
+        return Err(Failure::refused("rules.toml names no corpora")
+            .hint("`clerestory rules corpus FOLDER` gives their digests")
+            .into());
+    }
+    let (bad, good) = report.behaviour.map(|found| (found.known_bad, found.goodware)).unzip();
+    let samples = |run: Option<Run>| run.map(|run| (run.samples, run.unread)).unwrap_or_default();
+    let ((bad, bad_unread), (good, good_unread)) = (samples(bad), samples(good));
+    let is_missed = |rules: &BTreeSet<String>| rules.is_empty() && !report.index.rules.is_empty();
+    let missed: Vec<_> = bad.iter().filter(|(_, rules)| is_missed(rules)).map(|(it, _)| it.clone()).collect();
+    let alarms = good.iter().filter(|(_, rules)| !rules.is_empty());
     let tested = Tested {
-        known_bad: bad.samples.len(),
-        goodware: good.samples.len(),
+        known_bad: bad.len(),
+        goodware: good.len(),
         missed,
         false_alarms: alarms.map(|(it, rules)| (it.clone(), rules.iter().cloned().collect())).collect(),
-        unread: bad.unread.into_iter().chain(good.unread).collect(),
+        unread: bad_unread.into_iter().chain(good_unread).collect(),
+        known_good: report.hashes.map(|hashes| hashes.known_good.into_iter().collect()).unwrap_or_default(),
     };
     output.print(&tested)?;
-    if tested.missed.is_empty() && tested.false_alarms.is_empty() && tested.unread.is_empty() {
+    let behaves = tested.missed.is_empty() && tested.false_alarms.is_empty() && tested.unread.is_empty();
+    if behaves && tested.known_good.is_empty() {
         return Ok(());
     }
     Err(Failure::refused("the rules do not behave").hint("each sample above says how").into())
@@ -227,9 +266,9 @@ pub(super) fn test(arguments: &TestArguments, output: Output) -> anyhow::Result<
 
 pub(super) fn differ(arguments: &DiffArguments, output: Output) -> anyhow::Result<()> {
     let (old, new) = (arguments.trees.open(&arguments.old)?, arguments.trees.open(&arguments.new)?);
-    let made = |tree| rules::make(tree, &arguments.data).map(|made| made.report);
-    let (old, new) = (made(&old)?, made(&new)?);
-    let diff: Diff = diff(Reports { before: Some(&old), now: &new });
+    let old = rules::make(&old, &arguments.data, Before::default())?;
+    let new = rules::make(&new, &arguments.data, Before(old.set.as_deref()))?.report;
+    let diff: Diff = diff(Reports { before: Some(&old.report), now: &new });
     output.print(&diff)
 }
 

@@ -44,7 +44,11 @@ impl Desk {
 impl Desk<()> {
     /// Everything runs, with a worker of this code, which `start` starts; it says where that is.
     pub(super) fn with_worker(code: &str, start: impl FnOnce(&Scene) -> String) -> Self {
-        let mut scene = Scene::made();
+        Self::of(Scene::made(), code, start)
+    }
+
+    /// The same in this scene.
+    pub(super) fn of(mut scene: Scene, code: &str, start: impl FnOnce(&Scene) -> String) -> Self {
         durable::write(&scene.system.file(QUERY_FILE), QUERY.as_bytes()).unwrap();
         scene.start_logs();
         let key = scene.host.verifier().to_string();

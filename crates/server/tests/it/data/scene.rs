@@ -22,7 +22,7 @@ use tlog::{KeyKind, SignerKey};
 
 use crate::process::Server;
 use crate::raw::{self, Response};
-use crate::system::System;
+use crate::system::{Scope, System};
 
 pub(crate) const CUSTODIANS: [&str; 2] = ["supervisor", "member"];
 
@@ -73,7 +73,16 @@ impl Scene {
 
     /// Everything is there, nothing runs.
     pub(crate) fn made() -> Self {
-        let system = System::made_with(put_residency_into);
+        Self::made_for(Scope::Logs, |_| {})
+    }
+
+    /// The same, under a policy that is otherwise.
+    pub(crate) fn made_for(scope: Scope, more: impl FnOnce(&mut Policy)) -> Self {
+        let change = |system: &System, policy: &mut Policy| {
+            put_residency_into(system, policy);
+            more(policy);
+        };
+        let system = System::made_in(tempfile::tempdir().unwrap(), scope, [&[], &[]], change);
         let custodians: Vec<Server> = CUSTODIANS.iter().map(|who| configure(&system, who)).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let open = |name: &str| {

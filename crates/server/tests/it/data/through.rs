@@ -10,6 +10,7 @@ use stdx::{Clock as _, Digest, SystemClock, SystemEntropy, durable};
 use testkit::{APPROVED_CLASS, REGION};
 
 use super::gateway::{Desk, QUERY_FILE};
+use super::scene::Scene;
 use crate::process::Server;
 use crate::raw;
 
@@ -20,16 +21,13 @@ fn program() -> std::path::PathBuf {
     program
 }
 
-const COUNTED: &str =
-    "select country, rule, count(*) as events from detections group by country, rule order by country\n";
-
-#[test]
-fn events_of_three_countries_come_to_who_was_approved_and_to_nobody_else() {
+/// Everything runs, with a worker as users run it.
+pub(super) fn with_real_worker(scene: Scene) -> (Desk<()>, Server) {
     let program = program();
     let code = Command::new(&program).arg("code").output().unwrap();
     let code = String::from_utf8(code.stdout).unwrap().trim_end().to_owned();
     let mut worker = None;
-    let mut desk = Desk::with_worker(&code, |scene| {
+    let desk = Desk::of(scene, &code, |scene| {
         let system = &scene.system;
         let folder = system.file("worker");
         std::fs::create_dir_all(folder.join("policies")).unwrap();
@@ -52,6 +50,15 @@ fn events_of_three_countries_come_to_who_was_approved_and_to_nobody_else() {
         worker = Some(server);
         url
     });
+    (desk, worker.unwrap())
+}
+
+const COUNTED: &str =
+    "select country, rule, count(*) as events from detections group by country, rule order by country\n";
+
+#[test]
+fn events_of_three_countries_come_to_who_was_approved_and_to_nobody_else() {
+    let (mut desk, worker) = with_real_worker(Scene::made());
     durable::write(&desk.scene.system.file(QUERY_FILE), COUNTED.as_bytes()).unwrap();
     let policy = desk.scene.system.policy();
     let residency = policy.policy().residency.as_ref().unwrap();

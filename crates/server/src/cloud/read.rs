@@ -1,0 +1,217 @@
+//! Reading as any reader does: the gateway is called under a standing request, and each call has its entries.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use api::{DataQuery, Parameter, Parameters, ResultFormat, ResultPiece, ResultReader};
+use attest::{AccessRequest, DataClass, RegionId, Statement, StatementId, Subject};
+use policy::Role;
+use reputation::{Report, Said};
+use serde::Deserialize;
+use stdx::{Digest, Hasher, UnixTime};
+
+use super::state::Ignored;
+use crate::command::data::ask::{Asker, private, text};
+use crate::config::{CloudSection, Config};
+use crate::failure::Failure;
+
+/// A batch that takes longer is asked for again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is read of detections: as many groups as 8 MiB hold, those with the most events first, and how many there are.
+const DETECTIONS: &str = "\
+SELECT sha256, rule AS said, country, taken, count(DISTINCT id) AS events, count(*) OVER () AS groups
+FROM detections WHERE taken > $after AND taken <= $until
+GROUP BY sha256, rule, country, taken
+ORDER BY events DESC, sha256, said, country, taken LIMIT 20000
+";
+
+/// What is read of verdicts: which files nothing was known of, and which of ours have come back.
+const VERDICTS: &str = "\
+SELECT sha256, found AS said, country, taken, count(DISTINCT id) AS events, count(*) OVER () AS groups
+FROM verdicts WHERE taken > $after AND taken <= $until
+GROUP BY sha256, found, country, taken
+ORDER BY events DESC, sha256, said, country, taken LIMIT 20000
+";
+
+/// The query of a class, if the threat cloud reads it.
+pub(crate) fn query_of(class: &DataClass) -> Option<&'static str> {
+    Class::of(class).map(Class::query)
+}
+
+/// A class that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    Detections,
+    Verdicts,
+}
+
+impl Class {
+    fn of(class: &DataClass) -> Option<Self> {
+        match class.as_str() {
+            "detections" => Some(Self::Detections),
+            "verdicts" => Some(Self::Verdicts),
+            _ => None,
+        }
+    }
+
+    const fn query(self) -> &'static str {
+        match self {
+            Self::Detections => DETECTIONS,
+            Self::Verdicts => VERDICTS,
+        }
+    }
+
+    fn said(self, said: String) -> Option<Said> {
+        match self {
+            Self::Detections => Some(Said::Rule(said)),
+            Self::Verdicts if said == "nothing" => Some(Said::Nothing),
+            Self::Verdicts if said == "bucket" => Some(Said::Echo),
+            Self::Verdicts => None,
+        }
+    }
+}
+
+/// What was taken after, and until.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub(super) after: UnixTime,
+    pub(super) until: UnixTime,
+}
+
+/// What came.
+pub(super) struct Rows {
+    pub(super) class: Class,
+    pub(super) reports: Vec<Report>,
+    /// What was not read, or could not be.
+    pub(super) ignored: Ignored,
+}
+
+/// Calls the gateway.
+pub(super) struct Reader {
+    asker: Asker,
+    requests: BTreeSet<StatementId>,
+    known: std::sync::Mutex<BTreeMap<StatementId, Statement<AccessRequest>>>,
+}
+
+/// A row, as JSON.
+#[derive(Deserialize)]
+struct Row {
+    sha256: String,
+    said: String,
+    country: String,
+    taken: UnixTime,
+    events: u64,
+    groups: u64,
+}
+
+/// What the gateway says before it announces anything.
+fn has_too_many_objects(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains("objects, and ")
+}
+
+impl Reader {
+    pub(super) fn open(config: &Config, section: &CloudSection) -> anyhow::Result<Self> {
+        let asker = Asker::of(config, &section.key, Role::Reader)?;
+        Ok(Self { asker, requests: section.requests.clone(), known: Default::default() })
+    }
+
+    /// Where it reads, as far as requests are logged.
+    pub(super) fn regions(&self) -> anyhow::Result<BTreeSet<RegionId>> {
+        let requests = self.requests.iter();
+        requests.map(|id| Ok(self.request(*id)?.predicate.region)).collect()
+    }
+
+    /// A request never changes.
+    fn request(&self, id: StatementId) -> anyhow::Result<Statement<AccessRequest>> {
+        let known = || self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(request) = known().get(&id) {
+            return Ok(request.clone());
+        }
+        let (_, request) = tokio::task::block_in_place(|| self.asker.public(id))?;
+        known().insert(id, request.clone());
+        Ok(request)
+    }
+
+    /// What the request gives of this window, in as many accesses as its budget of objects needs.
+    pub(super) fn read(&self, id: StatementId, window: Window) -> anyhow::Result<Rows> {
+        let request = self.request(id)?;
+        let class = Class::of(&request.predicate.class).with_context(|| {
+            Failure::refused(format!("request {id} is of class `{}`", request.predicate.class))
+                .hint("the threat cloud reads `detections` and `verdicts`")
+        })?;
+        let query = Digest::of(class.query().as_bytes());
+        if request.subject.first().map(Subject::sha256) != Some(query) {
+            let failure = Failure::refused(format!("request {id} is not about this program's query"));
+            return Err(failure.hint("`clerestory cloud query` prints it; ask anew, and have it approved").into());
+        }
+        let mut rows = Rows { class, reports: Vec::new(), ignored: Ignored::default() };
+        self.fill(id, &request, window, &mut rows)?;
+        Ok(rows)
+    }
+
+    /// A window with more objects than may be opened at once is read in halves, down to a second.
+    fn fill(
+        &self,
+        id: StatementId,
+        request: &Statement<AccessRequest>,
+        window: Window,
+        rows: &mut Rows,
+    ) -> anyhow::Result<()> {
+        let lines = match self.lines(id, request, window) {
+            Err(error) if has_too_many_objects(&error) => {
+                let (after, until) = (window.after.seconds(), window.until.seconds());
+                if until.saturating_sub(after) <= 1 {
+                    rows.ignored.unread += 1;
+                    return Ok(());
+                }
+                let middle = UnixTime::from_seconds(after.midpoint(until));
+                self.fill(id, request, Window { until: middle, ..window }, rows)?;
+                return self.fill(id, request, Window { after: middle, ..window }, rows);
+            }
+            lines => lines?,
+        };
+        let (mut groups, mut given) = (0, 0);
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let row: Row = serde_json::from_slice(line).context("a row of the result")?;
+            (groups, given) = (row.groups, given + 1);
+            let Row { sha256, said, country, taken, events, .. } = row;
+            match (sha256.parse(), rows.class.said(said)) {
+                (Ok(sha256), Some(said)) => rows.reports.push(Report { sha256, said, country, taken, events }),
+                _ => rows.ignored.malformed += events,
+            }
+        }
+        rows.ignored.beyond += groups.saturating_sub(given);
+        Ok(())
+    }
+
+    fn lines(&self, id: StatementId, request: &Statement<AccessRequest>, window: Window) -> anyhow::Result<Vec<u8>> {
+        let says = &request.predicate;
+        let time = |time: UnixTime| Parameter::Text(time.to_string());
+        let values: Parameters =
+            [("after".to_owned(), time(window.after)), ("until".to_owned(), time(window.until))].into();
+        let values = private("parameters", &serde_json::to_string(&values)?)?;
+        let call = text(&self.asker.call(request, id, says.reader, Some(values.commitment()))?)?;
+        let query = DataQuery { call, openings: vec![values], format: ResultFormat::Json };
+        let mut source = ResultReader::new(self.asker.query(&query, PATIENCE)?);
+        let (mut lines, mut hasher) = (Vec::new(), Hasher::default());
+        loop {
+            match source.piece().context("the result was cut off")? {
+                ResultPiece::Bytes(piece) => {
+                    anyhow::ensure!((lines.len() + piece.len()) as u64 <= says.budget.bytes, "more than the budget");
+                    hasher.update(&piece);
+                    lines.extend_from_slice(&piece);
+                }
+                ResultPiece::End(end) => {
+                    if let Some(why) = end.failed {
+                        anyhow::bail!("the result is not all of it: {why}");
+                    }
+                    anyhow::ensure!(end.sha256 == hasher.finish(), "what came is not what the worker has written");
+                    return Ok(lines);
+                }
+            }
+        }
+    }
+}

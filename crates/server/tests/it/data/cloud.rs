@@ -1,0 +1,323 @@
+//! The threat cloud by its own programs: sealed events become verdicts, a signed set, and a list for look-ups; lies
+//! become nothing but lines that say that they were ignored.
+
+use std::fs;
+use std::time::Duration;
+
+use attest::{AccessIntent, AccessOutcome, Ended};
+use policy::{CanaryPolicy, ClassPolicy, Policy, ProductPolicy};
+use reputation::ReputationSet;
+use seal::Destination;
+use serde_json::Value;
+use stdx::{Clock as _, Digest, Entropy as _, SystemClock, SystemEntropy, durable};
+use testkit::APPROVED_CLASS;
+
+use super::gateway::Desk;
+use super::scene::Scene;
+use super::through::with_real_worker;
+use crate::process::{Done, Server};
+use crate::raw;
+use crate::system::{Scope, System};
+
+const PURPOSE: &str = "threat-cloud";
+const RULES: &str = "signatures";
+const CLOUD: &str = "reputation";
+const CANARY: CanaryPolicy = CanaryPolicy { healthy: 1, bake_s: 1, unhealthy: 1, fires: 100 };
+
+/// A fast lane with the cloud's product, and a class for what is looked up in vain.
+fn with_cloud(policy: &mut Policy) {
+    System::with_fast_lane(policy, CANARY);
+    policy.products.push(ProductPolicy { id: CLOUD.parse().unwrap(), lane: attest::Lane::Fast });
+    let residency = policy.residency.as_mut().unwrap();
+    let detections = residency.classes.iter().find(|it| it.id.as_str() == APPROVED_CLASS).unwrap().clone();
+    residency.classes.push(ClassPolicy { id: "verdicts".parse().unwrap(), ..detections });
+    for class in &mut residency.classes {
+        class.purposes.push(PURPOSE.parse().unwrap());
+        class.objects_max = 64;
+    }
+}
+
+/// Everything runs, the cloud too.
+pub(super) struct Cloud {
+    pub(super) desk: Desk<()>,
+    _worker: Server,
+    pub(super) requests: Vec<String>,
+}
+
+fn file(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+
+impl Cloud {
+    pub(super) fn running() -> Self {
+        crate::rules::needs_scanner();
+        let (desk, worker) = with_real_worker(Scene::made_for(Scope::Releases, with_cloud));
+        let system = &desk.scene.system;
+        system.run(&["status", "publish", "--config", "supervisor/clerestory.toml"]).ok();
+        system.run(&["release", "freshen", "--config", "vendor/clerestory.toml"]).ok();
+        let mut cloud = Self { desk, _worker: worker, requests: Vec::new() };
+        cloud.known_good("vendor", &file("a part of the system"));
+        cloud.known_good("supervisor", &file("known to the supervisor alone"));
+        cloud.rules();
+        cloud.tree();
+        for class in [APPROVED_CLASS, "verdicts"] {
+            let request = cloud.request(class, &[]).ok().json()["id"].as_str().unwrap().to_owned();
+            cloud.desk.approve(&request);
+            cloud.requests.push(request);
+        }
+        cloud.configure();
+        cloud
+    }
+
+    pub(super) fn system(&self) -> &System {
+        &self.desk.scene.system
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.system().file(path);
+        durable::create_folder(path.parent().unwrap()).unwrap();
+        durable::write(&path, text.as_bytes()).unwrap();
+    }
+
+    fn known_good(&self, side: &str, hash: &Digest) {
+        self.write(&format!("{side}/known-good/own.txt"), &format!("{hash}\n"));
+    }
+
+    /// One rule, released.
+    fn rules(&self) {
+        let corpora = crate::rules::corpora(self.system());
+        self.write("rules/NOTICE", "Rules of a test.\n");
+        self.write("rules/rules.toml", &format!("product = \"{RULES}\"\nnotice = \"NOTICE\"\n{corpora}"));
+        let text = "rule trojan { strings: $a = \"clerestory-known-bad-sample\" condition: $a }\n";
+        self.write("rules/a.yar", text);
+        self.release(RULES, "rules");
+    }
+
+    /// The tree that verdicts are released from; its first release takes people.
+    fn tree(&self) {
+        self.write("cloud-tree/NOTICE", "Verdicts.\n");
+        self.write("cloud-tree/rules.toml", &format!("product = \"{CLOUD}\"\nnotice = \"NOTICE\"\n"));
+        self.write("first/NOTICE", "Verdicts.\n");
+        self.write("first/rules.toml", &format!("product = \"{CLOUD}\"\nnotice = \"NOTICE\"\n"));
+        self.write("first/hashes/cloud.txt", &format!("{}\n", file("the first of all")));
+        self.release(CLOUD, "first");
+    }
+
+    fn release(&self, product: &str, tree: &str) {
+        let (system, config) = (self.system(), "vendor/clerestory.toml");
+        let pushed = system.run(&["--json", "rules", "push", "--config", config, tree, "1"]);
+        assert_eq!(pushed.code, 1, "{pushed:?}");
+        assert_eq!(pushed.json()["reasons"][0]["code"], "first-release", "{pushed:?}");
+        let result = format!("vendor/builds/{product}/1/result.bundle");
+        for name in ["vendor", "supervisor"] {
+            let (config, key) = (format!("{name}/clerestory.toml"), format!("{name}/keys/approver.key"));
+            let out = format!("vendor/builds/{product}/1/approvals/{name}.bundle");
+            let approve = ["release", "approve", "--config", &config, "--key", &key, "--result", &result];
+            system.run(&[&approve[..], &["--out", &out]].concat()).ok();
+        }
+        system.run(&["release", "publish", "--config", config, product, "1"]).ok();
+    }
+
+    /// A standing request for this program's own query.
+    pub(super) fn request(&self, class: &str, further: &[&str]) -> Done {
+        let query = self.system().run(&["cloud", "query", class]).ok().stdout;
+        self.write("cloud.sql", &query);
+        let (code, schema) = (self.code(), self.schema(class, &query));
+        let common = ["--query", "cloud.sql", "--reader", "threat cloud", "--ticket", "C-1", "--purpose", PURPOSE];
+        let about = ["--class", class, "--country", "DE", "--country", "JP", "--country", "CH", "--service"];
+        let standing = ["--uses", "1000", "--code", &code, "--schema", &schema];
+        self.desk.data("request", "reader", &[&common[..], &about, &standing, further].concat())
+    }
+
+    fn code(&self) -> String {
+        self.worker_says()["code"].as_str().unwrap().to_owned()
+    }
+
+    fn worker_says(&self) -> Value {
+        let address = self._worker.address();
+        serde_json::from_slice(&raw::get(address, "/v1/worker").body).unwrap()
+    }
+
+    /// What comes out, as the worker plans it.
+    fn schema(&self, class: &str, query: &str) -> String {
+        let values = serde_json::json!({"after": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"});
+        let asked = serde_json::json!({"query": query, "parameters": values, "class": class, "countries": ["DE"]});
+        let answer = raw::post(self._worker.address(), "/v1/plan", &serde_json::to_vec(&asked).unwrap());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let plan: Value = serde_json::from_slice(&answer.body).unwrap();
+        plan["schema"].as_str().unwrap().to_owned()
+    }
+
+    fn configure(&mut self) {
+        let requests = self.requests.iter().map(|it| format!("\"{it}\"")).collect::<Vec<_>>().join(", ");
+        let section = format!(
+            "intake_segment_s = 1\n[cloud]\nkey = \"keys/reader.key\"\nrequests = [{requests}]\nrules = [\"{RULES}\"]\n\
+             tree = \"../cloud-tree\"\nfolder = \"cloud\"\n\n[policy]"
+        );
+        let system = &mut self.desk.scene.system;
+        assert_eq!(system.vendor.stop().code, 0);
+        system.set("vendor", "\n[policy]", &format!("\n{section}"));
+        system.vendor.start();
+    }
+
+    /// Events as an endpoint sends them: sealed, in one batch.
+    pub(super) fn share(&self, class: &str, country: &str, bodies: &[Value]) {
+        let line = |body: &Value| {
+            let mut id = [0; 16];
+            SystemEntropy.fill(&mut id).unwrap();
+            let id = format!("{:032x}", u128::from_be_bytes(id));
+            format!("{{\"id\":\"{id}\",\"hour\":\"2026-11-22T14:00:00Z\",\"body\":{body}}}\n")
+        };
+        self.send(&self.sealed(class, country, &bodies.iter().map(line).collect::<String>()));
+    }
+
+    fn sealed(&self, class: &str, country: &str, lines: &str) -> Vec<u8> {
+        let policy = self.system().policy();
+        let residency = policy.policy().residency.as_ref().unwrap();
+        let to = Destination::new(residency, policy.id(), country.parse().unwrap(), SystemClock::new().now()).unwrap();
+        to.seal(&class.parse().unwrap(), lines.as_bytes(), &SystemEntropy).unwrap()
+    }
+
+    fn send(&self, object: &[u8]) {
+        let taken = raw::post(self.system().vendor.address(), "/v1/events", object);
+        assert_eq!(taken.status, 200, "{}", taken.text());
+    }
+
+    pub(super) fn verdicts(&self) -> Value {
+        let done = self.system().run(&["--json", "cloud", "verdicts", "--config", "vendor/clerestory.toml"]);
+        if done.code == 0 { done.json() } else { Value::Null }
+    }
+
+    /// Waits until the verdicts are so.
+    pub(super) fn wait(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let clock = SystemClock::new();
+        let begun = clock.monotonic();
+        loop {
+            let verdicts = self.verdicts();
+            if is_so(&verdicts) {
+                return verdicts;
+            }
+            assert!(clock.monotonic() - begun < Duration::from_secs(90), "no {what}: {verdicts:#}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// The set that was released last.
+    fn set(&self, verdicts: &Value) -> ReputationSet {
+        let version = verdicts["release"]["version"].as_str().unwrap();
+        let path = format!("vendor/builds/{CLOUD}/{version}/outputs/hashes.fuse");
+        ReputationSet::parse(&fs::read(self.system().file(&path)).unwrap()).unwrap()
+    }
+}
+
+pub(super) fn detection(rule: &str, name: &str) -> Value {
+    serde_json::json!({"detection": {"rule": rule, "sha256": file(name), "size": 68}})
+}
+
+fn verdict(found: &str, name: &str) -> Value {
+    serde_json::json!({"verdict": {"sha256": file(name), "found": found}})
+}
+
+fn of<'v>(verdicts: &'v Value, name: &str) -> &'v Value {
+    let judged = verdicts["judged"].as_array().into_iter().flatten();
+    judged.into_iter().find(|it| it["sha256"] == file(name).to_string()).unwrap_or(&Value::Null)
+}
+
+fn standing(verdicts: &Value, name: &str) -> String {
+    of(verdicts, name)["standing"].as_str().unwrap_or("none").to_owned()
+}
+
+fn is_released(verdicts: &Value) -> bool {
+    let release = &verdicts["release"];
+    release.is_object() && release.get("refused").is_none()
+}
+
+#[test]
+fn what_several_endpoints_find_comes_back_as_a_verdict_and_lies_do_not() {
+    let cloud = Cloud::running();
+    // Three endpoints find the same; nobody knew it.
+    for country in ["DE", "JP", "CH"] {
+        cloud.share("verdicts", country, &[verdict("nothing", "a new file")]);
+        cloud.share(APPROVED_CLASS, country, &[detection("trojan", "a new file")]);
+    }
+    let verdicts = cloud.wait("verdict", |it| standing(it, "a new file") == "malicious" && is_released(it));
+    let why = &of(&verdicts, "a new file")["reasons"][0];
+    assert_eq!(
+        (&why["code"], &why["rule"], &why["release"]),
+        (&"detected".into(), &"trojan".into(), &"signatures 1".into())
+    );
+    assert!(cloud.set(&verdicts).may_contain(&file("a new file")));
+    let list = fs::read_to_string(cloud.system().file("vendor/cloud/malicious.txt")).unwrap();
+    assert_eq!(list, format!("{}\n", file("a new file")));
+    // Each batch has its entries, under a request that was approved.
+    cloud.desk.settled();
+    let intents = cloud.desk.logged::<AccessIntent>();
+    assert!(!intents.is_empty());
+    assert!(intents.iter().all(|(_, it)| cloud.requests.contains(&it.predicate.request.to_string())));
+    let outcomes = cloud.desk.logged::<AccessOutcome>();
+    assert!(outcomes.iter().all(|(_, it)| it.predicate.ended == Ended::Done), "{outcomes:?}");
+    poisoned(&cloud);
+    known_to_a_builder(&cloud);
+}
+
+/// A thousand lying endpoints, each with an event of its own, and one with many; the same bytes again and again.
+fn poisoned(cloud: &Cloud) {
+    let accusations = |rule: &str, name: &str, count: usize| vec![detection(rule, name); count];
+    for country in ["DE", "JP"] {
+        cloud.share(APPROVED_CLASS, country, &accusations("trojan", "a part of the system", 500));
+        cloud.share(APPROVED_CLASS, country, &accusations("made_up", "of a rival", 500));
+        cloud.share("verdicts", country, &vec![verdict("bucket", "a rumour"); 50]);
+    }
+    cloud.share(APPROVED_CLASS, "DE", &accusations("trojan", "seen in one country", 400));
+    let again = {
+        let event = format!(
+            "{{\"id\":\"{:032x}\",\"hour\":\"2026-11-22T14:00:00Z\",\"body\":{}}}\n",
+            7,
+            detection("trojan", "replayed")
+        );
+        cloud.sealed(APPROVED_CLASS, "JP", &event)
+    };
+    (0..20).for_each(|_| cloud.send(&again));
+    cloud.share(
+        APPROVED_CLASS,
+        "JP",
+        &[serde_json::json!({"detection": {"rule": "trojan", "sha256": "none", "size": 1}})],
+    );
+    let all = ["a part of the system", "of a rival", "a rumour", "seen in one country", "replayed"];
+    let verdicts = cloud.wait("judgement", |it| all.iter().all(|name| standing(it, name) != "none"));
+    let code = |name: &str| of(&verdicts, name)["ignored"][0]["code"].as_str().unwrap().to_owned();
+    assert_eq!(standing(&verdicts, "a part of the system"), "clean");
+    assert_eq!(of(&verdicts, "a part of the system")["reasons"][0]["by"], "known-good/own.txt");
+    assert_eq!(code("a part of the system"), "detected", "what was ignored is visible");
+    assert_eq!(of(&verdicts, "a part of the system")["ignored"][0]["events"], 1000);
+    for (name, why) in [("of a rival", "unknown-rule"), ("a rumour", "echo"), ("seen in one country", "detected")] {
+        assert_eq!((standing(&verdicts, name), code(name)), ("unknown".to_owned(), why.to_owned()), "{name}");
+    }
+    assert_eq!(
+        (standing(&verdicts, "replayed"), of(&verdicts, "replayed")["events"].as_u64()),
+        ("unknown".to_owned(), Some(1))
+    );
+    assert_eq!(standing(&verdicts, "a new file"), "malicious", "and nothing of it is taken back");
+    let shown = cloud.system().run(&["cloud", "verdicts", "--config", "vendor/clerestory.toml"]).ok().stdout;
+    assert!(
+        shown.contains("ignored: 1000 events in the name of \"made_up\", which no release in force has"),
+        "{shown}"
+    );
+    assert!(shown.contains("because known to be good by known-good/own.txt"), "{shown}");
+}
+
+/// What only the supervisor knows to be good is refused, and then known here.
+fn known_to_a_builder(cloud: &Cloud) {
+    const NAME: &str = "known to the supervisor alone";
+    for country in ["DE", "JP", "CH"] {
+        cloud.share(APPROVED_CLASS, country, &[detection("trojan", NAME), detection("trojan", "another new file")]);
+    }
+    let is_so = |it: &Value| {
+        standing(it, NAME) == "clean" && standing(it, "another new file") == "malicious" && is_released(it)
+    };
+    let verdicts = cloud.wait("refusal and release", is_so);
+    let by = of(&verdicts, NAME)["reasons"][0]["by"].as_str().unwrap().to_owned();
+    assert!(by.contains("a builder") && by.contains("known-good/own.txt"), "{by}");
+    let set = cloud.set(&verdicts);
+    assert!(set.may_contain(&file("another new file")) && !set.may_contain(&file(NAME)));
+}
