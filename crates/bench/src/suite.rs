@@ -10,6 +10,7 @@ mod ledger;
 mod log;
 mod rules;
 mod scan;
+mod system;
 mod traffic;
 mod verify;
 
@@ -70,6 +71,7 @@ const ENTRIES: &[Entry] = &[
         "events from sealing to the signed receipts of their batches; the same, sealed before",
         data::intake,
     ),
+    entry("data/grant", "until a worker has both shares of an object: announced, witnessed, noted", data::grant),
     entry("data/intake-growth", "the same with ten times as many; with as many as before", data::growth),
 ];
 

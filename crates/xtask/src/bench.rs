@@ -23,7 +23,7 @@ const PROGRAM: &str = "clerestory-bench";
 
 /// Becomes the measuring program, so that signals and its exit code need no forwarding.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
-    setup::ensure(Purpose::Test)?;
+    setup::ensure(Purpose::Bench)?;
     let workspace = Workspace::find()?;
     let program = built(&workspace, &["--release"], &PACKAGES, PROGRAM)?;
     let mut command = Command::new(&program);

@@ -22,6 +22,7 @@ pub(crate) struct Arguments {}
 pub(crate) enum Purpose {
     Demo,
     Test,
+    Bench,
 }
 
 /// How a need is recognised as met.
@@ -107,7 +108,10 @@ pub(crate) fn ensure(purpose: Purpose) -> anyhow::Result<()> {
     if purpose < Purpose::Test {
         return Ok(());
     }
-    service::ensure()?;
+    service::ensure(&service::SEAWEED)?;
+    if purpose == Purpose::Bench {
+        service::ensure(&service::OPENBAO)?;
+    }
     foreign::ensure(&Workspace::find()?)
 }
 

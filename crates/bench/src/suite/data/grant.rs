@@ -1,0 +1,300 @@
+//! What it takes until a worker has the shares of a sealed object: the call checked, the intent durable and
+//! witnessed, both custodians' checks, notes and keys. Everything runs as processes, but for the worker, which
+//! plans one object and gives out nothing, so that no query is in the figures.
+
+use std::net::TcpStream;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use api::{
+    BaseUrl, Client, DataQuery, Plan, PlannedObject, ResultEnd, ResultFormat, ResultPiece, ResultReader, path,
+    result_end,
+};
+use attest::{AccessCall, AccessRequest, Bundle, Envelope, Statement, StatementId, Subject, WorkerKey};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use policy::{Organisation, Policy, Residency, Role, RoleKey, TimedKey};
+use seal::{Destination, Header, Kem, PrivateKey};
+use serde::Deserialize as _;
+use serde_json::Value;
+use server::key_file;
+use stdx::{Clock as _, Digest, Entropy as _, SystemClock, SystemEntropy, UnixTime, durable};
+use testkit::{APPROVED_CLASS, Custody, PURPOSE, REGION};
+use tlog::{KeyKind, SignerKey};
+
+use super::openbao::OpenBao;
+use crate::bench::Bench;
+use crate::row::{Figure, Row, Target};
+use crate::samples::Samples;
+use crate::suite::system::{SUPERVISOR, System};
+
+const CUSTODIANS: [(&str, &str); 2] = [("supervisor", "p256"), ("member", "x-wing")];
+const FOLDERS: [&str; 2] = ["custodian-supervisor", "custodian-member"];
+const QUERY: &str = "select line from detections\n";
+const CODE: &[u8] = b"a worker";
+const SCHEMA: &[u8] = b"line: text";
+/// Services that ask at once.
+const READERS: usize = 48;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes the custodians by their commands, and puts them and their streams into the policy.
+fn add_residency(system: &System, policy: &mut Policy) -> anyhow::Result<()> {
+    let mut residency: Residency = Custody::new().residency();
+    for assignment in &mut residency.assignments {
+        assignment.from = UnixTime::from_seconds(0);
+    }
+    let region = residency.regions.first_mut().context("a region")?;
+    for ((custodian, (who, kem)), folder) in region.custodians.iter_mut().zip(CUSTODIANS).zip(FOLDERS) {
+        system.run(&["init", "custodian", "--dir", folder, "--organisation", who])?;
+        let config = format!("{folder}/clerestory.toml");
+        let made = system.run(&["--json", "data", "keys", "--config", &config, "--kem", kem, "--weeks", "2"])?;
+        let made: Value = serde_json::from_str(&made)?;
+        custodian.keys = Vec::<TimedKey>::deserialize(made.get("keys").context("no keys")?)?;
+    }
+    let rules = include_bytes!("../../../../../docs/samples/access.cedar");
+    durable::write(&system.file("supervisor/access.cedar"), rules)?;
+    residency.rules = Some(Digest::of(rules));
+    let keys = [
+        ("supervisor", "supervisor", Role::Gateway),
+        ("vendor", "vendor", Role::Reader),
+        ("supervisor", FOLDERS[0], Role::Custodian),
+        ("member", FOLDERS[1], Role::Custodian),
+    ];
+    for (who, folder, role) in keys {
+        let (name, file) = (role.to_string(), format!("{folder}/keys/{role}.key"));
+        if !system.file(&file).exists() {
+            system.run(&["key", "generate", "--name", &format!("{who}.example/{role}"), &file])?;
+        }
+        let key = RoleKey { role, key: system.vkey(folder, &name)?.parse()? };
+        match policy.organisations.iter_mut().find(|it| it.id.as_str() == who) {
+            Some(organisation) => organisation.keys.push(key),
+            None => policy.organisations.push(Organisation { id: who.parse()?, keys: vec![key] }),
+        }
+    }
+    policy.streams.extend(Custody::streams());
+    policy.residency = Some(residency);
+    Ok(())
+}
+
+/// A worker that holds one object, and never opens it.
+struct Worker {
+    key: PrivateKey,
+    host: SignerKey,
+    listener: std::net::TcpListener,
+}
+
+impl Worker {
+    fn new() -> anyhow::Result<Self> {
+        let host = SignerKey::generate("host-1.example/host".parse()?, KeyKind::Ed25519, &SystemEntropy)?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { key: PrivateKey::generate(Kem::P256, &SystemEntropy)?, host, listener })
+    }
+
+    /// Serves until the process ends.
+    fn serve(self, enrolment: String, object: &[u8]) -> anyhow::Result<()> {
+        let bundle = Bundle::parse(enrolment.as_bytes())?;
+        let entry = bundle.entries().first().context("an enrolment")?;
+        let now = SystemClock::new().now();
+        let predicate = WorkerKey {
+            enrolment: entry.envelope.id(),
+            key: self.key.public().to_string(),
+            region: REGION.parse()?,
+            from: UnixTime::from_seconds(now.seconds() - 60),
+            until: now.after(Duration::from_secs(3600)),
+        };
+        let statement = Statement { subject: vec![Subject::new("clerestory-query", Digest::of(CODE))], predicate };
+        let key = String::from_utf8(Envelope::sign(statement.encode()?, &[&self.host])?.to_bytes())?;
+        let presented = api::Worker { key, enrolment, code: Digest::of(CODE) };
+        let (header, _) = Header::parse(object)?;
+        let planned = PlannedObject {
+            id: header.bound.id.to_string(),
+            header: STANDARD.encode(header.to_bytes()),
+            segment: Digest::of(object),
+            at: 0,
+            bytes: object.len() as u64,
+        };
+        let columns = vec![("line".to_owned(), "text".to_owned())];
+        let plan = Plan { objects: vec![planned], columns, bytes: 1000, schema: Digest::of(SCHEMA) };
+        let end = result_end(&ResultEnd { rows: 0, bytes: 0, sha256: Digest::of(b""), unreadable: 0, failed: None });
+        let router = Router::new()
+            .route(path::WORKER, get(|| async move { Json(presented) }))
+            .route(path::PLAN, post(|| async move { Json(plan) }))
+            .route(path::RUN, post(|_: axum::body::Bytes| async move { end }));
+        let listener = self.listener;
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await })
+        });
+        Ok(())
+    }
+}
+
+/// A service with a standing request that was approved.
+struct Reader {
+    url: BaseUrl,
+    key: SignerKey,
+    request: StatementId,
+    says: Statement<AccessRequest>,
+}
+
+impl Reader {
+    /// Seconds until a worker has the shares; the rest of the answer is read, too, and says that the outcome is in
+    /// the log.
+    fn ask(&self, client: &Client, clock: &SystemClock) -> anyhow::Result<f64> {
+        let mut nonce = [0; 32];
+        SystemEntropy.fill(&mut nonce)?;
+        let (reader, time) = (self.says.predicate.reader, SystemClock::new().now());
+        let nonce = Digest::from_bytes(nonce);
+        let predicate = AccessCall { request: self.request, reader, parameters: None, time, nonce };
+        let call = Statement { subject: self.says.subject.clone(), predicate };
+        let call = String::from_utf8(Envelope::sign(call.encode()?, &[&self.key])?.to_bytes())?;
+        let query = DataQuery { call, openings: Vec::new(), format: ResultFormat::Json };
+        let start = clock.monotonic();
+        let answer = client.post_open(&self.url.join(path::DATA_QUERIES), &query)?;
+        let seconds = (clock.monotonic() - start).as_secs_f64();
+        match ResultReader::new(answer).piece()? {
+            ResultPiece::End(end) if end.failed.is_none() => Ok(seconds),
+            other => bail!("the reading did not end well: {other:?}"),
+        }
+    }
+}
+
+fn make(bench: &Bench) -> anyhow::Result<(System, Reader)> {
+    let folder = bench.folder().to_owned();
+    let mut system = System::made(&folder, bench.programs()?, &FOLDERS, add_residency)?;
+    let worker = Worker::new()?;
+    let custodians: Vec<String> = CUSTODIANS
+        .iter()
+        .enumerate()
+        .map(|(n, (who, _))| anyhow::Ok(format!("{who} = \"{}\"", system.url(System::further() + n)?)))
+        .collect::<anyhow::Result<_>>()?;
+    let (url, custodians) = (format!("http://{}", worker.listener.local_addr()?), custodians.join(", "));
+    system.change("supervisor", |line| {
+        (line == "[http]").then(|| {
+            format!(
+                "[access]\nkey = \"keys/gateway.key\"\nrules = \"access.cedar\"\nworkers = {{ {REGION} = \"{url}\" }}\n\
+                 custodians = {{ {custodians} }}\n\n[http]\n"
+            )
+        })
+    })?;
+    system.start()?;
+    let (config, host, code) = ("supervisor/clerestory.toml", worker.host.verifier().to_string(), Digest::of(CODE));
+    let (code, schema) = (code.to_string(), Digest::of(SCHEMA).to_string());
+    let enrol = ["data", "enrol", "--config", config, "--key", &host, "--code", &code, "--region", REGION];
+    system.run(&[&enrol[..], &["--out", "enrolment", "host-1"]].concat())?;
+    let policy = system.genesis().parse()?;
+    let toml: Policy = toml::from_str(&std::fs::read_to_string(system.file("policy.toml"))?)?;
+    let residency = toml.residency.context("a residency")?;
+    let country = "DE".parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+    let destination = Destination::new(&residency, policy, country, SystemClock::new().now())?;
+    let class = APPROVED_CLASS.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+    let object = destination.seal(&class, b"a line\n", &SystemEntropy)?;
+    worker.serve(std::fs::read_to_string(system.file("enrolment"))?, &object)?;
+    let reader = reader(&system, &code, &schema)?;
+    Ok((system, reader))
+}
+
+/// Asks and approves by the commands that people use.
+fn reader(system: &System, code: &str, schema: &str) -> anyhow::Result<Reader> {
+    durable::write(&system.file("query.sql"), QUERY.as_bytes())?;
+    let ask = ["--json", "data", "request", "--config", "vendor/clerestory.toml", "--key", "vendor/keys/reader.key"];
+    let what = ["--query", "query.sql", "--reader", "a service", "--ticket", "T-1", "--class", APPROVED_CLASS];
+    let bounds = ["--country", "DE", "--objects", "1", "--purpose", PURPOSE, "--service", "--uses", "1000000"];
+    let asked = system.run(&[&ask[..], &what, &bounds, &["--code", code, "--schema", schema]].concat())?;
+    let asked: api::DataRequestState = serde_json::from_str(&asked)?;
+    let id = asked.id.to_string();
+    let approve = ["data", "approve", "--config", "supervisor/clerestory.toml", "--key"];
+    system.run(&[&approve[..], &["supervisor/keys/approver.key", &id, "--comment", "a service"]].concat())?;
+    let envelope = Envelope::parse(asked.envelope.as_bytes())?;
+    Ok(Reader {
+        url: system.url(SUPERVISOR)?.parse()?,
+        key: key_file::load(&system.file("vendor/keys/reader.key"))?,
+        request: asked.id,
+        says: Statement::decode(envelope.payload())?,
+    })
+}
+
+pub(in super::super) fn grant(bench: &mut Bench) -> anyhow::Result<()> {
+    let (_system, reader) = make(bench)?;
+    let clock = SystemClock::new();
+    let one = bench.scale().of(1000, 5);
+    let at_once = bench.scale().of(6000, READERS);
+    let connect = || Ok(Client::new(PATIENCE));
+    bench.say("one after the other");
+    let alone = asked(&clock, 1, one, connect, |client| reader.ask(client, &clock))?;
+    bench.say("many at once");
+    let many = asked(&clock, READERS, at_once, connect, |client| reader.ask(client, &clock))?;
+    let p99 = Figure::Percentile(99.0);
+    let mut rows = [
+        Row::new("data/grant/p50", "ms", Figure::Median, &alone.taken).target(Target::AtMost(30.0)),
+        Row::new("data/grant/p99", "ms", p99, &alone.taken).target(Target::AtMost(120.0)),
+        Row::new("data/grant/rate", "1/s", Figure::Median, &many.rate).target(Target::AtLeast(1000.0)),
+        Row::new("data/grant/busy", "ms", Figure::Median, &many.taken),
+    ];
+    let folder = bench.folder().join("openbao");
+    durable::create_folder(&folder)?;
+    if let Some(bao) = OpenBao::start(&folder)? {
+        bench.say("OpenBao's audited decrypt");
+        let decrypt = |stream: &mut TcpStream| {
+            let start = clock.monotonic();
+            bao.decrypt(stream)?;
+            Ok((clock.monotonic() - start).as_secs_f64())
+        };
+        let one = asked(&clock, 1, one, || bao.connect(), decrypt)?;
+        let all = asked(&clock, READERS, at_once, || bao.connect(), decrypt)?;
+        let [p50, worst, rate, busy] = rows;
+        rows = [
+            p50.against(Figure::Median, &one.taken),
+            worst.against(p99, &one.taken),
+            rate.against(Figure::Median, &all.rate),
+            busy.against(Figure::Median, &all.taken),
+        ];
+    } else {
+        bench.say("OpenBao is not installed, and left out");
+    }
+    rows.into_iter().for_each(|row| bench.row(row));
+    Ok(())
+}
+
+/// How long each took, in ms, and how many a second.
+struct Asked {
+    taken: Samples,
+    rate: Samples,
+}
+
+/// Asks `count` times, from so many threads with a connection each, which is warm.
+fn asked<C>(
+    clock: &SystemClock,
+    threads: usize,
+    count: usize,
+    connect: impl Fn() -> anyhow::Result<C> + Sync,
+    ask: impl Fn(&mut C) -> anyhow::Result<f64> + Sync,
+) -> anyhow::Result<Asked> {
+    let (next, warm) = (AtomicUsize::new(0), Barrier::new(threads + 1));
+    let work = || {
+        let connection = connect().and_then(|mut connection| ask(&mut connection).map(|_| connection));
+        warm.wait();
+        let (mut connection, mut taken) = (connection?, Vec::new());
+        while next.fetch_add(1, Ordering::Relaxed) < count {
+            taken.push(ask(&mut connection)? * 1000.0);
+        }
+        Ok(taken)
+    };
+    let (taken, seconds) = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        warm.wait();
+        let start = clock.monotonic();
+        let taken = running.into_iter().map(|it| it.join().unwrap_or_else(|_| bail!("a thread has panicked")));
+        let taken: Vec<anyhow::Result<Vec<f64>>> = taken.collect();
+        (taken, (clock.monotonic() - start).as_secs_f64())
+    });
+    let taken = taken.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat();
+    #[expect(clippy::cast_precision_loss, reason = "thousands")]
+    let rate = Samples::new(vec![taken.len() as f64 / seconds])?;
+    Ok(Asked { taken: Samples::new(taken)?, rate })
+}
