@@ -64,8 +64,8 @@ pub use round::round;
 pub use rules::Gate;
 pub use share::{
     After, Agreement, Body, Bounds, CONTENT_BYTES_MAX, Class, Collects, Consent, Decision, EventId, FileOffer, Found,
-    FoundBy, InstalledRules, Mode, Outcome, Recorded, RegionSeal, STATEMENT, Seal, SealRefused, Sending, Share,
-    ShareEvent, SharePorts, ShareState, Shown, Statistic, Tally, statement_digest,
+    FoundBy, InstalledRules, Mode, Outcome, Recorded, RegionSeal, STATEMENT, Seal, SealRefused, Sending, SentObjects,
+    Share, ShareEvent, SharePorts, ShareState, Shown, Statistic, Tally, statement_digest,
 };
 pub use slots::{Installed, InstalledFile, Slot};
 pub use status::{LaneState, LogState, ProductState, StatusReport};

@@ -36,7 +36,9 @@ pub(crate) enum ShareCommand {
     Withdraw,
     /// Print every byte that was sent and will be sent
     Show,
-    /// Write the same into a file
+    /// Print the names of the sealed objects that were sent: who has read them stands in the log
+    Objects,
+    /// Write the same as `show` into a file
     Export {
         /// The file, which must not exist
         file: PathBuf,
@@ -93,6 +95,7 @@ pub(crate) fn share(
             let text: Vec<String> = shown.iter().map(ToString::to_string).collect();
             return print(arguments, &serde_json::to_value(&shown)?, text.concat().trim_end());
         }
+        ShareCommand::Objects => return show(arguments, &share.objects()?),
         ShareCommand::Export { file, remove } => {
             let after = if *remove { After::Remove } else { After::Keep };
             let count = share.export(file, after)?;

@@ -200,6 +200,9 @@ pub struct GrantRequest {
     /// The headers of the objects as they stand in them (JSON, without the length before it), in
     /// base64, ascending by the objects' names.
     pub headers: Vec<String>,
+    /// What opens the private fields of the statements, as far as it was not redacted: no custodian opens
+    /// anything before it has a copy.
+    pub openings: Vec<Opening>,
 }
 
 /// A custodian's shares, each sealed to the worker: of all objects that were asked for, in that order.

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use attest::{
-    AccessApproval, AccessIntent, AccessRequest, AccessStop, Bundle, Envelope, OrganisationId, Predicate, RegionId,
-    RegionStatus, Standing, Statement, StatementId, Subject, WorkerEnrolment, WorkerKey,
+    AccessApproval, AccessIntent, AccessRequest, AccessStop, Bundle, Commitment, Envelope, OrganisationId, Predicate,
+    RegionId, RegionStatus, Standing, Statement, StatementId, Subject, WorkerEnrolment, WorkerKey,
 };
 use policy::{ClassPolicy, Policy, Residency, Role, Signer};
 use seal::{BatchId, Bound, Header, PublicKey, SealedShare};
-use stdx::{Clock, UnixTime};
+use stdx::{Clock, Digest, UnixTime};
 use verify::{Evidence, Recorded, TrustedPolicy};
 
 use crate::objects::objects_root;
@@ -75,6 +75,8 @@ pub struct Admitted {
     pub(crate) organisation: OrganisationId,
     pub(crate) worker: PublicKey,
     pub(crate) shares: Vec<(Bound, SealedShare)>,
+    fields: Vec<(&'static str, Commitment)>,
+    headers: Vec<Digest>,
 }
 
 impl Admitted {
@@ -87,6 +89,18 @@ impl Admitted {
     /// The objects whose shares are opened.
     pub fn objects(&self) -> impl Iterator<Item = BatchId> {
         self.shares.iter().map(|(bound, _)| bound.id)
+    }
+
+    /// SHA-256 of each object's header, in the order of the intent's tree.
+    #[must_use]
+    pub fn headers(&self) -> &[Digest] {
+        &self.headers
+    }
+
+    /// What the intent, its request and its approvals say in private: labels and commitments.
+    #[must_use]
+    pub fn fields(&self) -> &[(&'static str, Commitment)] {
+        &self.fields
     }
 }
 
@@ -130,6 +144,8 @@ pub fn decide(custodian: &Custodian<'_>, asked: &Current, ask: &Ask<'_>) -> Resu
         organisation: custodian.organisation.clone(),
         worker: worker.key,
         shares,
+        fields: all.fields(),
+        headers: ask.headers.iter().map(|header| Digest::of(&header.to_bytes())).collect(),
     })
 }
 
@@ -302,6 +318,16 @@ impl All {
             return Err(refuse("its key is not the one that the intent names"));
         }
         Ok(Worker { key, subject: statement.subject })
+    }
+
+    /// Who reads, what for, and what approvers said of it, as far as the statements commit to it.
+    fn fields(&self) -> Vec<(&'static str, Commitment)> {
+        let (intent, request) = (&self.intent.statement().predicate, &self.request.statement().predicate);
+        let mut fields = vec![("reader", request.reader), ("ticket", request.ticket)];
+        fields.extend(intent.reader.map(|it| ("reader", it)));
+        fields.extend(intent.parameters.map(|it| ("parameters", it)));
+        fields.extend(self.approvals.iter().map(|it| ("comment", it.statement().predicate.comment)));
+        fields
     }
 
     /// This custodian's shares of the very objects that the intent names.

@@ -40,7 +40,7 @@ pub use filter::{AccessState, Filter, What};
 pub use index::{Index, IndexError};
 pub use message::{BringObjects, BringOpenings, Disclose, Disclosed, Redact};
 pub use picture::{bars, svg};
-pub use private::{Brought, Private, PrivateError, object_list_root};
+pub use private::{Brought, OBJECT_LIST_BYTES_MAX, Private, PrivateError, object_list_root, parse_object_list};
 pub use redaction::{Redacting, RedactionError};
 pub use review::{DISCLOSED_MAX, Disclosure, ReviewError, Reviewing, open_disclosure};
 pub use search::{Access, Bucket, Found, Page, Sums, Timeline, Wanted};

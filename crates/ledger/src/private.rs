@@ -18,6 +18,9 @@ use crate::redaction::Redacting;
 /// An intent names 4,096 objects at most, as `custody` has it.
 const OBJECTS_MAX: usize = 4096;
 
+/// A list of as many.
+pub const OBJECT_LIST_BYTES_MAX: usize = 32 * OBJECTS_MAX;
+
 /// Why private parts were not stored, or not found.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateError {
@@ -27,6 +30,14 @@ pub enum PrivateError {
     /// No statement that was brought commits to it.
     #[error("no statement that was brought commits to `{label}` as {commitment}")]
     Foreign {
+        /// The field.
+        label: String,
+        /// The commitment.
+        commitment: Commitment,
+    },
+    /// A statement commits to it, and nobody has brought it.
+    #[error("nothing opens the statement's `{label}` ({commitment})")]
+    Closed {
         /// The field.
         label: String,
         /// The commitment.
@@ -106,6 +117,31 @@ impl Private {
         Ok(())
     }
 
+    /// Stores what opens `fields`, labels and commitments of statements that the caller has checked: `openings` are
+    /// theirs, and what they leave out is here or was redacted. Durable when it returns; may be repeated.
+    ///
+    /// # Errors
+    /// [`PrivateError::Foreign`], [`PrivateError::Closed`], before anything is stored; the store's.
+    pub async fn keep_all(&self, fields: &[(&str, Commitment)], openings: &[Opening]) -> Result<(), PrivateError> {
+        let opens = |it: &Opening, field: &(&str, Commitment)| it.label() == field.0 && it.commitment() == field.1;
+        if let Some(foreign) = openings.iter().find(|it| !fields.iter().any(|field| opens(it, field))) {
+            return Err(PrivateError::Foreign { label: foreign.label().to_owned(), commitment: foreign.commitment() });
+        }
+        let mut missing = Vec::new();
+        for field in fields {
+            let (label, commitment) = (field.0.to_owned(), field.1);
+            if self.opening(&commitment).await?.is_some() || self.is_redacted(&commitment).await? {
+                continue;
+            }
+            let opening = openings.iter().find(|it| opens(it, field));
+            missing.push(opening.ok_or(PrivateError::Closed { label, commitment })?);
+        }
+        for opening in missing {
+            self.keep(opening).await?;
+        }
+        Ok(())
+    }
+
     /// What opens `commitment`, if it is here.
     ///
     /// # Errors
@@ -172,6 +208,15 @@ impl Private {
         if !intent.statement().subject.iter().any(|subject| subject.sha256() == root) {
             return Err(PrivateError::Objects);
         }
+        self.keep_objects(headers).await
+    }
+
+    /// Stores the list for whoever has checked whose it is. May be repeated.
+    ///
+    /// # Errors
+    /// [`PrivateError::Objects`] when there are none, or too many; the store's.
+    pub async fn keep_objects(&self, headers: &[Digest]) -> Result<(), PrivateError> {
+        let root = object_list_root(headers).ok_or(PrivateError::Objects)?;
         let bytes: Vec<u8> = headers.iter().flat_map(|header| *header.as_bytes()).collect();
         self.store.put(&key("addenda", &root)?, bytes.into()).await?;
         Ok(())
@@ -184,18 +229,24 @@ impl Private {
     pub async fn objects(&self, root: &Digest) -> Result<Option<Vec<Digest>>, PrivateError> {
         let key = key("addenda", root)?;
         let Some(bytes) = self.store.get(&key).await? else { return Ok(None) };
-        let (headers, rest) = bytes.as_chunks::<32>();
-        let headers: Vec<Digest> = headers.iter().map(|header| Digest::from_bytes(*header)).collect();
-        if !rest.is_empty() || object_list_root(&headers) != Some(*root) {
-            return Err(PrivateError::Damaged(key));
-        }
-        Ok(Some(headers))
+        parse_object_list(&bytes, root).map(Some).ok_or(PrivateError::Damaged(key))
     }
 
     async fn check_redacted(&self, commitment: &Commitment) -> Result<(), PrivateError> {
-        let redacted = self.store.get(&key("redacted", commitment.digest())?).await?;
-        redacted.map_or(Ok(()), |_| Err(PrivateError::Redacted(*commitment)))
+        if self.is_redacted(commitment).await? { Err(PrivateError::Redacted(*commitment)) } else { Ok(()) }
     }
+
+    async fn is_redacted(&self, commitment: &Commitment) -> Result<bool, PrivateError> {
+        Ok(self.store.get(&key("redacted", commitment.digest())?).await?.is_some())
+    }
+}
+
+/// A list of objects as it is stored, if it is the one below `root`: 32 bytes each.
+#[must_use]
+pub fn parse_object_list(bytes: &[u8], root: &Digest) -> Option<Vec<Digest>> {
+    let (headers, rest) = bytes.as_chunks::<32>();
+    let headers: Vec<Digest> = headers.iter().map(|header| Digest::from_bytes(*header)).collect();
+    (rest.is_empty() && object_list_root(&headers) == Some(*root)).then_some(headers)
 }
 
 /// The root of a Merkle tree (RFC 6962) over the SHA-256 of headers: what an intent names. `None` for none, or

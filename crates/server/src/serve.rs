@@ -7,10 +7,9 @@ use anyhow::Context as _;
 use api::BaseUrl;
 use attest::Lane;
 use axum::{Router, middleware};
-use ledger::Private;
 use log::{Faulty, Limits, Log, LogParts};
 use stdx::{SystemClock, SystemEntropy};
-use storage::{FileObjects, LockStore, ObjectStore};
+use storage::{LockStore, ObjectStore};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -155,16 +154,13 @@ fn has_fast_lane(domain: &Domain) -> bool {
 
 async fn custodian(config: &Config, stop: &Stops) -> anyhow::Result<Service> {
     let state = State::open(config).await?;
-    let desk = Desk::over(config, &state).await?;
+    let desk = Desk::over(config, &state, Access::Write).await?;
     let mut probes = Probes::new(config.data().path().to_owned());
     probes.add(StoreProbe(state.locks()));
     probes.add(CustodyProbe(Arc::clone(&desk)));
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&desk).keep_reporting(stop.tasks.clone()));
-    // It also has copies of what lies beside the log, for the day on which others are gone.
-    let beside = config.data().beside();
-    let objects = FileObjects::open(&beside).await.with_context(|| format!("`{}`", beside.display()))?;
-    let holder = Holder::new(Private::new(Arc::new(objects)), Arc::new(policy(config)?));
+    let holder = Holder::new(desk.private().clone(), Arc::new(policy(config)?));
     let router = http::custody::router(desk).merge(http::ledger::router(holder));
     Ok(Service { router, tasks, probes, listener: None, states: vec![state] })
 }

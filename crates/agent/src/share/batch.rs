@@ -52,6 +52,9 @@ impl Batch {
 pub(super) struct SentBatch {
     pub(super) batch: Digest,
     pub(super) class: Class,
+    /// SHA-256 of the sealed object's header, as lists of what was read have it; earlier versions kept none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) header: Option<Digest>,
     /// How many bytes went over the wire.
     pub(super) bytes: u64,
     pub(super) time: UnixTime,

@@ -23,4 +23,4 @@ pub use event::{Body, EventId, Found, ShareEvent, Statistic, Tally};
 pub use outbox::Bounds;
 pub use region::RegionSeal;
 pub use send::{Outcome, Seal, SealRefused, Sending};
-pub use show::{After, ShareState, Shown};
+pub use show::{After, SentObjects, ShareState, Shown};

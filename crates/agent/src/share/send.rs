@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use api::{BaseUrl, BodyLimit, Client, ErrorClass};
 use attest::{Envelope, Receipt, Statement, Subject};
+use seal::Header;
 use serde::{Deserialize, Serialize};
-use stdx::UnixTime;
+use stdx::{Digest, UnixTime};
 
 use super::batch::{self, Batch, SENT_BYTES_MAX, SentBatch};
 use super::{Class, Consent, Share};
@@ -130,6 +131,7 @@ impl Share<'_> {
         let sent = SentBatch {
             batch: batch.batch,
             class: batch.class,
+            header: Header::parse(&sealed).ok().map(|(header, _)| Digest::of(&header.to_bytes())),
             bytes,
             time,
             intake: sending.intake.to_string(),

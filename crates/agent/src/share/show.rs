@@ -94,6 +94,25 @@ impl fmt::Display for Shown {
     }
 }
 
+/// Objects that were sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SentObjects {
+    /// SHA-256 of each one's header, oldest first.
+    pub headers: Vec<Digest>,
+    /// So many more were sent by earlier versions.
+    pub unknown: usize,
+}
+
+impl fmt::Display for SentObjects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "# {} objects; `clerestory data subject` says who has read them", self.headers.len())?;
+        if self.unknown > 0 {
+            writeln!(f, "# {} more were sent by an earlier version, which kept no names", self.unknown)?;
+        }
+        self.headers.iter().try_for_each(|header| writeln!(f, "{header}"))
+    }
+}
+
 /// What becomes of what was exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
@@ -138,6 +157,17 @@ impl Share<'_> {
             shown.push(Shown::Waiting { class: waiting.class, plain: self.outbox.line(waiting)? });
         }
         Ok(shown)
+    }
+
+    /// The objects that were sent, for whoever looks up who has read them, and how many earlier versions sent
+    /// without keeping their names.
+    ///
+    /// # Errors
+    /// [`Failure`] of the disk.
+    pub fn objects(&self) -> Result<SentObjects, Failure> {
+        let sent = self.batches.sent()?;
+        let headers: Vec<Digest> = sent.iter().filter_map(|(_, batch)| batch.header).collect();
+        Ok(SentObjects { unknown: sent.len() - headers.len(), headers })
     }
 
     /// Writes the same into a file, one JSON object a line, and gives their number.

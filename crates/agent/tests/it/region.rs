@@ -82,6 +82,8 @@ fn what_is_shown_is_what_only_both_custodians_of_the_region_can_open() {
     let batches = machine.intake.batches();
     let object = &batches[sealed];
     let (header, _) = Header::parse(object).unwrap();
+    let objects = machine.share().objects().unwrap();
+    assert_eq!((objects.headers, objects.unknown), (vec![Digest::of(&header.to_bytes())], 0));
     let bound = &header.bound;
     assert_eq!((bound.region.as_str(), bound.country.as_str(), bound.class.as_str()), (REGION, "DE", "detections"));
     assert_eq!(bound.policy, machine.scene.world.policy().id(), "and the policy that says so");

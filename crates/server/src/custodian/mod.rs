@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use api::{CustodyState, GrantRequest, RegionCustody};
-use attest::{AccessIntent, Bundle, Envelope, OrganisationId, RegionId, Statement};
+use attest::{AccessIntent, Bundle, Envelope, Opening, OrganisationId, RegionId, Statement};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use custody::{
     Ask, Custodian, GrantError, Granted, Ledger, LedgerError, OBJECTS_MAX, Refusal, ShareKeys, conclude, decide,
 };
+use ledger::{Private, PrivateError};
 use seal::Header;
 use stdx::SystemEntropy;
 use tlog::SignerKey;
@@ -29,7 +30,7 @@ use crate::config::{Config, CustodianConfig};
 use crate::domain::Domain;
 use crate::failure::Failure;
 use crate::key_file;
-use crate::stores::State;
+use crate::stores::{self, Access, State};
 
 /// A custodian.
 pub(crate) struct Desk {
@@ -38,6 +39,8 @@ pub(crate) struct Desk {
     signer: SignerKey,
     keys: Arc<dyn ShareKeys>,
     regions: BTreeMap<RegionId, (Ledger, StatusSource)>,
+    /// What the statements say that it has seen: whoever reads is known here before a key is used.
+    private: Private,
 }
 
 /// Why nothing was opened.
@@ -55,6 +58,9 @@ pub(crate) enum DeskError {
     /// It can't be noted.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// It is not known who reads, or what for.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
     /// It may be opened, and can't.
     #[error(transparent)]
     Grant(#[from] GrantError),
@@ -72,6 +78,7 @@ struct Brought {
     evidence: Bundle,
     worker: Envelope,
     headers: Vec<Header>,
+    openings: Vec<Opening>,
     region: RegionId,
 }
 
@@ -92,7 +99,7 @@ impl Brought {
         let intent = entries.find_map(|it| Statement::<AccessIntent>::decode(it.payload()).ok());
         let intent = intent.ok_or_else(|| DeskError::Form("`evidence`: holds no `access-intent`".to_owned()))?;
         let region = intent.predicate.region;
-        Ok(Self { evidence, worker, headers, region })
+        Ok(Self { evidence, worker, headers, openings: request.openings.clone(), region })
     }
 }
 
@@ -101,7 +108,7 @@ impl Desk {
     ///
     /// # Errors
     /// When the policy is not trusted, does not name this custodian, or a key can't be read.
-    pub(crate) async fn over(config: &Config, state: &State) -> anyhow::Result<Arc<Self>> {
+    pub(crate) async fn over(config: &Config, state: &State, access: Access) -> anyhow::Result<Arc<Self>> {
         let Config::Custodian(section) = config else {
             return Err(Failure::usage("only a custodian can do this")
                 .hint("name the custodian's configuration")
@@ -124,7 +131,9 @@ impl Desk {
         let regions = regions.into_iter().map(with_parts).collect();
         let keys = Arc::new(KeyFolder::open(&section.keys.regions)?);
         let signer = key_file::load(&section.keys.custodian)?;
-        Ok(Arc::new(Self { domain, config: (**section).clone(), signer, keys, regions }))
+        let beside = stores::beside_objects(config, access).await;
+        let private = Private::new(beside.with_context(|| format!("`{}`", config.data().beside().display()))?);
+        Ok(Arc::new(Self { domain, config: (**section).clone(), signer, keys, regions, private }))
     }
 
     /// Opens this custodian's shares for a worker: all checks, the note, the keys, in this order.
@@ -137,14 +146,17 @@ impl Desk {
         let asked = self.ask_status(&brought.region).await?;
         let seen = ledger.seen().await?;
         let desk = Arc::clone(&self);
-        let admitted = tokio::task::spawn_blocking(move || {
-            let Brought { evidence, worker, headers, region } = &brought;
+        let (admitted, openings) = tokio::task::spawn_blocking(move || {
+            let Brought { evidence, worker, headers, openings, region } = brought;
             let domain = &desk.domain;
             let (organisation, policy, clock) = (&domain.organisation, &*domain.policy, &*domain.clock);
-            let custodian = Custodian { organisation, region, policy, clock, seen };
-            decide(&custodian, &asked, &Ask { evidence, worker, headers })
+            let custodian = Custodian { organisation, region: &region, policy, clock, seen };
+            let ask = Ask { evidence: &evidence, worker: &worker, headers: &headers };
+            decide(&custodian, &asked, &ask).map(|admitted| (admitted, openings))
         })
         .await??;
+        self.private.keep_all(admitted.fields(), &openings).await?;
+        self.private.keep_objects(admitted.headers()).await?;
         let noted = ledger.note(admitted).await?;
         let keys = Arc::clone(&self.keys);
         Ok(tokio::task::spawn_blocking(move || noted.open(&*keys, &SystemEntropy)).await??)
@@ -185,6 +197,11 @@ impl Desk {
         }
         let (organisation, policy) = (self.domain.organisation.clone(), self.domain.policy.id());
         Ok(CustodyState { organisation, policy, regions })
+    }
+
+    /// Its copies of what lies beside the log, for the day on which others are gone.
+    pub(crate) const fn private(&self) -> &Private {
+        &self.private
     }
 
     fn region(&self, region: &RegionId) -> Result<&(Ledger, StatusSource), Refusal> {

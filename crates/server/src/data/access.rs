@@ -58,6 +58,7 @@ struct Planned {
     allowed: Allowed,
     plan: Plan,
     headers: Vec<String>,
+    openings: Vec<Opening>,
     objects: Digest,
     countries: Vec<CountryCode>,
     worker: Presented,
@@ -169,7 +170,18 @@ impl Gateway {
         let budget = Budget { objects: read.len() as u64, ..says.budget };
         let expires = self.expiry(class).min(says.until);
         let countries = countries.into_iter().collect();
-        Ok(Some(Planned { allowed, plan, headers, objects, countries, worker, budget, expires }))
+        let openings = self.openings_of(&allowed).await?;
+        Ok(Some(Planned { allowed, plan, headers, openings, objects, countries, worker, budget, expires }))
+    }
+
+    /// What custodians get a copy of: all that the statements say in private and was not redacted.
+    async fn openings_of(&self, allowed: &Allowed) -> Result<Vec<Opening>, DataError> {
+        let says = allowed.known.says();
+        let comments = allowed.known.approvals.iter().map(|(_, it)| it.statement().predicate.comment);
+        let kept: Vec<_> = [says.reader, says.ticket].into_iter().chain(comments).collect();
+        let mut openings = self.openings(&kept).await?;
+        openings.extend(allowed.reader.iter().chain(&allowed.parameters).cloned());
+        Ok(openings)
     }
 
     fn expiry(&self, class: &ClassPolicy) -> UnixTime {
@@ -233,6 +245,7 @@ impl Gateway {
             (reader.as_ref().map(Opening::commitment), parameters.as_ref().map(Opening::commitment));
         let openings: Vec<Opening> = allowed.reader.iter().chain(&allowed.parameters).cloned().collect();
         self.beside.keep(&openings).await?;
+        self.beside.keep_objects(&planned.headers).await?;
         let (key, active, made) = (Arc::clone(&self.key), Arc::clone(&self.active), Arc::new(Mutex::new(Vec::new())));
         let signed = Arc::clone(&made);
         let make = move |position| {
@@ -274,15 +287,16 @@ impl Gateway {
 
     /// Asks every custodian of the region, at once.
     async fn grants(&self, announced: &Announced) -> Result<BTreeMap<OrganisationId, GrantAnswer>, DataError> {
-        let Planned { worker, headers, allowed, .. } = &announced.planned;
+        let Planned { worker, headers, openings, allowed, .. } = &announced.planned;
         let worker = String::from_utf8(worker.key.to_bytes()).map_err(|error| DataError::broken(&error))?;
-        let (evidence, headers) = (announced.evidence.clone(), headers.clone());
-        let request = Arc::new(GrantRequest { evidence, worker, headers });
+        let (evidence, headers, openings) = (announced.evidence.clone(), headers.clone(), openings.clone());
+        let request = Arc::new(GrantRequest { evidence, worker, headers, openings });
         let asked = self.custodians(&allowed.known.says().region)?.into_iter().map(|custodian| {
             let request = Arc::clone(&request);
             async move { Ok((custodian.clone(), self.peers.grant(&custodian, request).await?)) }
         });
-        futures::future::try_join_all(asked).await.map(|granted| granted.into_iter().collect())
+        // Each of them, whatever the others say: nobody opens anything any more when the outcome is written.
+        futures::future::join_all(asked).await.into_iter().collect()
     }
 
     pub(super) fn custodians(&self, region: &RegionId) -> Result<Vec<OrganisationId>, DataError> {

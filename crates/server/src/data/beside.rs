@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use attest::{Commitment, Opening};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use ledger::{Private, PrivateError};
 use stdx::Digest;
@@ -37,6 +39,14 @@ impl Beside {
             self.private.keep(opening).await.map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Keeps which objects an intent will name, by their headers in base64: their owners find theirs in it.
+    pub(super) async fn keep_objects(&self, headers: &[String]) -> Result<(), DataError> {
+        let digest = |text: &String| STANDARD.decode(text).map(|bytes| Digest::of(&bytes));
+        let digests: Result<Vec<_>, _> = headers.iter().map(digest).collect();
+        let digests = digests.map_err(|error| DataError::broken(&error))?;
+        self.private.keep_objects(&digests).await.map_err(failed)
     }
 
     /// What opens `commitment`, if it is here and was not taken away.

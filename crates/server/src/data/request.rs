@@ -181,7 +181,7 @@ impl Gateway {
         Ok(state)
     }
 
-    async fn openings(&self, commitments: &[Commitment]) -> Result<Vec<Opening>, DataError> {
+    pub(super) async fn openings(&self, commitments: &[Commitment]) -> Result<Vec<Opening>, DataError> {
         let mut openings = Vec::new();
         for commitment in commitments {
             openings.extend(self.beside.opening(commitment).await?);

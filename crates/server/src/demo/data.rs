@@ -39,13 +39,14 @@ pub(super) fn run(stage: &Stage, options: &Options, narrator: &Narrator, report:
     let indicators = Indicators::fetch(&stage.folder().join("rules").join(INDICATORS), options)?;
     let data = Data { stage, narrator, indicators };
     data.release()?;
-    data.share(report)?;
+    let owner = data.share(report)?;
     data.elsewhere(report)?;
     data.worker()?;
     let request = data.ask(report)?;
     data.read(&request, report)?;
     data.refused(&request, report)?;
-    data.review(&request, report)
+    data.review(&request, report)?;
+    data.look_up(&owner, report)
 }
 
 impl Data<'_> {
@@ -62,7 +63,7 @@ impl Data<'_> {
     }
 
     /// Each endpoint has pages that name such hosts; its owner agrees that detections are shared.
-    fn share(&self, report: &mut Report) -> anyhow::Result<()> {
+    fn share(&self, report: &mut Report) -> anyhow::Result<Endpoint> {
         let mut last = None;
         for (number, country) in COUNTRIES.into_iter().enumerate() {
             let endpoint = self.endpoint(country)?;
@@ -92,7 +93,7 @@ impl Data<'_> {
             format!("{shown}; no byte of it in the vendor's vault; each has a signed receipt, and outlives the vendor's server"),
             last.line("share show"),
         );
-        Ok(())
+        Ok(last)
     }
 
     /// Nothing is sealed for a country that no policy assigns.
@@ -251,6 +252,29 @@ impl Data<'_> {
         report.proven(
             "every access stands in the witnessed log before it happens, and can be reviewed",
             format!("request {request}, its approval, its intents and their outcomes"),
+            format!("clerestory {}", arguments.join(" ")),
+        );
+        Ok(())
+    }
+
+    /// One of the owners sees who has read theirs. Which objects these are, nobody else learns.
+    fn look_up(&self, owner: &Endpoint, report: &mut Report) -> anyhow::Result<()> {
+        let sent = owner.must(&["share", "objects"])?;
+        let sent = sent.get("headers").and_then(Value::as_array).into_iter().flatten();
+        let sent: Vec<&str> = sent.filter_map(Value::as_str).collect();
+        let file = self.stage.file("objects.txt");
+        durable::write(file.as_ref(), format!("{}\n", sent.join("\n")).as_bytes())?;
+        let (config, at) = (self.stage.config("supervisor"), self.stage.url("supervisor")?.to_string());
+        let proofs = self.stage.file(".");
+        let arguments = ["data", "subject", "--config", &config, "--at", &at, "--proofs", &proofs, &file];
+        let said = self.stage.clerestory(&arguments)?;
+        let accesses = said.get("accesses").and_then(Value::as_array).into_iter().flatten();
+        let done = accesses.filter(|it| text(it, "state") == "done").count();
+        ensure!(done == 1, "an owner sees {done} readings of theirs instead of one: {said}");
+        self.narrator.say("one of the owners looks up who has read theirs, and which tries were refused");
+        report.proven(
+            "whoever has shared something sees who has read it",
+            format!("{} sealed objects, read once", sent.len()),
             format!("clerestory {}", arguments.join(" ")),
         );
         Ok(())

@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use custody::{Granted, LedgerError};
 use http::header;
+use ledger::PrivateError;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
@@ -88,6 +89,11 @@ fn refused(error: &DeskError) -> HttpError {
     let code = match error {
         DeskError::Form(_) => Code::Request,
         DeskError::Refused(_) | DeskError::Grant(_) => Code::Grant,
+        DeskError::Private(PrivateError::Foreign { .. } | PrivateError::Closed { .. } | PrivateError::Redacted(_)) => {
+            Code::Grant
+        }
+        DeskError::Private(PrivateError::Damaged(_)) => Code::Damaged,
+        DeskError::Private(_) => Code::Storage,
         DeskError::Ledger(LedgerError::Used(_) | LedgerError::Exhausted { .. }) => Code::Grant,
         DeskError::Ledger(LedgerError::Outcomes | LedgerError::Contended | LedgerError::Changed) => Code::Busy,
         DeskError::Status(_) => Code::Peer,

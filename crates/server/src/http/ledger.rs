@@ -145,6 +145,7 @@ fn failed(error: &PrivateError) -> HttpError {
     let code = match error {
         PrivateError::Evidence(_)
         | PrivateError::Foreign { .. }
+        | PrivateError::Closed { .. }
         | PrivateError::Redacted(_)
         | PrivateError::Objects => Code::Access,
         PrivateError::Damaged(_) => Code::Damaged,

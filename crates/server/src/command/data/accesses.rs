@@ -308,7 +308,7 @@ impl fmt::Display for Answer {
 }
 
 /// One row for people.
-struct Line<'a>(&'a Access);
+pub(super) struct Line<'a>(pub(super) &'a Access);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,6 +12,7 @@ mod report;
 mod request;
 mod requests;
 mod stop;
+mod subject;
 
 use std::path::PathBuf;
 
@@ -34,6 +35,8 @@ pub enum Command {
     Query(query::Arguments),
     /// Show who read what, and what is missing
     Accesses(Box<accesses::Arguments>),
+    /// Show who has read what you have sent
+    Subject(subject::Arguments),
     /// Delete private parts of access statements, once enough others have agreed
     Redact(redact::Arguments),
     /// Show which country's data lies where, under whose keys until when, and how much of it
@@ -67,6 +70,7 @@ pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
         Command::Approve(arguments) => approve::run(arguments, output),
         Command::Query(arguments) => query::run(arguments, output),
         Command::Accesses(arguments) => accesses::run(arguments, output),
+        Command::Subject(arguments) => subject::run(arguments, output),
         Command::Redact(arguments) => redact::run(arguments, output),
         Command::Regions(arguments) => regions::run(arguments, output),
         Command::Keys(arguments) => keys::run(arguments, output),

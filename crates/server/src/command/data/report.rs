@@ -8,7 +8,7 @@ use super::{Common, Logged};
 use crate::command::{Output, block_on};
 use crate::config::Config;
 use crate::custodian::Desk;
-use crate::stores::State;
+use crate::stores::{Access, State};
 
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
@@ -24,7 +24,7 @@ pub(super) fn run(common: &Common, output: Output) -> anyhow::Result<()> {
     block_on(async {
         let config = Config::load(&common.config)?;
         let state = State::open(&config).await?;
-        let entries = Desk::over(&config, &state).await?.report().await;
+        let entries = Desk::over(&config, &state, Access::Read).await?.report().await;
         state.close().await;
         output.print(&Reports(entries?.iter().map(Logged::of).collect()))
     })

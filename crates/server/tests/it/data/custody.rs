@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use attest::{AccessIntent, Bundle, BundleEntry, CustodyReport, Envelope, Position, Statement};
-use seal::{DataKey, Kem, PrivateKey, Sealed, Share};
-use stdx::{SystemEntropy, durable};
+use attest::{AccessIntent, Bundle, BundleEntry, CustodyReport, Envelope, Opening, Position, Statement};
+use seal::{DataKey, Header, Kem, PrivateKey, Sealed, Share};
+use stdx::{Digest, SystemEntropy, durable};
 use testkit::REGION;
 
-use super::scene::{CUSTODIANS, Scene, folder, headers, read};
+use super::scene::{CUSTODIANS, Scene, folder, headers, opening, read};
 use crate::process::Server;
 use crate::raw;
 use crate::statement::Place;
@@ -75,6 +75,60 @@ fn report_in_log(scene: &Scene) -> Vec<CustodyReport> {
         reports.extend(Statement::<CustodyReport>::decode(envelope.payload()).ok().map(|it| it.predicate));
     }
     reports
+}
+
+#[test]
+fn nothing_is_opened_before_the_custodian_knows_who_reads() {
+    let mut scene = Scene::running();
+    let made = scene.make();
+    let honest = scene.ask(&made);
+    for (openings, why) in [
+        (vec![], "nothing opens the statement's `reader`"),
+        (honest.openings[1..].to_vec(), "nothing opens the statement's `reader`"),
+        (honest.openings[..2].to_vec(), "nothing opens the statement's `comment`"),
+        ([&honest.openings[..], &[opening("reader", "somebody else")]].concat(), "no statement that was brought"),
+        (
+            vec![opening("reader", "somebody else"), opening("ticket", "a ticket"), opening("comment", "yes")],
+            "no statement",
+        ),
+    ] {
+        let ask = api::GrantRequest { openings, ..honest.clone() };
+        CUSTODIANS.iter().for_each(|who| refused(&scene, who, &ask, why));
+    }
+    assert_eq!(scene.state("member").uses, 0, "the intent is not used up");
+    for who in CUSTODIANS {
+        assert_eq!(scene.grant(who, &honest).status, 200);
+    }
+    // From here on it can say who has read what, whoever else is gone.
+    let digests: Vec<u8> =
+        headers(&made.objects).iter().flat_map(|it| *Digest::of(&it.to_bytes()).as_bytes()).collect();
+    let Statement { subject, .. } = Statement::<AccessIntent>::decode(made.intent.envelope.payload()).unwrap();
+    let root = subject[0].sha256().to_string();
+    let list =
+        raw::get(scene.custodian("member").address(), &format!("/addenda/{}/{}/{root}", &root[..2], &root[2..4]));
+    assert_eq!((list.status, list.body), (200, digests));
+    // So does the owner of one of the objects, who tells nobody which one it is.
+    let at = scene.custodian("member").url();
+    let subject = |scene: &Scene, object: &[u8]| {
+        let (header, _) = Header::parse(object).unwrap();
+        let mine = format!("# mine\n{}\n", Digest::of(&header.to_bytes()));
+        durable::write(&scene.system.file("mine.txt"), mine.as_bytes()).unwrap();
+        scene.system.run(&["--json", "data", "subject", "--config", "vendor/clerestory.toml", "--at", &at, "mine.txt"])
+    };
+    let found = subject(&scene, &made.objects[0]).ok().json();
+    let id = made.intent.envelope.id().to_string();
+    assert_eq!((&found["accesses"][0]["id"], &found["accesses"][0]["of_owner"]), (&id.into(), &1.into()), "{found:#}");
+    assert_eq!(subject(&scene, &scene.objects()[0]).ok().json()["accesses"].as_array().unwrap().len(), 0);
+    // An access that this custodian never saw may have been one, too: that is said, and is no success.
+    let unseen = scene.make();
+    let told = subject(&scene, &made.objects[0]);
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(told.stdout.contains(&unseen.intent.envelope.id().to_string()), "{told:?}");
+    for it in &honest.openings {
+        let name = it.commitment().to_string();
+        let place = format!("custodian-member/beside/objects/private/{}/{}/{name}", &name[..2], &name[2..4]);
+        assert_eq!(Opening::parse(&std::fs::read(scene.system.file(&place)).unwrap()).unwrap(), *it);
+    }
 }
 
 #[test]

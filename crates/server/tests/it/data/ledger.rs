@@ -10,7 +10,7 @@ use stdx::durable;
 use testkit::foreign::python;
 use tlog::{Checkpoint, SignedCheckpoint, TreeEdge, leaf_hash};
 
-use super::scene::Scene;
+use super::scene::{Scene, opening};
 use crate::mirror;
 use crate::process::Done;
 use crate::raw;
@@ -220,12 +220,6 @@ fn rewriting_truncating_forking_and_reordering_as_root_is_found_by_both() {
     stolen.show(&scene, good, Some(&late));
     assert_eq!(audited(&scene, "state.json"), [""; 0], "nothing of it has stayed with the auditor");
     assert_eq!(accesses(&scene, &[]).ok().json()["total"], 1);
-}
-
-/// What the scene's statements say in private.
-fn opening(label: &str, value: &str) -> Opening {
-    let key = "07".repeat(32);
-    Opening::parse(format!(r#"{{"label":"{label}","value":"{value}","key":"{key}"}}"#).as_bytes()).unwrap()
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use api::{GrantAnswer, GrantRequest, OutcomeNote};
 use attest::{
-    AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRequest, Budget, Bundle, BundleEntry, Commitment,
-    Ended, Envelope, Position, PrivateField, ReaderKind, Statement, StatementId, Subject, WorkerKey,
+    AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRequest, Budget, Bundle, BundleEntry, Ended,
+    Envelope, Opening, Position, ReaderKind, Statement, StatementId, Subject, WorkerKey,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -60,6 +60,12 @@ fn now() -> UnixTime {
 
 fn in_s(seconds: u64) -> UnixTime {
     now().after(Duration::from_secs(seconds))
+}
+
+/// What the scene's statements say in private.
+pub(crate) fn opening(label: &str, value: &str) -> Opening {
+    let key = "07".repeat(32);
+    Opening::parse(format!(r#"{{"label":"{label}","value":"{value}","key":"{key}"}}"#).as_bytes()).unwrap()
 }
 
 impl Scene {
@@ -154,7 +160,7 @@ impl Scene {
 
     pub(crate) fn request(&self) -> BundleEntry {
         let key = self.system.key("vendor", "reader");
-        let private = |label, value| Commitment::new(PrivateField { label, value }, &[7; 32]);
+        let private = |label, value| opening(label, value).commitment();
         let sign = |position| {
             let request = AccessRequest {
                 position,
@@ -178,7 +184,7 @@ impl Scene {
     fn approval(&self, request: StatementId) -> BundleEntry {
         let key = self.system.key("supervisor", "approver");
         let sign = |position| {
-            let comment = Commitment::new(PrivateField { label: "comment", value: "yes" }, &[7; 32]);
+            let comment = opening("comment", "yes").commitment();
             signed(Statement { subject: query(), predicate: AccessApproval { position, request, comment } }, &key)
         };
         self.write("data/supervisor", sign).unwrap()
@@ -261,6 +267,7 @@ impl Scene {
             evidence: String::from_utf8(bundle.to_bytes()).unwrap(),
             worker: String::from_utf8(made.worker.to_bytes()).unwrap(),
             headers: headers(&made.objects).iter().map(header).collect(),
+            openings: vec![opening("reader", "an analyst"), opening("ticket", "a ticket"), opening("comment", "yes")],
         }
     }
 
