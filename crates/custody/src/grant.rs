@@ -1,7 +1,7 @@
 //! Opening shares, and sealing them to the one worker that the log names.
 
 use attest::{OrganisationId, StatementId};
-use seal::{BatchId, PrivateKey, SealedShare, Share, Wrapped};
+use seal::{BatchId, Header, PrivateKey, SealedShare, Share, Wrapped};
 use stdx::{Digest, Entropy, EntropyError};
 
 use crate::ledger::Noted;
@@ -15,34 +15,59 @@ pub enum GrantError {
     /// The share was made for another object, region, country, class or policy than the header says.
     #[error("the share of object {0} was made for something else")]
     Share(BatchId),
+    /// Its owner had it erased.
+    #[error("object {0} was erased")]
+    Erased(BatchId),
+    /// The keys can't be asked.
+    #[error("the keys can't be asked: {0}")]
+    Keys(String),
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
 }
 
+/// A share as an endpoint sealed it, and what it must have been bound to.
+#[derive(Clone, Debug)]
+pub struct ClosedShare {
+    /// Of which object.
+    pub object: BatchId,
+    /// As it stands in the object's header.
+    pub share: SealedShare,
+    /// HPKE's `info`.
+    pub info: Vec<u8>,
+}
+
+impl ClosedShare {
+    /// This custodian's share in `header`, if it has one.
+    #[must_use]
+    pub fn of(header: &Header, custodian: &OrganisationId) -> Option<Self> {
+        let share = header.shares.iter().find(|share| share.custodian == *custodian)?.clone();
+        Some(Self { object: header.bound.id, share, info: header.bound.info(custodian) })
+    }
+
+    /// What it is called in a custodian's table: the digest of all of it.
+    pub(crate) fn name(&self) -> Digest {
+        let mut bytes = serde_json::to_vec(&self.share).expect("strings are always JSON");
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&self.info);
+        Digest::of(&bytes)
+    }
+}
+
 /// The port to a custodian's keys.
 ///
-/// - *Trust*: a key never leaves; what comes out is one share of one data key, which says nothing alone.
-/// - *Counting*: whoever keeps keys in hardware counts how often this was called, and compares it with the
-///   ledger.
+/// - *Trust*: a key never leaves; what comes out are shares of data keys, each of which says nothing alone.
+/// - *Counting*: whoever keeps keys in hardware counts each share before it is opened, and the custodian compares
+///   that with its ledger.
 pub trait ShareKeys: Send + Sync {
-    /// Opens `share`, if it was made for `info`.
+    /// Opens all of them, in this order, or none: each if it was made for its `info`.
     ///
     /// # Errors
-    /// [`KeyFault`].
-    fn open(&self, share: &SealedShare, info: &[u8]) -> Result<Share, KeyFault>;
+    /// [`GrantError`], of the first that stays closed.
+    fn open(&self, closed: &[ClosedShare]) -> Result<Vec<Share>, GrantError>;
 
     /// Whether the key with this id is here.
     fn holds(&self, key: &Digest) -> bool;
-}
-
-/// Why a share stays closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyFault {
-    /// The key is not here.
-    Missing,
-    /// It is, and does not open this for that.
-    Closed,
 }
 
 /// Keys from files.
@@ -57,10 +82,14 @@ impl FileKeys {
 }
 
 impl ShareKeys for FileKeys {
-    fn open(&self, share: &SealedShare, info: &[u8]) -> Result<Share, KeyFault> {
-        let key = self.0.iter().find(|key| key.public().id() == share.key).ok_or(KeyFault::Missing)?;
-        let wrapped = share.wrapped().ok_or(KeyFault::Closed)?;
-        Share::open(&wrapped, key, info).ok_or(KeyFault::Closed)
+    fn open(&self, closed: &[ClosedShare]) -> Result<Vec<Share>, GrantError> {
+        let open = |it: &ClosedShare| {
+            let key = self.0.iter().find(|key| key.public().id() == it.share.key);
+            let key = key.ok_or(GrantError::NoKey(it.object))?;
+            let opened = it.share.wrapped().and_then(|wrapped| Share::open(&wrapped, key, &it.info));
+            opened.ok_or(GrantError::Share(it.object))
+        };
+        closed.iter().map(open).collect()
     }
 
     fn holds(&self, key: &Digest) -> bool {
@@ -90,14 +119,20 @@ impl Noted {
     /// [`GrantError`]. The intent is used up all the same.
     pub fn open(self, keys: &dyn ShareKeys, entropy: &dyn Entropy) -> Result<Vec<Granted>, GrantError> {
         let admitted = self.admitted;
-        let mut granted = Vec::with_capacity(admitted.shares.len());
-        for (bound, sealed) in &admitted.shares {
-            let object = bound.id;
-            let share = keys.open(sealed, &bound.info(&admitted.organisation)).map_err(|fault| match fault {
-                KeyFault::Missing => GrantError::NoKey(object),
-                KeyFault::Closed => GrantError::Share(object),
-            })?;
-            let info = grant_info(admitted.intent, object, &admitted.organisation);
+        let custodian = &admitted.organisation;
+        let closed = admitted.shares.into_iter().map(|(bound, share)| {
+            let info = bound.info(custodian);
+            ClosedShare { object: bound.id, share, info }
+        });
+        let closed: Vec<ClosedShare> = closed.collect();
+        let shares = keys.open(&closed)?;
+        if shares.len() != closed.len() {
+            return Err(GrantError::Keys(format!("{} shares for {}", shares.len(), closed.len())));
+        }
+        let mut granted = Vec::with_capacity(closed.len());
+        for (closed, share) in closed.iter().zip(&shares) {
+            let object = closed.object;
+            let info = grant_info(admitted.intent, object, custodian);
             granted.push(Granted { object, wrapped: share.seal(&admitted.worker, &info, entropy)? });
         }
         Ok(granted)

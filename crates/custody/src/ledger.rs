@@ -74,6 +74,8 @@ pub struct Totals {
     pub uses: u64,
     /// Shares that were opened, ever.
     pub opened: u64,
+    /// Shares that were moved into the custodian's own table, ever; nobody was given one.
+    pub moved: u64,
     /// The end of the chain of uses.
     pub head: Digest,
     /// Intents that have no outcome, ascending.
@@ -96,12 +98,17 @@ struct Lease {
 pub(crate) struct State {
     uses: u64,
     opened: u64,
+    #[serde(default)]
+    moved: u64,
     /// SHA-256 over the one before, the intent and its objects' number: who takes a use away breaks it.
     head: Digest,
     seen: UnixTime,
     /// The newest status that was seen.
     #[serde(default)]
     status: Option<Word>,
+    /// The last manifest of the vault that was seen: number and SHA-256.
+    #[serde(default)]
+    vault: Option<(u64, Digest)>,
     leases: Vec<Lease>,
 }
 
@@ -129,7 +136,17 @@ struct Count {
 
 impl Default for State {
     fn default() -> Self {
-        Self { uses: 0, opened: 0, head: Digest::of(b""), seen: UnixTime::EPOCH, status: None, leases: Vec::new() }
+        let head = Digest::of(b"");
+        Self {
+            uses: 0,
+            opened: 0,
+            moved: 0,
+            head,
+            seen: UnixTime::EPOCH,
+            status: None,
+            vault: None,
+            leases: Vec::new(),
+        }
     }
 }
 
@@ -171,12 +188,12 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub async fn totals(&self, now: UnixTime) -> Result<Totals, LedgerError> {
-        let State { uses, opened, head, leases, .. } = self.load::<State>(&self.key("state")?).await?.0;
+        let State { uses, opened, moved, head, leases, .. } = self.load::<State>(&self.key("state")?).await?.0;
         let mut open: Vec<Lease> = leases;
         open.sort_unstable_by_key(|lease| lease.intent);
         let over = open.iter().filter(|lease| now > lease.expires.after(OUTCOME_GRACE));
         let missing = over.map(|lease| lease.intent).collect();
-        Ok(Totals { uses, opened, head, open: open.iter().map(|lease| lease.intent).collect(), missing })
+        Ok(Totals { uses, opened, moved, head, open: open.iter().map(|lease| lease.intent).collect(), missing })
     }
 
     /// Puts a use on record: once for each intent, and as often as its request may be used. Durable when it
@@ -240,6 +257,31 @@ impl Ledger {
         self.change(&self.key("state")?, |state: &mut State| {
             state.leases.retain(|lease| lease.intent != intent);
             state.seen = state.seen.max(outcome.time());
+            Ok(())
+        })
+        .await
+    }
+
+    /// The last manifest of the region's vault that was seen. Who shows a vault without it shows another.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn vault(&self) -> Result<Option<(u64, Digest)>, LedgerError> {
+        Ok(self.load::<State>(&self.key("state")?).await?.0.vault)
+    }
+
+    /// Puts on record that so many shares, which the vault has up to this manifest, are about to be opened with a
+    /// region's key and moved into the custodian's own table. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn moving(&self, key: &Digest, shares: u64, vault: (u64, Digest)) -> Result<(), LedgerError> {
+        self.change(&self.key("state")?, |state: &mut State| {
+            state.vault = state.vault.filter(|seen| seen.0 > vault.0).or(Some(vault));
+            if shares > 0 {
+                state.moved += shares;
+                state.head = Digest::of(format!("{}\nmoved {key}\n{shares}\n", state.head).as_bytes());
+            }
             Ok(())
         })
         .await

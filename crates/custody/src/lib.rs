@@ -3,7 +3,8 @@
 //! # In scope
 //! What a custodian checks by itself ([`decide`]), without a network and without waiting; its ledger of uses,
 //! leases and alarms ([`Ledger`]); the port to its keys ([`ShareKeys`], [`FileKeys`]); sealing what it opened to
-//! the one worker that the log names. `docs/formats/custody.md` says which checks there are, in their order.
+//! the one worker that the log names. The table of shares that outlives a region's key ([`Table`], [`retire`]).
+//! `docs/formats/custody.md` says which checks there are, in their order.
 //!
 //! # Out of scope
 //! Who may make a `Recorded` (`verify`). HTTP, and writing the custodian's reports (`server`). What the worker
@@ -23,12 +24,16 @@ mod ledger;
 mod objects;
 mod outcome;
 mod refusal;
+mod retire;
 mod status;
+mod table;
 
 pub use decide::{Admitted, Ask, Custodian, GRANT_AGE_MAX, Seen, decide};
-pub use grant::{FileKeys, GrantError, Granted, KeyFault, ShareKeys, grant_info};
+pub use grant::{ClosedShare, FileKeys, GrantError, Granted, ShareKeys, grant_info};
 pub use ledger::{Ledger, LedgerError, Noted, OUTCOME_GRACE, Totals};
 pub use objects::{OBJECTS_MAX, objects_root};
 pub use outcome::{Concluded, conclude};
 pub use refusal::Refusal;
+pub use retire::{Live, RetireError, Retired, retire};
 pub use status::{Current, STATUS_AGE_MAX, StatusNumber, current};
+pub use table::{Change, Table, TableError, TableFolders};

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access::AccessSection;
 pub use cloud::CloudSection;
-pub use custody::{CustodianConfig, CustodianKeys};
+pub use custody::{CustodianConfig, CustodianKeys, TokenSection};
 pub use data::DataFolder;
 pub use lookup::{GatewayConfig, RelayConfig};
 pub use roles::{
@@ -246,7 +246,12 @@ impl Config {
             }
             Self::Custodian(it) => {
                 let it = &mut **it;
-                vec![&mut it.data, &mut it.policy.folder, &mut it.keys.custodian, &mut it.keys.regions]
+                let keys = &mut it.keys;
+                let token = keys.token.iter_mut().flat_map(|it| [&mut it.program, &mut it.module, &mut it.pin]);
+                vec![&mut it.data, &mut it.policy.folder, &mut keys.custodian, &mut keys.regions, &mut keys.table]
+                    .into_iter()
+                    .chain(token)
+                    .collect()
             }
         }
     }

@@ -160,6 +160,7 @@ async fn custodian(config: &Config, stop: &Stops) -> anyhow::Result<Service> {
     probes.add(CustodyProbe(Arc::clone(&desk)));
     let mut tasks = JoinSet::new();
     tasks.spawn(Arc::clone(&desk).keep_reporting(stop.tasks.clone()));
+    tasks.spawn(Arc::clone(&desk).keep_retiring(stop.tasks.clone()));
     let holder = Holder::new(desk.private().clone(), Arc::new(policy(config)?));
     let router = http::custody::router(desk).merge(http::ledger::router(holder));
     Ok(Service { router, tasks, probes, listener: None, states: vec![state] })

@@ -171,35 +171,41 @@ impl Token {
 
     /// How often keys of this token were used, ever.
     pub(crate) fn uses(&self) -> anyhow::Result<u64> {
-        let Some(counter) = self.counter()? else { return Ok(0) };
-        let Some(Attribute::Value(value)) = self.session.get_attributes(counter, &[AttributeType::Value])?.pop() else {
-            bail!("the token's counter has no value")
-        };
-        String::from_utf8(value).ok().and_then(|text| text.parse().ok()).context("the token's counter is no number")
+        Ok(self.counters()?.into_iter().map(|(_, uses)| uses).max().unwrap_or(0))
     }
 
+    /// Another counter is made before those before it go: whoever stops in between has counted too much, never too
+    /// little. (Not every token lets a value be changed: SoftHSM2 does only where the object was made.)
     fn count(&self, uses: usize) -> anyhow::Result<()> {
-        let sum = self.uses()?.checked_add(uses as u64).context("the token's counter is at its end")?;
-        let value = Attribute::Value(sum.to_string().into_bytes());
-        if let Some(counter) = self.counter()? {
-            self.session.update_attributes(counter, &[value])?;
-            return Ok(());
-        }
+        let before = self.counters()?;
+        let last = before.iter().map(|(_, uses)| *uses).max().unwrap_or(0);
+        let sum = last.checked_add(uses as u64).context("the token's counter is at its end")?;
         let template = [
             Attribute::Class(ObjectClass::DATA),
             Attribute::Token(true),
             Attribute::Private(true),
-            Attribute::Modifiable(true),
             Attribute::Label(USES.to_vec()),
-            value,
+            Attribute::Value(sum.to_string().into_bytes()),
         ];
         self.session.create_object(&template)?;
+        for (counter, _) in before {
+            self.session.destroy_object(counter)?;
+        }
         Ok(())
     }
 
-    fn counter(&self) -> anyhow::Result<Option<ObjectHandle>> {
+    fn counters(&self) -> anyhow::Result<Vec<(ObjectHandle, u64)>> {
         let ours = [Attribute::Class(ObjectClass::DATA), Attribute::Label(USES.to_vec())];
-        Ok(self.session.find_objects(&ours)?.first().copied())
+        let read = |counter: ObjectHandle| {
+            let values = self.session.get_attributes(counter, &[AttributeType::Value])?;
+            let text = values.into_iter().find_map(|it| match it {
+                Attribute::Value(value) => String::from_utf8(value).ok(),
+                _ => None,
+            });
+            let uses = text.and_then(|text| text.parse().ok()).context("the token's counter is no number")?;
+            anyhow::Ok((counter, uses))
+        };
+        self.session.find_objects(&ours)?.into_iter().map(read).collect()
     }
 
     fn private(&self, key: &Point) -> anyhow::Result<ObjectHandle> {

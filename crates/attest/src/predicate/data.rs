@@ -305,6 +305,9 @@ pub struct CustodyReport {
     pub uses: u64,
     /// Shares that it has opened, ever: what an HSM has counted must not be more.
     pub opened: u64,
+    /// Shares that it has moved into a table of its own, ever, before it destroyed a region's key.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub moved: u64,
     /// Intents whose lease is over, and that have no outcome, ascending.
     pub missing: Vec<StatementId>,
 }
@@ -341,6 +344,11 @@ pub struct AccessRedaction {
     pub fields: Vec<Commitment>,
     /// Why.
     pub reason: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 in_stream! {

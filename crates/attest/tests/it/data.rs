@@ -121,6 +121,7 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         region: "zurich".parse().unwrap(),
         uses: 2,
         opened: 6,
+        moved: 0,
         missing: vec![id("intent")],
     };
     let review = AccessReview {

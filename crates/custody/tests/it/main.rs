@@ -12,3 +12,4 @@ mod attacks;
 mod grant;
 mod ledger;
 mod scene;
+mod table;

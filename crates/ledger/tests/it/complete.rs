@@ -124,8 +124,14 @@ fn gaps_silence_and_the_wrong_hand_are_found() {
     let gap = found(|scene| {
         let mut position = scene.world.position(SUPERVISOR_LOG, "custody/member");
         position.sequence += 1;
-        let report =
-            CustodyReport { position, region: REGION.parse().unwrap(), uses: 0, opened: 0, missing: Vec::new() };
+        let report = CustodyReport {
+            position,
+            region: REGION.parse().unwrap(),
+            uses: 0,
+            opened: 0,
+            moved: 0,
+            missing: Vec::new(),
+        };
         scene.record("uses", report, ("member", Role::Custodian));
     });
     assert_eq!(gap, [FindingKind::Gap]);

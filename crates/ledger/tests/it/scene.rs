@@ -152,7 +152,8 @@ impl Scene {
 
     pub(crate) fn report(&mut self, by: &str, uses: u64, opened: u64) {
         let position = self.world.position(SUPERVISOR_LOG, &format!("custody/{by}"));
-        let report = CustodyReport { position, region: REGION.parse().unwrap(), uses, opened, missing: Vec::new() };
+        let report =
+            CustodyReport { position, region: REGION.parse().unwrap(), uses, opened, moved: 0, missing: Vec::new() };
         self.record("uses", report, (by, Role::Custodian));
     }
 

@@ -10,7 +10,7 @@ use verify::TrustedPolicy;
 
 use crate::command::Output;
 use crate::config::{Config, PolicySection, Role};
-use crate::custodian::KeyFolder;
+use crate::custodian::KeyRing;
 use crate::failure::Failure;
 use crate::http::gateway::Gateway;
 use crate::{key_file, policy_folder, stores};
@@ -101,7 +101,7 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
         }
         Config::Witness(it) => vec![&it.key],
         Config::Custodian(it) => {
-            KeyFolder::open(&it.keys.regions)?;
+            KeyRing::open(it)?;
             vec![&it.keys.custodian]
         }
         Config::Relay(_) | Config::Gateway(_) => Vec::new(),

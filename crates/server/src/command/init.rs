@@ -118,9 +118,10 @@ pub fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
     refuse_used(&arguments.dir)?;
     let keys = arguments.dir.join("keys");
     let policy = arguments.dir.join("policy");
-    let regions = keys.join("regions");
+    let [regions, table] = ["regions", "table"].map(|name| keys.join(name));
+    let rows = DataFolder::new(arguments.dir.clone()).table();
     let folders: &[&PathBuf] = match arguments.role {
-        Role::Custodian => &[&keys, &policy, &regions],
+        Role::Custodian => &[&keys, &policy, &regions, &table, &rows],
         Role::Vendor | Role::Supervisor => &[&keys, &policy],
         Role::Witness | Role::Gateway => &[&keys],
         Role::Relay => &[&arguments.dir],

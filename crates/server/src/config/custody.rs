@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use api::BaseUrl;
 use attest::OrganisationId;
 use serde::Deserialize;
 
@@ -26,6 +27,8 @@ pub struct CustodianConfig {
     pub policy: PolicySection,
     /// The keys.
     pub keys: CustodianKeys,
+    /// Where the vendor answers, whose vault has the sealed objects. Without it no region's key is ever destroyed.
+    pub vault: Option<BaseUrl>,
     /// A report of what was opened is logged every so many seconds.
     #[serde(default = "default_report_s")]
     pub report_s: u64,
@@ -42,6 +45,24 @@ pub struct CustodianKeys {
     pub custodian: PathBuf,
     /// The folder of the regions' keys, one a week, in files.
     pub regions: PathBuf,
+    /// The folder of the key of the custodian's own table.
+    pub table: PathBuf,
+    /// A token for keys that can't leave it, if there is one.
+    pub token: Option<TokenSection>,
+}
+
+/// A PKCS#11 token.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSection {
+    /// The program `clerestory-token`.
+    pub program: PathBuf,
+    /// The vendor's PKCS#11 module, a shared library.
+    pub module: PathBuf,
+    /// The token's label.
+    pub label: String,
+    /// A file with the user's PIN, which nobody else can read.
+    pub pin: PathBuf,
 }
 
 const fn default_report_s() -> u64 {

@@ -61,6 +61,12 @@ impl DataFolder {
         self.0.join("beside")
     }
 
+    /// Rows of a custodian's own table.
+    #[must_use]
+    pub fn table(&self) -> PathBuf {
+        self.0.join("table")
+    }
+
     /// What was built: a folder for each product, and in it one for each version.
     #[must_use]
     pub fn builds(&self) -> PathBuf {

@@ -1,77 +1,172 @@
-//! Regions' keys in files: one a key, named by the SHA-256 of its public half.
+//! What a custodian opens shares with: its own table, keys in files, keys on a token.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context as _;
-use custody::{KeyFault, ShareKeys};
-use seal::{Kem, PrivateKey, PublicKey, SealedShare, Share};
+use custody::{ClosedShare, GrantError, ShareKeys, Table, TableError, TableFolders};
+use seal::{Kem, PrivateKey, PublicKey, Share};
 use stdx::{Digest, Entropy, durable};
 
+use super::token::Token;
+use crate::config::{CustodianConfig, DataFolder};
 use crate::failure::Failure;
 use crate::key_file::read_secret;
 
-/// The keys in a folder. Others may come while a process has it open.
-pub(crate) struct KeyFolder {
+/// All of them.
+pub(crate) struct KeyRing {
     folder: PathBuf,
-    keys: RwLock<HashMap<Digest, Arc<PrivateKey>>>,
+    files: RwLock<HashMap<Digest, Arc<PrivateKey>>>,
+    token: Option<Token>,
+    on_token: RwLock<HashMap<Digest, PublicKey>>,
+    table: Table,
 }
 
-impl KeyFolder {
-    /// Reads all of them.
+impl KeyRing {
+    /// Reads the files; a token is asked when it is needed.
     ///
     /// # Errors
-    /// When one can't be read, or is none.
-    pub(crate) fn open(folder: &Path) -> anyhow::Result<Self> {
-        Ok(Self { folder: folder.to_owned(), keys: RwLock::new(read_all(folder)?) })
+    /// When a key or the table can't be read.
+    pub(crate) fn open(config: &CustodianConfig) -> anyhow::Result<Self> {
+        let folder = config.keys.regions.clone();
+        let rows = DataFolder::new(config.data.clone()).table();
+        let table = Table::open(TableFolders { keys: config.keys.table.clone(), rows })?;
+        let token = config.keys.token.clone().map(Token::new);
+        let files = RwLock::new(read_all(&folder)?);
+        Ok(Self { folder, files, token, on_token: RwLock::default(), table })
     }
 
-    fn key(&self, id: &Digest) -> Option<Arc<PrivateKey>> {
-        let find = || self.keys.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
-        find().or_else(|| {
-            // Made since, if there is one.
-            let path = path_of(&self.folder, id);
-            let key = path.exists().then(|| read(&path))?;
-            match key {
-                Ok(key) => {
-                    let key = Arc::new(key);
-                    let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-                    keys.insert(*id, Arc::clone(&key));
-                    Some(key)
-                }
-                Err(error) => {
-                    tracing::error!("a region's key can't be read: {error:#}");
-                    None
-                }
-            }
+    /// Draws a key: on the token, if there is one that can hold it.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub(crate) fn generate(&self, kem: Kem, entropy: &dyn Entropy) -> anyhow::Result<PublicKey> {
+        if let (Kem::P256, Some(token)) = (kem, &self.token) {
+            return token.generate();
+        }
+        let key = PrivateKey::generate(kem, entropy)?;
+        let path = path_of(&self.folder, &key.public().id());
+        let mut text = key.to_text();
+        text.push('\n');
+        durable::write_private(&path, text.as_bytes()).with_context(|| format!("can't write `{}`", path.display()))?;
+        Ok(key.public().clone())
+    }
+
+    /// The custodian's own table.
+    pub(crate) const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Every key that is here.
+    ///
+    /// # Errors
+    /// When the token does not answer.
+    pub(crate) fn all(&self) -> anyhow::Result<Vec<Digest>> {
+        let files = read_all(&self.folder)?;
+        let token = self.token.as_ref().map(Token::keys).transpose()?;
+        let on_token = token.into_iter().flat_map(|(keys, _)| keys).map(|key| key.id());
+        Ok(files.into_keys().chain(on_token).collect())
+    }
+
+    /// How often the token's keys were used, if there is a token.
+    pub(crate) fn token_uses(&self) -> Option<anyhow::Result<u64>> {
+        Some(self.token.as_ref()?.keys().map(|(_, uses)| uses))
+    }
+
+    /// Destroys a key, wherever it is. Nobody opens anything with it any more.
+    ///
+    /// # Errors
+    /// When it is still there.
+    pub(crate) fn destroy(&self, id: &Digest) -> anyhow::Result<()> {
+        let path = path_of(&self.folder, id);
+        durable::remove(&path).with_context(|| format!("can't remove `{}`", path.display()))?;
+        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        if let (Some(token), Some(key)) = (&self.token, self.on_token(id)) {
+            token.destroy(&key)?;
+            self.on_token.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        }
+        Ok(())
+    }
+
+    /// The key in a file. Another process may have made one, or destroyed it.
+    fn in_file(&self, id: &Digest) -> Option<Arc<PrivateKey>> {
+        let path = path_of(&self.folder, id);
+        if !path.exists() {
+            self.files.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+            return None;
+        }
+        if let Some(key) = self.files.read().unwrap_or_else(PoisonError::into_inner).get(id) {
+            return Some(Arc::clone(key));
+        }
+        let key = read(&path).map(Arc::new);
+        let key = key.inspect_err(|error| tracing::error!("a region's key can't be read: {error:#}")).ok()?;
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(*id, Arc::clone(&key));
+        Some(key)
+    }
+
+    fn on_token(&self, id: &Digest) -> Option<PublicKey> {
+        let found = || self.on_token.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        found().or_else(|| {
+            let keys = self.token.as_ref()?.keys();
+            let keys = keys.inspect_err(|error| tracing::error!("the token can't be asked: {error:#}")).ok()?.0;
+            let mut held = self.on_token.write().unwrap_or_else(PoisonError::into_inner);
+            *held = keys.into_iter().map(|key| (key.id(), key)).collect();
+            held.get(id).cloned()
         })
+    }
+
+    /// Those with a key on the token: all of one key at once, so that its counter is written once.
+    fn open_by_token(&self, key: &PublicKey, closed: &[&ClosedShare]) -> Result<Vec<Share>, GrantError> {
+        let failed = |error: &dyn std::fmt::Display| GrantError::Keys(error.to_string());
+        let token = self.token.as_ref().ok_or_else(|| failed(&"there is no token"))?;
+        let wrapped = closed.iter().map(|it| it.share.wrapped().ok_or(GrantError::Share(it.object)));
+        let wrapped = wrapped.collect::<Result<Vec<_>, _>>()?;
+        for (it, wrapped) in closed.iter().zip(&wrapped) {
+            // A point that is not on the curve is refused before a token sees it.
+            PublicKey::of_point(&wrapped.encapsulated).map_err(|_| GrantError::Share(it.object))?;
+        }
+        let points: Vec<Vec<u8>> = wrapped.iter().map(|it| it.encapsulated.clone()).collect();
+        let agreed = token.derive(key, &points).map_err(|error| failed(&format!("{error:#}")))?;
+        let open = |((it, wrapped), agreed): ((&&ClosedShare, &seal::Wrapped), &seal::AgreedSecret)| {
+            Share::open_agreed(wrapped, key, &it.info, agreed).ok_or(GrantError::Share(it.object))
+        };
+        closed.iter().zip(&wrapped).zip(&agreed).map(open).collect()
     }
 }
 
-impl ShareKeys for KeyFolder {
-    fn open(&self, share: &SealedShare, info: &[u8]) -> Result<Share, KeyFault> {
-        let key = self.key(&share.key).ok_or(KeyFault::Missing)?;
-        let wrapped = share.wrapped().ok_or(KeyFault::Closed)?;
-        Share::open(&wrapped, &key, info).ok_or(KeyFault::Closed)
+impl ShareKeys for KeyRing {
+    fn open(&self, closed: &[ClosedShare]) -> Result<Vec<Share>, GrantError> {
+        let mut opened: BTreeMap<usize, Share> = BTreeMap::new();
+        let mut by_token: BTreeMap<Digest, Vec<(usize, &ClosedShare)>> = BTreeMap::new();
+        for (at, it) in closed.iter().enumerate() {
+            let found = self.table.find(it).map_err(|error| match error {
+                TableError::Erased(object) => GrantError::Erased(object),
+                error => GrantError::Keys(error.to_string()),
+            });
+            if let Some(share) = found? {
+                opened.insert(at, share);
+            } else if let Some(key) = self.in_file(&it.share.key) {
+                let share = it.share.wrapped().and_then(|wrapped| Share::open(&wrapped, &key, &it.info));
+                opened.insert(at, share.ok_or(GrantError::Share(it.object))?);
+            } else {
+                by_token.entry(it.share.key).or_default().push((at, it));
+            }
+        }
+        for (id, group) in by_token {
+            let first = group.first().map(|(_, it)| it.object);
+            let key = self.on_token(&id).ok_or_else(|| {
+                first.map_or_else(|| GrantError::Keys("nothing was asked".to_owned()), GrantError::NoKey)
+            })?;
+            let (places, group): (Vec<usize>, Vec<&ClosedShare>) = group.into_iter().unzip();
+            opened.extend(places.into_iter().zip(self.open_by_token(&key, &group)?));
+        }
+        Ok(opened.into_values().collect())
     }
 
     fn holds(&self, key: &Digest) -> bool {
-        self.key(key).is_some()
+        self.in_file(key).is_some() || self.on_token(key).is_some()
     }
-}
-
-/// Draws a key and puts it into `folder`.
-///
-/// # Errors
-/// When it can't be written.
-pub(crate) fn generate(folder: &Path, kem: Kem, entropy: &dyn Entropy) -> anyhow::Result<PublicKey> {
-    let key = PrivateKey::generate(kem, entropy)?;
-    let path = path_of(folder, &key.public().id());
-    let mut text = key.to_text();
-    text.push('\n');
-    durable::write_private(&path, text.as_bytes()).with_context(|| format!("can't write `{}`", path.display()))?;
-    Ok(key.public().clone())
 }
 
 fn read_all(folder: &Path) -> anyhow::Result<HashMap<Digest, Arc<PrivateKey>>> {

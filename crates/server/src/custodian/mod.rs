@@ -3,7 +3,9 @@
 mod keys;
 mod probe;
 mod report;
+mod retire;
 mod status;
+mod token;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,17 +15,16 @@ use api::{CustodyState, GrantRequest, RegionCustody};
 use attest::{AccessIntent, Bundle, Envelope, Opening, OrganisationId, RegionId, Statement};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use custody::{
-    Ask, Custodian, GrantError, Granted, Ledger, LedgerError, OBJECTS_MAX, Refusal, ShareKeys, conclude, decide,
-};
+use custody::{Ask, Custodian, GrantError, Granted, Ledger, LedgerError, OBJECTS_MAX, Refusal, conclude, decide};
 use ledger::{Private, PrivateError};
 use seal::Header;
 use stdx::SystemEntropy;
 use tlog::SignerKey;
 use tokio::task::JoinError;
 
-pub(crate) use keys::{KeyFolder, generate};
+pub(crate) use keys::KeyRing;
 pub(crate) use probe::CustodyProbe;
+pub(crate) use retire::Destroyed;
 use status::StatusSource;
 
 use crate::config::{Config, CustodianConfig};
@@ -37,7 +38,7 @@ pub(crate) struct Desk {
     domain: Domain,
     config: CustodianConfig,
     signer: SignerKey,
-    keys: Arc<dyn ShareKeys>,
+    keys: Arc<KeyRing>,
     regions: BTreeMap<RegionId, (Ledger, StatusSource)>,
     /// What the statements say that it has seen: whoever reads is known here before a key is used.
     private: Private,
@@ -129,7 +130,7 @@ impl Desk {
             (region.clone(), (Ledger::new(state.locks(), region), status))
         };
         let regions = regions.into_iter().map(with_parts).collect();
-        let keys = Arc::new(KeyFolder::open(&section.keys.regions)?);
+        let keys = Arc::new(KeyRing::open(section)?);
         let signer = key_file::load(&section.keys.custodian)?;
         let beside = stores::beside_objects(config, access).await;
         let private = Private::new(beside.with_context(|| format!("`{}`", config.data().beside().display()))?);

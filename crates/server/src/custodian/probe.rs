@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use custody::ShareKeys as _;
 use seal::PublicKey;
 use stdx::UnixTime;
 
@@ -34,6 +35,7 @@ impl Probe for CustodyProbe {
                 }
             }
         }
+        reasons.extend(desk.token_used_otherwise().await.map(|problem| Reason::new("token", problem)));
         let now = desk.domain.clock.now();
         for (part, at) in [("keys", now), ("next-keys", now.after(KEYS_AHEAD))] {
             let problems = desk.keys_missing(at);
@@ -44,6 +46,24 @@ impl Probe for CustodyProbe {
 }
 
 impl Desk {
+    /// What a token has counted must not be more than what the ledger has.
+    async fn token_used_otherwise(&self) -> Option<String> {
+        let keys = Arc::clone(&self.keys);
+        // The token is asked first: what is noted meanwhile only makes the ledger's numbers larger.
+        let uses = tokio::task::spawn_blocking(move || keys.token_uses()).await.ok()?;
+        let uses = match uses {
+            None => return None,
+            Some(Err(error)) => return Some(format!("{error:#}")),
+            Some(Ok(uses)) => uses,
+        };
+        let mut noted = 0_u64;
+        for (ledger, _) in self.regions.values() {
+            let totals = ledger.totals(self.domain.clock.now()).await.ok()?;
+            noted = noted.saturating_add(totals.opened).saturating_add(totals.moved);
+        }
+        (uses > noted).then(|| format!("it has counted {uses} uses of its keys, and the ledger {noted}"))
+    }
+
     /// What is sealed at this time and could not be opened.
     fn keys_missing(&self, at: UnixTime) -> Vec<String> {
         let residency = self.domain.policy.policy().residency.iter();

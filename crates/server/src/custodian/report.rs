@@ -30,8 +30,8 @@ impl Desk {
                 let totals = tokio::task::block_in_place(|| runtime.block_on(ledger.totals(position.time)))?;
                 let mut missing = totals.missing;
                 missing.truncate(MISSING_MAX);
-                let (uses, opened) = (totals.uses, totals.opened);
-                let predicate = CustodyReport { position, region: region.clone(), uses, opened, missing };
+                let (uses, opened, moved) = (totals.uses, totals.opened, totals.moved);
+                let predicate = CustodyReport { position, region: region.clone(), uses, opened, moved, missing };
                 let statement = Statement { subject: vec![Subject::new("uses", totals.head)], predicate };
                 Ok(Envelope::sign(statement.encode()?, &[&self.signer])?)
             };

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use custody::{Granted, LedgerError};
+use custody::{GrantError, Granted, LedgerError};
 use http::header;
 use ledger::PrivateError;
 use serde::de::DeserializeOwned;
@@ -88,6 +88,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {
 fn refused(error: &DeskError) -> HttpError {
     let code = match error {
         DeskError::Form(_) => Code::Request,
+        DeskError::Grant(GrantError::Keys(_) | GrantError::Entropy(_)) => Code::Storage,
         DeskError::Refused(_) | DeskError::Grant(_) => Code::Grant,
         DeskError::Private(PrivateError::Foreign { .. } | PrivateError::Closed { .. } | PrivateError::Redacted(_)) => {
             Code::Grant

@@ -5,6 +5,7 @@ mod custody;
 mod gateway;
 mod ledger;
 mod proxy;
+mod retire;
 mod scene;
 mod stand;
 mod stops;

@@ -104,6 +104,8 @@ fn a_share_that_is_sealed_to_a_tokens_key_opens_with_what_the_token_agrees_on() 
     drop(talk);
     let mut talk = Talk::start(folder.path());
     assert_eq!(talk.ask(&json!("keys")), json!({"keys": {"keys": [point], "uses": 2}}));
+    assert!(talk.ask(&json!({"derive": {"key": point, "points": [point]}}))["secrets"].is_array());
+    assert_eq!(talk.ask(&json!("keys")), json!({"keys": {"keys": [point], "uses": 3}}));
     // A point that is none, and questions that are none, are answered and end nothing.
     let bad = [4_u8; 65];
     for question in [

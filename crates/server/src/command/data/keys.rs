@@ -14,7 +14,7 @@ use stdx::{Clock as _, SystemClock, SystemEntropy, UnixTime};
 use crate::command::Output;
 use crate::command::check_config::load_policy;
 use crate::config::{Config, CustodianConfig};
-use crate::custodian::generate;
+use crate::custodian::KeyRing;
 use crate::failure::Failure;
 
 const WEEK_S: u64 = 7 * 24 * 60 * 60;
@@ -93,10 +93,11 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
     // Whoever has no key yet needs one for this week.
     let this_week = |now: UnixTime| UnixTime::from_seconds(now.seconds() - (now.seconds() - MONDAY_S) % WEEK_S);
     let from = arguments.from.or(last.map(|it| it.until)).unwrap_or_else(|| this_week(SystemClock::new().now()));
+    let keys_here = KeyRing::open(section)?;
     let mut keys = Vec::new();
     for week in 0..arguments.weeks {
         let from = from.after(Duration::from_secs(week * WEEK_S));
-        let key = generate(&section.keys.regions, kem, &SystemEntropy)?;
+        let key = keys_here.generate(kem, &SystemEntropy)?;
         keys.push(TimedKey { key: key.to_string().parse()?, from, until: from.after(Duration::from_secs(WEEK_S)) });
     }
     output.print(&Made { keys })

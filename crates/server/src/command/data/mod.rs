@@ -11,6 +11,7 @@ mod regions;
 mod report;
 mod request;
 mod requests;
+mod retire;
 mod stop;
 mod subject;
 
@@ -43,6 +44,8 @@ pub enum Command {
     Regions(regions::Arguments),
     /// Make a custodian's next keys for its regions, and print what the policy needs
     Keys(keys::Arguments),
+    /// Destroy a custodian's keys whose time is over, after moving what still counts into its own table
+    Retire(Common),
     /// Log what a custodian has opened, now
     Report(Common),
     /// Stop a region, or a part of it: no custodian opens anything there any more
@@ -74,6 +77,7 @@ pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
         Command::Redact(arguments) => redact::run(arguments, output),
         Command::Regions(arguments) => regions::run(arguments, output),
         Command::Keys(arguments) => keys::run(arguments, output),
+        Command::Retire(common) => retire::run(common, output),
         Command::Report(common) => report::run(common, output),
         Command::Stop(arguments) => stop::run(arguments, stop::Wish::Stop, output),
         Command::Resume(arguments) => stop::run(arguments, stop::Wish::Resume, output),

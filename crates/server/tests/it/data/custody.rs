@@ -1,6 +1,6 @@
 //! Custodians over the wire, asked by an honest gateway and by others.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use attest::{AccessIntent, Bundle, BundleEntry, CustodyReport, Envelope, Opening, Position, Statement};
@@ -8,7 +8,7 @@ use seal::{DataKey, Header, Kem, PrivateKey, Sealed, Share};
 use stdx::{Digest, SystemEntropy, durable};
 use testkit::REGION;
 
-use super::scene::{CUSTODIANS, Scene, folder, headers, opening, read};
+use super::scene::{CUSTODIANS, Scene, Setting, Token, folder, headers, opening, read};
 use crate::process::Server;
 use crate::raw;
 use crate::statement::Place;
@@ -281,4 +281,53 @@ fn a_key_that_is_gone_opens_nothing_and_is_an_alarm() {
     refused(&scene, "member", &scene.ask(&made), "sealed to a key that is not here");
     let ready = raw::get(member, "/readyz");
     assert!(ready.status == 503 && ready.text().contains("is not here"), "{}", ready.text());
+}
+
+/// A custodian whose key is on a token: the same over the wire, and every use is counted there.
+#[test]
+fn a_key_on_a_token_opens_and_its_counter_agrees_with_the_ledger() {
+    let program = Path::new(env!("CARGO_BIN_EXE_clerestory")).with_file_name("clerestory-token");
+    assert!(program.exists(), "`cargo build -p token` makes {}", program.display());
+    let tokens = tempfile::tempdir().unwrap();
+    let softhsm = tokens.path().join("softhsm2.conf");
+    let config = format!("directories.tokendir = {}\n", tokens.path().display());
+    durable::write(&softhsm, config.as_bytes()).unwrap();
+    let softhsm = softhsm.to_str().unwrap().to_owned();
+    let made = Command::new("/usr/bin/softhsm2-util")
+        .args(["--init-token", "--free", "--label", "custodian", "--so-pin", "4321", "--pin", "1234"])
+        .env("SOFTHSM2_CONF", &softhsm)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let scene =
+        Scene::running_with(&Setting { token: Some(Token { program, softhsm: softhsm.clone() }), weeks_ago: 0 });
+    // No key of the supervisor's is in a file.
+    let files = std::fs::read_dir(scene.system.file("custodian-supervisor/keys/regions")).unwrap();
+    assert_eq!(files.count(), 0);
+    let made = scene.make();
+    let ask = scene.ask(&made);
+    let [one, other] = CUSTODIANS.map(|who| scene.shares(who, &made, &scene.grant(who, &ask)));
+    assert_eq!(read(&made, [&one, &other]).len(), 2);
+    refused(&scene, "supervisor", &ask, "was used already");
+    let supervisor = scene.custodians[0].address();
+    assert_eq!(raw::get(supervisor, "/readyz").status, 200, "{}", raw::get(supervisor, "/readyz").text());
+    // Somebody with the PIN uses the key beside the custodian: the counters differ.
+    let config = scene.system.file("custodian-supervisor");
+    let mut thief = Command::new(Path::new(env!("CARGO_BIN_EXE_clerestory")).with_file_name("clerestory-token"))
+        .args(["--module", "/usr/lib/softhsm/libsofthsm2.so", "--label", "custodian", "--pin"])
+        .arg(config.join("keys/pin"))
+        .env("SOFTHSM2_CONF", &softhsm)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let policy = scene.system.policy();
+    let key = &policy.policy().residency.as_ref().unwrap().regions[0].custodians[0].keys[0].key;
+    let point = key.as_str().strip_prefix("p256:").unwrap();
+    let question = format!("{{\"derive\":{{\"key\":\"{point}\",\"points\":[\"{point}\"]}}}}\n");
+    std::io::Write::write_all(thief.stdin.as_mut().unwrap(), question.as_bytes()).unwrap();
+    drop(thief.stdin.take());
+    assert!(thief.wait().unwrap().success());
+    let ready = raw::get(supervisor, "/readyz");
+    assert!(ready.status == 503 && ready.text().contains("counted 3 uses of its keys, and the ledger 2"), "{ready:?}");
 }

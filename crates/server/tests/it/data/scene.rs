@@ -1,5 +1,6 @@
 //! A region with two custodians as processes, and a gateway that a test can make say anything.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use api::{GrantAnswer, GrantRequest, OutcomeNote};
@@ -20,7 +21,7 @@ use storage::RecordKey;
 use testkit::{APPROVED_CLASS, Custody, PURPOSE, REGION};
 use tlog::{KeyKind, SignerKey};
 
-use crate::process::Server;
+use crate::process::{Server, run_with};
 use crate::raw::{self, Response};
 use crate::system::{Scope, System};
 
@@ -36,6 +37,21 @@ pub(crate) struct Scene {
     vendor: Domain,
     supervisor: Domain,
     runtime: tokio::runtime::Runtime,
+}
+
+/// A SoftHSM2 token with the label `custodian` and the PIN `1234`.
+pub(crate) struct Token {
+    pub(crate) program: PathBuf,
+    pub(crate) softhsm: String,
+}
+
+/// What a scene has that others have not.
+#[derive(Default)]
+pub(crate) struct Setting {
+    /// The supervisor's custodian has its keys there.
+    pub(crate) token: Option<Token>,
+    /// Custodians' keys begin so many weeks ago.
+    pub(crate) weeks_ago: u64,
 }
 
 /// What a gateway brings.
@@ -70,7 +86,12 @@ pub(crate) fn opening(label: &str, value: &str) -> Opening {
 
 impl Scene {
     pub(crate) fn running() -> Self {
-        let mut scene = Self::made();
+        Self::running_with(&Setting::default())
+    }
+
+    /// With a token, or keys of weeks that are over.
+    pub(crate) fn running_with(setting: &Setting) -> Self {
+        let mut scene = Self::made_with(setting);
         scene.start_logs();
         scene.custodians.iter_mut().for_each(Server::start);
         scene.enrolment = scene.enrol(&Digest::of(b"code").to_string());
@@ -84,12 +105,23 @@ impl Scene {
 
     /// The same, under a policy that is otherwise.
     pub(crate) fn made_for(scope: Scope, more: impl FnOnce(&mut Policy)) -> Self {
+        Self::made_as(&Setting::default(), scope, more)
+    }
+
+    fn made_with(setting: &Setting) -> Self {
+        Self::made_as(setting, Scope::Logs, |_| {})
+    }
+
+    fn made_as(setting: &Setting, scope: Scope, more: impl FnOnce(&mut Policy)) -> Self {
         let change = |system: &System, policy: &mut Policy| {
-            put_residency_into(system, policy);
+            put_residency_into(system, policy, setting);
             more(policy);
         };
         let system = System::made_in(tempfile::tempdir().unwrap(), scope, [&[], &[]], change);
-        let custodians: Vec<Server> = CUSTODIANS.iter().map(|who| configure(&system, who)).collect();
+        let mut custodians: Vec<Server> = CUSTODIANS.iter().map(|who| configure(&system, who)).collect();
+        if let Some(token) = &setting.token {
+            custodians[0].set_env("SOFTHSM2_CONF", &token.softhsm);
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let open = |name: &str| {
             let config = Config::load(&system.file(&format!("{name}/clerestory.toml"))).unwrap();
@@ -146,10 +178,15 @@ impl Scene {
     }
 
     pub(crate) fn objects_of(&self, class: &str) -> Vec<Vec<u8>> {
+        self.objects_at(class, now())
+    }
+
+    /// Sealed at another time.
+    pub(crate) fn objects_at(&self, class: &str, at: UnixTime) -> Vec<Vec<u8>> {
         let policy = self.system.policy();
         let residency = policy.policy().residency.as_ref().unwrap();
         let seal = |country: &str| {
-            let to = Destination::new(residency, policy.id(), country.parse().unwrap(), now()).unwrap();
+            let to = Destination::new(residency, policy.id(), country.parse().unwrap(), at).unwrap();
             let text = format!("an event from {country}");
             to.seal(&class.parse().unwrap(), text.as_bytes(), &SystemEntropy).unwrap()
         };
@@ -250,10 +287,24 @@ impl Scene {
 
     /// The whole path up to the custodians.
     pub(crate) fn make(&self) -> Made {
-        let (objects, request) = (self.objects(), self.request());
+        self.make_of(self.objects())
+    }
+
+    pub(crate) fn make_of(&self, objects: Vec<Vec<u8>>) -> Made {
+        let request = self.request();
         let others = vec![self.approval(request.envelope.id()), self.enrolled(), self.status()];
         let intent = self.intent(request.envelope.id(), &objects);
         Made { intent, request, others, worker: self.certify(), objects }
+    }
+
+    /// Endpoints bring these, and they lie in a segment: what a process leaves behind becomes one when the next comes.
+    pub(crate) fn keep(&mut self, objects: &[Vec<u8>]) {
+        for object in objects {
+            let taken = raw::post(self.system.vendor.address(), "/v1/events", object);
+            assert_eq!(taken.status, 200, "{}", taken.text());
+        }
+        assert_eq!(self.system.vendor.stop().code, 0);
+        self.system.vendor.start();
     }
 
     /// As it goes over the wire, all under the newest checkpoint of those.
@@ -335,8 +386,17 @@ pub(crate) fn signed<P: attest::Predicate>(statement: Statement<P>, key: &Signer
     Envelope::sign(statement.encode().unwrap(), &[key]).unwrap()
 }
 
+/// When the week began that was so many before this one.
+pub(crate) fn weeks_ago(weeks: u64) -> UnixTime {
+    const WEEK_S: u64 = 7 * 24 * 60 * 60;
+    // The fifth day of 1970 was a Monday.
+    const MONDAY_S: u64 = 4 * 24 * 60 * 60;
+    let now = now().seconds() - MONDAY_S;
+    UnixTime::from_seconds(now - now % WEEK_S - weeks * WEEK_S + MONDAY_S)
+}
+
 /// Makes the custodians' folders and keys by the commands that users make them with, and a policy that names them.
-fn put_residency_into(system: &System, policy: &mut Policy) {
+fn put_residency_into(system: &System, policy: &mut Policy, setting: &Setting) {
     let mut residency: Residency = Custody::new().residency();
     for assignment in &mut residency.assignments {
         assignment.from = UnixTime::from_seconds(0);
@@ -346,9 +406,21 @@ fn put_residency_into(system: &System, policy: &mut Policy) {
         let (who, folder) = (custodian.organisation.to_string(), folder(custodian.organisation.as_str()));
         system.run(&["init", "custodian", "--dir", &folder, "--organisation", &who]).ok();
         let config = format!("{folder}/clerestory.toml");
+        let token = setting.token.as_ref().filter(|_| who == "supervisor");
+        if let Some(token) = token {
+            let section = format!(
+                "[keys.token]\nprogram = \"{}\"\nmodule = \"/usr/lib/softhsm/libsofthsm2.so\"\nlabel = \"custodian\"\npin = \"keys/pin\"\n\n[http]",
+                token.program.display()
+            );
+            system.set(&folder, "[http]", &section);
+            durable::write_private(&system.file(&format!("{folder}/keys/pin")), b"1234\n").unwrap();
+        }
+        let softhsm = token.map(|token| ("SOFTHSM2_CONF", token.softhsm.as_str()));
         // This week and the next two: nobody waits for a Monday.
-        let made = ["--json", "data", "keys", "--config", &config, "--kem", kem, "--weeks", "3"];
-        let made = system.run(&made).ok().json();
+        let weeks = (3 + setting.weeks_ago).to_string();
+        let from = weeks_ago(setting.weeks_ago).to_string();
+        let made = ["--json", "data", "keys", "--config", &config, "--kem", kem, "--weeks", &weeks, "--from", &from];
+        let made = run_with(system.path(), &made, softhsm.as_slice()).ok().json();
         custodian.keys = serde_json::from_value::<Vec<TimedKey>>(made["keys"].clone()).unwrap();
     }
     for (who, role) in [("supervisor", "gateway"), ("vendor", "reader")] {

@@ -1,0 +1,157 @@
+//! The end of a region's key: a week after its time, what lies in the vault moves into the custodian's own table.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use api::{BaseUrl, BodyLimit, path};
+use attest::RegionId;
+use custody::{ClosedShare, Live, retire};
+use seal::{HEADER_BYTES_MAX, Header, PublicKey};
+use serde::Serialize;
+use stdx::{Digest, SystemEntropy, UnixTime};
+use vault::{Chain, MANIFEST_BYTES_MAX};
+
+use super::Desk;
+use crate::failure::Failure;
+use crate::http;
+
+/// Endpoints that were away bring what they sealed so much later. What comes later still is lost: its key is gone.
+const LATE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+const LOOK: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Of two custodians, with an x-wing share and a p256 one: most headers end before this.
+const HEAD_BYTES: u64 = 4 << 10;
+
+/// A key that is no more.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Destroyed {
+    /// The region.
+    pub(crate) region: RegionId,
+    /// SHA-256 of the key, as text.
+    pub(crate) key: Digest,
+    /// Its time was over then.
+    pub(crate) until: UnixTime,
+    /// Shares that were moved into the table.
+    pub(crate) moved: usize,
+    /// Objects in the vault whose share was made for something else than it says.
+    pub(crate) false_ones: usize,
+}
+
+impl Desk {
+    /// Moves and destroys, for every key whose time is over.
+    ///
+    /// # Errors
+    /// When the vault, the table or the ledger fails; the key is still there then.
+    pub(crate) async fn retire(&self) -> anyhow::Result<Vec<Destroyed>> {
+        let vault = self.config.vault.clone().ok_or_else(|| {
+            Failure::refused("nobody says where the sealed objects are")
+                .hint("set `vault` in the configuration to the vendor's URL")
+        })?;
+        let here = tokio::task::block_in_place(|| self.keys.all())?;
+        let mut destroyed = Vec::new();
+        for (region, (ledger, _)) in &self.regions {
+            let over = self.keys_over(region)?;
+            let over: Vec<_> = over.into_iter().filter(|(key, _)| here.contains(key)).collect();
+            if over.is_empty() {
+                continue;
+            }
+            let seen = ledger.vault().await?;
+            let (manifest, closed) = tokio::task::block_in_place(|| self.live(&vault, region, seen))?;
+            let live = Live { manifest, closed: &closed };
+            for (key, until) in over {
+                let keys = (&*self.keys as &dyn custody::ShareKeys, self.keys.table());
+                let retired = retire(ledger, keys, &key, live, &SystemEntropy).await?;
+                tokio::task::block_in_place(|| self.keys.destroy(&key))?;
+                let (moved, false_ones) = (retired.moved, retired.false_ones);
+                destroyed.push(Destroyed { region: region.clone(), key, until, moved, false_ones });
+            }
+        }
+        Ok(destroyed)
+    }
+
+    /// Retires keys once a day, until told to stop.
+    ///
+    /// # Errors
+    /// Never; what fails is tried again.
+    pub(crate) async fn keep_retiring(self: Arc<Self>, mut stop: http::Stop) -> anyhow::Result<()> {
+        loop {
+            if self.config.vault.is_some() {
+                match self.retire().await {
+                    Err(error) => tracing::error!("keys whose time is over could not be destroyed: {error:#}"),
+                    Ok(destroyed) => {
+                        for it in destroyed {
+                            tracing::info!(region = %it.region, key = %it.key, moved = it.moved, "a key is destroyed");
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                _ = stop.changed() => return Ok(()),
+            }
+        }
+    }
+
+    /// This custodian's keys of a region whose time is long over, as any version of the policy has them: the latest
+    /// end counts.
+    fn keys_over(&self, region: &RegionId) -> anyhow::Result<Vec<(Digest, UnixTime)>> {
+        let genesis = self.config.policy.genesis.context("the configuration names no genesis policy")?;
+        let mut ends: BTreeMap<Digest, UnixTime> = BTreeMap::new();
+        for policy in crate::policy_folder::versions(&self.config.policy.folder, &genesis)? {
+            let region = policy.policy().residency.as_ref().and_then(|it| it.region(region));
+            let custodians = region.into_iter().flat_map(|it| &it.custodians);
+            let ours = custodians.filter(|it| it.organisation == self.domain.organisation);
+            for timed in ours.flat_map(|it| &it.keys) {
+                let id = timed.key.as_str().parse::<PublicKey>()?.id();
+                let end = ends.entry(id).or_insert(timed.until);
+                *end = (*end).max(timed.until);
+            }
+        }
+        let now = self.domain.clock.now();
+        Ok(ends.into_iter().filter(|(_, until)| until.after(LATE) < now).collect())
+    }
+
+    /// This custodian's share of each object that the region's vault has, and its last manifest. A vault that lacks what
+    /// was seen, or is empty, is none: a key is not destroyed because somebody answers 404.
+    fn live(
+        &self,
+        vault: &BaseUrl,
+        region: &RegionId,
+        seen: Option<(u64, Digest)>,
+    ) -> anyhow::Result<((u64, Digest), Vec<ClosedShare>)> {
+        let mut chain = Chain::new(region.clone());
+        let (mut last, mut has_seen) = (None, seen.is_none());
+        loop {
+            let url = vault.join(&format!("{}/{region}/manifests/{}", path::VAULT, chain.next()));
+            let Some(bytes) = self.domain.client.find(&url, BodyLimit(MANIFEST_BYTES_MAX as u64))? else { break };
+            let manifest = (chain.next(), Digest::of(&bytes));
+            chain.read(&bytes)?;
+            has_seen |= seen == Some(manifest);
+            last = Some(manifest);
+        }
+        let last = last.filter(|_| has_seen).ok_or_else(|| {
+            Failure::refused(format!("{vault} is not the vault of region `{region}` that was seen before, or is empty"))
+                .hint("no key was destroyed; compare `vault` in the configuration with the vendor's URL")
+        })?;
+        let mut closed = Vec::new();
+        for segment in chain.segments() {
+            let url = vault.join(&format!("{}/{region}/segments/{}/{}", path::VAULT, segment.class, segment.segment));
+            for kept in &segment.objects {
+                let head = |bytes: u64| {
+                    let end = kept.at.saturating_add(bytes.min(kept.bytes));
+                    self.domain.client.get_piece(&url, kept.at..end)
+                };
+                let header = match Header::parse(&head(HEAD_BYTES)?) {
+                    Ok((header, _)) => Ok(header),
+                    Err(_) => Header::parse(&head(HEADER_BYTES_MAX as u64 + 4)?).map(|(header, _)| header),
+                };
+                let header = header.with_context(|| format!("object {} in {url}", kept.id))?;
+                closed.extend(ClosedShare::of(&header, &self.domain.organisation));
+            }
+        }
+        Ok((last, closed))
+    }
+}
