@@ -9,6 +9,7 @@
 )]
 
 mod attacks;
+mod disk;
 mod documents;
 mod queries;
 mod refused;

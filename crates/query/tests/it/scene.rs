@@ -103,6 +103,22 @@ impl Scene {
         Self::of(custody, world).await
     }
 
+    /// Today: for programs, which know no other time.
+    pub(crate) async fn of_today() -> Self {
+        let (custody, now) = (Custody::new(), stdx::SystemClock::new().now());
+        let world = World::with_policy(|policy| {
+            custody.put_into(policy);
+            let residency = policy.residency.as_mut().unwrap();
+            let custodians = residency.regions.iter_mut().flat_map(|region| &mut region.custodians);
+            for key in custodians.flat_map(|custodian| &mut custodian.keys) {
+                (key.from, key.until) = (UnixTime::EPOCH, now.after(Duration::from_secs(7 * 86_400)));
+            }
+            residency.assignments.iter_mut().for_each(|it| it.from = UnixTime::EPOCH);
+        });
+        world.clock.set(now);
+        Self::of(custody, world).await
+    }
+
     async fn of(custody: Custody, mut world: World) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let host = SignerKey::generate("host-1.example/host".parse().unwrap(), KeyKind::Ed25519, &SystemEntropy);
