@@ -5,6 +5,7 @@ use crate::machine;
 
 mod assembly;
 mod data;
+mod data_query;
 mod endpoint;
 mod ledger;
 mod log;
@@ -63,6 +64,7 @@ const ENTRIES: &[Entry] = &[
     ),
     entry("data/ledger", "reading entries into the access ledger, and searching up to ten million", ledger::ledger),
     entry("rules/replay", "a history of rules: from each commit to active on a canary, and its bytes", rules::replay),
+    entry("data/query", "a query over sealed Parquet; DataFusion over the same Parquet, plain", data_query::query),
     entry("scan/bare", "clerestory-scan on one core and on two; the bare engine on one", scan::bare),
     entry("scan/engines", "the same on one core; yara-x, yara and clamscan with the same rules", scan::engines),
     entry("scan/verdicts", "files in which another engine matches other rules", scan::verdicts),

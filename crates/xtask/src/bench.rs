@@ -21,11 +21,21 @@ pub(crate) struct Arguments {
 const PACKAGES: [&str; 6] = ["bench", "server", "agent", "verifier", "sandbox", "scanner"];
 const PROGRAM: &str = "clerestory-bench";
 
+/// It takes minutes to compile, so only those who measure it wait for it.
+const SLOW: (&str, &str) = ("data", "query");
+
 /// Becomes the measuring program, so that signals and its exit code need no forwarding.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     setup::ensure(Purpose::Bench)?;
     let workspace = Workspace::find()?;
-    let program = built(&workspace, &["--release"], &PACKAGES, PROGRAM)?;
+    let mut packages = PACKAGES.to_vec();
+    let (suite, package) = SLOW;
+    let names = arguments.arguments.iter().filter_map(|argument| argument.to_str());
+    let mut names = names.filter(|name| !name.starts_with('-')).peekable();
+    if names.peek().is_none() || names.any(|name| name == suite || name.starts_with("data/query")) {
+        packages.push(package);
+    }
+    let program = built(&workspace, &["--release"], &packages, PROGRAM)?;
     let mut command = Command::new(&program);
     let error = command.arg("run").args(arguments.arguments).current_dir(workspace.root()).exec();
     Err(error).with_context(|| format!("{} could not be started", program.display()))
