@@ -128,6 +128,31 @@ pub enum ResultFormat {
     Csv,
     /// An Arrow IPC stream.
     Arrow,
+    /// A segment of sealed objects: what a [`Rewrite`] gives, and nothing else does.
+    Sealed,
+}
+
+/// A query that is no SQL: objects are written anew, sealed as they were, and nothing is given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// Endpoints' lines become columns.
+    Compact,
+}
+
+impl Rewrite {
+    /// The query's text, to the byte.
+    #[must_use]
+    pub const fn query(self) -> &'static str {
+        match self {
+            Self::Compact => "COMPACT\n",
+        }
+    }
+
+    /// What `query` is, if it is one.
+    #[must_use]
+    pub fn of(query: &str) -> Option<Self> {
+        (query == Self::Compact.query()).then_some(Self::Compact)
+    }
 }
 
 /// A worker: `GET /v1/worker`.
@@ -155,6 +180,8 @@ pub struct PlanRequest {
     pub class: DataClass,
     /// Whose.
     pub countries: Vec<CountryCode>,
+    /// As many objects as the request may open. A query that needs more is refused; a rewriting takes no more.
+    pub objects: u64,
 }
 
 /// What a query needs, and what comes out.
@@ -305,9 +332,22 @@ pub struct ResultEnd {
     /// Sealed objects that hold no events of their class, and were passed over: endpoints can seal anything.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub unreadable: u64,
+    /// For a rewriting: what tells who has made it of what.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub made: Option<Made>,
     /// Why there is not all of it; nothing if there is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failed: Option<String>,
+}
+
+/// A worker's word on what it has written anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Made {
+    /// The host's signed `rewriting`.
+    pub statement: String,
+    /// A bundle with the host's `worker-enrolment`, as it was logged.
+    pub enrolment: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -390,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_result_comes_back_in_pieces_and_a_cut_is_seen() {
-        let end = ResultEnd { rows: 1, bytes: 3, sha256: Digest::of(b"abc"), unreadable: 0, failed: None };
+        let end = ResultEnd { rows: 1, bytes: 3, sha256: Digest::of(b"abc"), unreadable: 0, made: None, failed: None };
         let stream = [result_frame(b"ab"), result_frame(b"c"), result_end(&end)].concat();
         let mut reader = ResultReader::new(&stream[..]);
         let pieces: Vec<_> = (0..3).map(|_| reader.piece().unwrap()).collect();

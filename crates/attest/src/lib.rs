@@ -43,7 +43,8 @@ pub use predicate::assembly::{
 pub use predicate::canary::{Agreement, Bake, Enrolment, EnrolmentEnd, Health, Outcome};
 pub use predicate::data::{
     AccessApproval, AccessCall, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview,
-    AccessStop, Budget, CustodyReport, Ended, ReaderKind, Receipt, RegionStatus, Standing, WorkerEnrolment, WorkerKey,
+    AccessStop, Budget, CustodyReport, Ended, ReaderKind, Receipt, RegionStatus, Rewriting, Standing, WorkerEnrolment,
+    WorkerKey, objects_root,
 };
 pub use predicate::release::{Artifact, Delta, Promotion, Release};
 pub use predicate::slsa::{

@@ -2,7 +2,6 @@
 
 use seal::Header;
 use stdx::Digest;
-use tlog::{TreeEdge, leaf_hash};
 
 use crate::refusal::Refusal;
 
@@ -21,9 +20,5 @@ pub fn objects_root(headers: &[Header]) -> Result<Digest, Refusal> {
     if !headers.is_sorted_by(|left, right| left.bound.id < right.bound.id) {
         return Err(Refusal::Objects("they are not ascending by name".to_owned()));
     }
-    let mut edge = TreeEdge::new();
-    for header in headers {
-        edge.append(&leaf_hash(Digest::of(&header.to_bytes()).as_bytes()), |_, _| {});
-    }
-    Ok(Digest::from_bytes(*edge.head().root.as_bytes()))
+    Ok(attest::objects_root(headers.iter().map(|header| Digest::of(&header.to_bytes()))))
 }

@@ -39,6 +39,9 @@ pub enum Refused {
     /// Values that are none.
     #[error("the values for the query can't be read")]
     Parameters,
+    /// Writing anew without a request that stands for this code, or with rows or bytes to give out.
+    #[error("the intent {0} does not allow to write anything anew: its request must stand, and give out nothing")]
+    Rewriting(StatementId),
     /// Answered already.
     #[error("the intent {0} was used before")]
     Used(StatementId),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use attest::{CountryCode, DataClass, RegionId};
 use seal::BatchId;
 use stdx::{Digest, UnixTime};
-use tokio::sync::Mutex;
-use vault::{Chain, ChainError};
+use tokio::sync::{Mutex, MutexGuard};
+use vault::{Chain, ChainError, Kept, Segment};
 
+use crate::choose::{Wish, choose};
 use crate::ciphertext::{Place, Vault, VaultError};
 
 /// An object, where it lies, and what is known of it without opening it.
@@ -78,33 +79,52 @@ impl Catalog {
         &self.vault
     }
 
+    /// The chain as it is now.
+    async fn newest(&self) -> Result<MutexGuard<'_, Chain>, CatalogError> {
+        let mut chain = self.chain.lock().await;
+        while let Some(manifest) = self.vault.manifest(&self.region, chain.next()).await? {
+            chain.read(&manifest)?;
+        }
+        Ok(chain)
+    }
+
     /// All objects of a class from these countries, in the order in which they lie.
     pub(crate) async fn objects(
         &self,
         class: &DataClass,
         countries: &[CountryCode],
     ) -> Result<Vec<Located>, CatalogError> {
-        let mut chain = self.chain.lock().await;
-        while let Some(manifest) = self.vault.manifest(&self.region, chain.next()).await? {
-            chain.read(&manifest)?;
-        }
-        let mut located = Vec::new();
-        for segment in chain.segments().filter(|segment| segment.class == *class) {
-            let place = Place { region: self.region.clone(), class: class.clone(), segment: segment.segment };
-            let form = if segment.from.is_some() { Form::Columns } else { Form::Lines };
-            let taken = Taken { first: segment.from.unwrap_or(segment.until), last: segment.until, form };
-            for kept in segment.objects.iter().filter(|kept| countries.contains(&kept.country)) {
-                located.push(Located {
-                    id: kept.id,
-                    country: kept.country,
-                    place: place.clone(),
-                    at: kept.at,
-                    bytes: kept.bytes,
-                    header: kept.header,
-                    taken,
-                });
+        let chain = self.newest().await?;
+        let segments = chain.segments().filter(|segment| segment.class == *class);
+        let located = segments.flat_map(|segment| self.located(segment));
+        Ok(located.filter(|object| countries.contains(&object.country)).collect())
+    }
+
+    /// All objects of the segments that are to be written anew next.
+    pub(crate) async fn to_rewrite(&self, wish: &Wish<'_>) -> Result<Vec<Located>, CatalogError> {
+        let chain = self.newest().await?;
+        Ok(choose(chain.segments(), wish).into_iter().flat_map(|segment| self.located(segment)).collect())
+    }
+
+    fn located(&self, segment: &Segment) -> Vec<Located> {
+        let place = Place { region: self.region.clone(), class: segment.class.clone(), segment: segment.segment };
+        let (first, last) = (segment.from.unwrap_or(segment.until), segment.until);
+        let object = |kept: &Kept| {
+            let taken = if segment.has_lines(&kept.id) {
+                Taken { first: last, last, form: Form::Lines }
+            } else {
+                Taken { first, last, form: Form::Columns }
+            };
+            Located {
+                id: kept.id,
+                country: kept.country,
+                place: place.clone(),
+                at: kept.at,
+                bytes: kept.bytes,
+                header: kept.header,
+                taken,
             }
-        }
-        Ok(located)
+        };
+        segment.objects.iter().map(object).collect()
     }
 }

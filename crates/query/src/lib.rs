@@ -23,6 +23,8 @@ mod egress;
 
 mod ciphertext;
 
+mod choose;
+
 mod catalog;
 
 mod grants;
@@ -34,6 +36,10 @@ mod raw;
 mod scan;
 
 mod engine;
+
+mod columns;
+
+mod rewrite;
 
 mod output;
 
@@ -62,4 +68,4 @@ pub use output::{Budgeted, Output, OutputError, TextMax};
 pub use policies::PolicyError;
 pub use store::{Opened, SealedStore};
 pub use table::Table;
-pub use worker::{Frames, Host, Ports, Worker, WorkerError};
+pub use worker::{Frames, Host, Ports, Worker, WorkerError, schema};

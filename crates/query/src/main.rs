@@ -2,12 +2,12 @@
 
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use attest::Bundle;
+use attest::{Bundle, DataClass};
 use clap::{Parser, Subcommand};
 use query::{Config, Host, HttpVault, Listen, Memory, Ports, Worker, confine, program_digest, router};
 use stdx::{SystemClock, SystemEntropy};
@@ -35,6 +35,14 @@ enum Command {
     },
     /// Prints the SHA-256 of this program, which an enrolment names
     Code,
+    /// Prints the SHA-256 of what comes out of a query without values, which a standing request names
+    Schema {
+        /// The class that it reads
+        #[arg(long)]
+        class: DataClass,
+        /// The query
+        query: PathBuf,
+    },
 }
 
 /// Two queries at once, each with as much memory as is configured.
@@ -48,6 +56,7 @@ fn main() -> ExitCode {
     }));
     let done = match Arguments::parse().command {
         Command::Serve { config, check_config } => serve(&config, check_config),
+        Command::Schema { class, query } => schema(&class, &query),
         Command::Code => program_digest().map(|digest| println!("{digest}")).map_err(Into::into),
     };
     match done {
@@ -61,7 +70,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(path: &std::path::Path, check_only: bool) -> anyhow::Result<()> {
+fn schema(class: &DataClass, path: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("can't read `{}`", path.display()))?;
+    println!("{}", query::schema(class, text)?);
+    Ok(())
+}
+
+fn serve(path: &Path, check_only: bool) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     if check_only {
         return Ok(());

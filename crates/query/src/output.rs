@@ -23,6 +23,9 @@ pub enum OutputError {
     /// A text that is too long to leave.
     #[error("column `{0}` has a text of more than {1} bytes, which may not leave")]
     Text(String, usize),
+    /// For what is written anew alone.
+    #[error("a result can't be given out sealed")]
+    Sealed,
     /// Values that the format has no room for.
     #[error("the result can't be written in this format")]
     Format(#[from] ArrowError),
@@ -62,6 +65,8 @@ impl Output {
             ResultFormat::Table => Encoder::Table(Vec::new()),
             ResultFormat::Json => Encoder::Json,
             ResultFormat::Csv => Encoder::Csv(csv::WriterBuilder::new().with_header(true)),
+            // Nothing that a query gives is sealed; who runs it has refused this.
+            ResultFormat::Sealed => return Err(OutputError::Sealed),
             ResultFormat::Arrow => Encoder::Arrow(Box::new(StreamWriter::try_new(Vec::new(), schema)?)),
         };
         Ok(Self { encoder, budget, text, rows: 0, bytes: 0, sha256: Hasher::default() })
@@ -133,7 +138,14 @@ impl Output {
     /// What was sent. `failed` says why that is not all.
     #[must_use]
     pub fn end(self, failed: Option<String>) -> ResultEnd {
-        ResultEnd { rows: self.rows, bytes: self.bytes, sha256: self.sha256.finish(), unreadable: 0, failed }
+        ResultEnd {
+            rows: self.rows,
+            bytes: self.bytes,
+            sha256: self.sha256.finish(),
+            unreadable: 0,
+            made: None,
+            failed,
+        }
     }
 
     fn count(&mut self, bytes: Vec<u8>) -> Result<Budgeted, OutputError> {

@@ -1,29 +1,31 @@
 //! The worker: its host's key, its own keys for a day, and one answer for each intent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use api::{Plan, PlanRequest, RESULT_FRAME_BYTES_MAX, RunRequest, result_end, result_frame};
-use attest::{Bundle, Envelope, RegionId, Statement, StatementId, Subject, WorkerEnrolment, WorkerKey};
+use api::{Plan, PlanRequest, RESULT_FRAME_BYTES_MAX, ResultFormat, Rewrite, RunRequest, result_end, result_frame};
+use attest::{Bundle, DataClass, Envelope, RegionId, Statement, StatementId, Subject, WorkerEnrolment, WorkerKey};
 use futures::{FutureExt as _, StreamExt as _};
 use policy::Role;
-use seal::{Header, Kem, PrivateKey};
+use seal::{Destination, Header, Kem, PrivateKey};
 use stdx::{Clock, Digest, Entropy, UnixTime};
 use tlog::SignerKey;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use verify::Evidence;
 
 use crate::admit::{Admitted, Ask, Reader, Refused, admit};
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, Located};
+use crate::choose::Wish;
 use crate::ciphertext::Vault;
 use crate::engine::{EngineError, Memory, Query, Running, Threads, stopped};
 use crate::grants::{GrantFault, Grants, locate, sent_heads, vault_heads};
 use crate::output::{Output, OutputError, TextMax};
 use crate::policies::{Policies, PolicyError};
+use crate::rewrite::{self, Rewrites};
 use crate::store::SealedStore;
 use crate::table::Table;
 
@@ -106,6 +108,9 @@ pub enum WorkerError {
         /// What may.
         expected: Digest,
     },
+    /// What was written anew can't be sealed.
+    #[error(transparent)]
+    Seal(#[from] seal::SealError),
     /// As many queries run as may.
     #[error("{RUNS} queries are running")]
     Busy,
@@ -127,7 +132,7 @@ struct Certified {
 
 /// A worker.
 pub struct Worker {
-    host: Host,
+    host: Arc<Host>,
     enrolment: StatementId,
     ports: Ports,
     catalog: Catalog,
@@ -158,7 +163,7 @@ impl Worker {
         let enrolment = enrolled(&host, policies.newest()?)?;
         Ok(Self {
             catalog: Catalog::new(Arc::clone(&ports.vault), host.region.clone()),
-            host,
+            host: Arc::new(host),
             enrolment,
             ports,
             memory,
@@ -222,10 +227,17 @@ impl Worker {
                 .ok_or_else(|| WorkerError::Request(format!("the policy has no class `{}`", request.class)))?
                 .objects_max
         };
-        let objects = self.catalog.objects(&request.class, &request.countries).await?;
-        let query = Query { text: request.query, parameters: request.parameters, table };
-        let planning = self.threads.spawn(query.plan(objects, self.memory));
-        let mut planned = planning.await.map_err(|_| WorkerError::Died)??;
+        let max = max.min(request.objects);
+        let mut planned = if Rewrite::of(&request.query).is_some() {
+            let (class, countries, code) = (&request.class, &request.countries[..], self.host.code);
+            let wish = Wish { class, countries, objects: max, bytes: rewrite::bytes_max(self.memory.0), code };
+            rewrite::planned(table, self.catalog.to_rewrite(&wish).await?)
+        } else {
+            let objects = self.catalog.objects(&request.class, &request.countries).await?;
+            let query = Query { text: request.query, parameters: request.parameters, table };
+            let planning = self.threads.spawn(query.plan(objects, self.memory));
+            planning.await.map_err(|_| WorkerError::Died)??
+        };
         if planned.needed.len() as u64 > max {
             return Err(WorkerError::TooMany { needed: planned.needed.len(), max });
         }
@@ -251,6 +263,10 @@ impl Worker {
         let evidence = evidence.map_err(|error| WorkerError::Request(error.to_string()))?;
         let heads = sent_heads(&request.objects)?;
         let headers: Vec<Header> = heads.iter().map(|head| head.header.clone()).collect();
+        let is_rewriting = Rewrite::of(&request.query).is_some();
+        if is_rewriting != (request.format == ResultFormat::Sealed) {
+            return Err(WorkerError::Request("what is written anew, and nothing else, is given out sealed".to_owned()));
+        }
         let (admitted, key) = self.admit(&evidence, &request, &headers).await?;
         let first = headers.first().ok_or_else(|| WorkerError::Request("it names no objects".to_owned()))?;
         let (class, table) = (first.bound.class.clone(), table(first.bound.class.as_str())?);
@@ -265,13 +281,13 @@ impl Worker {
         });
         let (opened, located) = opening.await.map_err(|_| WorkerError::Died)??;
         let store = Arc::new(SealedStore::new(Arc::clone(self.catalog.vault()), opened));
+        if is_rewriting {
+            return self.rewrite(&admitted, Open { table, class, objects: located, store }, permit).await;
+        }
         let query = Query { text: request.query, parameters: admitted.parameters, table };
         let beginning = self.threads.spawn(query.run(located, store, self.memory));
         let running = beginning.await.map_err(|_| WorkerError::Died)??;
-        let found = running.planned.schema();
-        if let Some(expected) = admitted.schema.filter(|expected| *expected != found) {
-            return Err(WorkerError::Schema { found, expected });
-        }
+        check_schema(admitted.schema, running.planned.schema())?;
         let text = TextMax(table.text_bytes_max);
         let output = Output::new(request.format, &running.rows.schema(), admitted.budget, text);
         let output = output.map_err(|error| WorkerError::Request(error.to_string()))?;
@@ -279,6 +295,48 @@ impl Worker {
         let time = admitted.expires.since(admitted.now);
         tracing::info!(data.intent = %intent, "a query begins");
         self.threads.spawn(give(running, output, sender, time, permit));
+        Ok(frames)
+    }
+
+    /// Writes objects anew. The evidence says that this very code may, and that nothing may be given out.
+    async fn rewrite(
+        &self,
+        admitted: &Admitted,
+        open: Open,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Frames, WorkerError> {
+        let Open { table, class, objects, store } = open;
+        if admitted.schema.is_none() || admitted.budget.rows > 0 || admitted.budget.bytes > 0 {
+            return Err(Refused::Rewriting(admitted.intent).into());
+        }
+        check_schema(admitted.schema, rewrite::planned(table, Vec::new()).schema())?;
+        let mut destinations = BTreeMap::new();
+        {
+            let mut policies = self.policies.lock().await;
+            let policy = policies.newest()?;
+            let none = || WorkerError::Request("the policy says nothing of data".to_owned());
+            let residency = policy.policy().residency.as_ref().ok_or_else(none)?;
+            for country in objects.iter().map(|object| object.country) {
+                let place = (&self.host.region, country);
+                destinations.insert(country, Destination::again(residency, policy.id(), place, admitted.now)?);
+            }
+        }
+        let (sender, frames) = mpsc::channel(WAITING);
+        let rewrites = Rewrites {
+            table,
+            class,
+            objects,
+            store,
+            vault: Arc::clone(self.catalog.vault()),
+            destinations,
+            entropy: Arc::clone(&self.ports.entropy),
+            host: Arc::clone(&self.host),
+            enrolment: self.enrolment,
+            intent: admitted.intent,
+        };
+        tracing::info!(data.intent = %admitted.intent, "objects are being written anew");
+        let time = admitted.expires.since(admitted.now);
+        self.threads.spawn(rewrites.give(sender, time, permit));
         Ok(frames)
     }
 
@@ -319,6 +377,37 @@ impl Worker {
             Some(_) => Err(Refused::Used(admitted.intent).into()),
         }
     }
+}
+
+/// Objects whose keys are at hand.
+struct Open {
+    table: &'static Table,
+    class: DataClass,
+    objects: Vec<Located>,
+    store: Arc<SealedStore>,
+}
+
+fn check_schema(expected: Option<Digest>, found: Digest) -> Result<(), WorkerError> {
+    match expected.filter(|expected| *expected != found) {
+        Some(expected) => Err(WorkerError::Schema { found, expected }),
+        None => Ok(()),
+    }
+}
+
+/// The schema of what comes out of a query that has no values: what a request that stands is bound to.
+///
+/// # Errors
+/// [`WorkerError`], also if there is no such class.
+pub fn schema(class: &DataClass, text: String) -> Result<Digest, WorkerError> {
+    let table = table(class.as_str())?;
+    if Rewrite::of(&text).is_some() {
+        return Ok(rewrite::planned(table, Vec::new()).schema());
+    }
+    let (threads, memory) = (Threads::start().map_err(WorkerError::Threads)?, Memory(64 << 20));
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let query = Query { text, parameters: api::Parameters::new(), table };
+    threads.spawn(async move { sender.send(query.plan(Vec::new(), memory).await) });
+    Ok(receiver.recv().map_err(|_| WorkerError::Died)??.schema())
 }
 
 fn table(class: &str) -> Result<&'static Table, WorkerError> {

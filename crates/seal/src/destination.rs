@@ -1,7 +1,7 @@
 //! For whom an owner's data is sealed: the policy says, and nobody else.
 
 use attest::{CountryCode, DataClass, OrganisationId, RegionId, StatementId};
-use policy::{Residency, SealingKey};
+use policy::{Region, Residency, SealingKey};
 use stdx::{Entropy, UnixTime};
 
 use crate::header::{BatchId, Bound};
@@ -31,6 +31,32 @@ impl Destination {
         at: UnixTime,
     ) -> Result<Self, SealError> {
         let region = residency.region_of(country, at).ok_or(SealError::Unassigned { country, at })?;
+        Self::of(residency, policy, (region, country), at)
+    }
+
+    /// The same region again, for `country`'s data that lies there already and is written anew, if it was ever
+    /// assigned to it: to the keys of `at`.
+    ///
+    /// # Errors
+    /// As [`Destination::new`]'s.
+    pub fn again(
+        residency: &Residency,
+        policy: StatementId,
+        (region, country): (&RegionId, CountryCode),
+        at: UnixTime,
+    ) -> Result<Self, SealError> {
+        let unassigned = || SealError::Unassigned { country, at };
+        let was = residency.assignments.iter().any(|it| it.region == *region && it.countries.contains(&country));
+        let region = residency.region(region).filter(|_| was).ok_or_else(unassigned)?;
+        Self::of(residency, policy, (region, country), at)
+    }
+
+    fn of(
+        residency: &Residency,
+        policy: StatementId,
+        (region, country): (&Region, CountryCode),
+        at: UnixTime,
+    ) -> Result<Self, SealError> {
         let custodians = region.keys_at(at)?.into_iter().map(|(who, key)| custodian(who, key));
         let custodians = Custodians::new(custodians.collect::<Result<_, _>>()?)?;
         let classes = residency.classes.iter().map(|it| it.id.clone()).collect();

@@ -22,8 +22,8 @@ pub use custody::{CustodianConfig, CustodianKeys, TokenSection};
 pub use data::DataFolder;
 pub use lookup::{GatewayConfig, RelayConfig};
 pub use roles::{
-    ChannelKeys, HttpSection, LogSection, PolicySection, SupervisorConfig, SupervisorKeys, VendorConfig, VendorKeys,
-    WitnessConfig,
+    ChannelKeys, CompactionSection, HttpSection, LogSection, PolicySection, SupervisorConfig, SupervisorKeys,
+    VendorConfig, VendorKeys, WitnessConfig,
 };
 pub use shared::{ObjectsSection, SharedSection, StateSection};
 
@@ -216,6 +216,7 @@ impl Config {
                 .chain(channel.rules.as_mut())
                 .chain(it.intake.as_mut())
                 .chain(it.cloud.iter_mut().flat_map(CloudSection::paths_mut))
+                .chain(it.compaction.as_mut().map(|section| &mut section.key))
                 .chain(it.shared.iter_mut().flat_map(SharedSection::paths_mut))
                 .collect()
             }

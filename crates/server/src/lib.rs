@@ -19,6 +19,7 @@ pub mod audit;
 pub mod cli;
 mod cloud;
 pub mod command;
+mod compaction;
 pub mod config;
 mod custodian;
 pub mod data;

@@ -17,6 +17,7 @@ use verify::TrustedPolicy;
 use witness::{Witness, WitnessParts};
 
 use crate::command::check_config::{load_policy, no_genesis};
+use crate::compaction::keep_compacting;
 use crate::config::{Config, LogSection, SharedSection, VendorConfig, WitnessConfig};
 use crate::custodian::{CustodyProbe, Desk};
 use crate::data::{AccessProbe, Gateway};
@@ -84,6 +85,10 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
             tokio::task::spawn_blocking(move || copied.pull()).await?.context("the channel can't be copied")?;
             keep_vault(&mut service, vendor, config, stop).await?;
             let config = Arc::new(config.clone());
+            if let Some(section) = vendor.compaction.clone() {
+                let tasks = stop.tasks.clone();
+                service.tasks.spawn(keep_compacting(Arc::clone(&config), section, duty.clone(), tasks));
+            }
             if has_fast_lane(&domain) && vendor.keys.rules.is_some() && vendor.supervisor.is_some() {
                 let (own, tasks) = (Arc::clone(&config), stop.tasks.clone());
                 service.tasks.spawn(follow::follow(own, domain.clone(), duty.clone(), tasks));

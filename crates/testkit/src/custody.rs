@@ -18,6 +18,8 @@ pub const APPROVED_CLASS: &str = "detections";
 pub const OPEN_CLASS: &str = "statistics";
 /// What both may be read for.
 pub const PURPOSE: &str = "detection-quality";
+/// What both may be written anew for.
+pub const COMPACTION: &str = "compaction";
 
 const DAY_S: u64 = 24 * 60 * 60;
 /// 2025-12-29T00:00:00Z, and a year of it.
@@ -60,7 +62,7 @@ impl Custody {
         let class = |id: &str, approvals| ClassPolicy {
             id: id.parse().unwrap(),
             approvals,
-            purposes: vec![PURPOSE.parse().unwrap()],
+            purposes: vec![COMPACTION.parse().unwrap(), PURPOSE.parse().unwrap()],
             retention_s: 30 * DAY_S,
             lease_s: 900,
             objects_max: 8,

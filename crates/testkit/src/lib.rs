@@ -4,7 +4,7 @@
 //! [`World`]: vendor, supervisor, four witnesses (3 of 4, one faulty), two logs in memory, a policy,
 //! and the statements of a release, each signed and proven by the same code that products use.
 //! [`foreign`]: the programs in Python and JavaScript that look at all this with eyes of their own.
-//! [`Custody`]: a region with two custodians.
+//! [`Custody`]: a region with two custodians. [`Dying`]: a store that fails at one call and from then on.
 //! Real services on this machine: [`Postgres`], [`Seaweed`]. [`Strace`]: one file-system call of a
 //! real process that fails. [`SmallDisk`]: one that is
 //! soon full. [`Capture`]: the packets of a network of the test's own. [`Breadth`] and [`figure`]: how much a torture tries, and what it found. [`files`]: what lies in
@@ -26,6 +26,7 @@
 
 mod capture;
 mod custody;
+mod dying;
 mod files;
 pub mod foreign;
 mod memory_log;
@@ -39,7 +40,8 @@ mod torture;
 mod world;
 
 pub use capture::{Capture, Captured, Packet, add_address, in_own_network};
-pub use custody::{APPROVED_CLASS, Custody, OPEN_CLASS, PURPOSE, REGION};
+pub use custody::{APPROVED_CLASS, COMPACTION, Custody, OPEN_CLASS, PURPOSE, REGION};
+pub use dying::{Dying, Effect};
 pub use files::files;
 pub use memory_log::MemoryLog;
 pub use party::Party;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use attest::{CountryCode, DataClass, OrganisationId, RegionId, StatementId};
-use policy::{Region, Residency};
+use policy::{ClassPolicy, Region, Residency};
 use seal::{BatchId, Header, OpenError};
 use stdx::Digest;
 
@@ -38,7 +38,8 @@ pub enum Refused {
 pub struct Admission {
     regions: BTreeMap<RegionId, Keys>,
     countries: BTreeSet<(CountryCode, RegionId)>,
-    classes: BTreeSet<DataClass>,
+    /// Each with how many objects one grant opens.
+    classes: BTreeMap<DataClass, usize>,
     policies: BTreeSet<StatementId>,
 }
 
@@ -58,7 +59,7 @@ impl Admission {
         Self {
             regions: regions.map(|region| (region.id.clone(), keys(region))).collect(),
             countries: assigned.collect(),
-            classes: residency.classes.iter().map(|class| class.id.clone()).collect(),
+            classes: residency.classes.iter().map(|class| (class.id.clone(), objects_max(class))).collect(),
             policies,
         }
     }
@@ -75,7 +76,7 @@ impl Admission {
         if !self.countries.contains(&(header.bound.country, region.clone())) {
             return Err(Refused::Country(id, header.bound.country, region.clone()));
         }
-        if !self.classes.contains(&header.bound.class) {
+        if !self.classes.contains_key(&header.bound.class) {
             return Err(Refused::Class(id, header.bound.class));
         }
         if !self.policies.contains(&header.bound.policy) {
@@ -89,10 +90,19 @@ impl Admission {
         Ok((id, header.bound.region))
     }
 
+    /// How many objects of each class one grant opens.
+    pub(crate) const fn objects_max(&self) -> &BTreeMap<DataClass, usize> {
+        &self.classes
+    }
+
     /// The regions that are kept here.
     pub(crate) fn regions(&self) -> impl Iterator<Item = &RegionId> {
         self.regions.keys()
     }
+}
+
+fn objects_max(class: &ClassPolicy) -> usize {
+    usize::try_from(class.objects_max).unwrap_or(usize::MAX).max(1)
 }
 
 fn keys(region: &Region) -> Keys {

@@ -48,8 +48,39 @@ pub struct Segment {
     pub from: Option<UnixTime>,
     /// When the last of it was taken: retention counts from then.
     pub until: UnixTime,
+    /// What stands among columns as endpoints have sent it, because the worker could not read it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unread: Option<Unread>,
     /// The objects that count; one that was taken twice counts where it was first.
     pub objects: Vec<Kept>,
+}
+
+/// Objects that were written into a segment as they were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unread {
+    /// SHA-256 of the code that could not read them. Other code may.
+    pub code: Digest,
+    /// Their names, in the segment's order.
+    pub objects: Vec<BatchId>,
+}
+
+impl Segment {
+    /// Whether this object of it holds lines, as an endpoint sends them, and not columns.
+    #[must_use]
+    pub fn has_lines(&self, object: &BatchId) -> bool {
+        self.from.is_none() || self.unread.as_ref().is_some_and(|unread| unread.objects.contains(object))
+    }
+}
+
+/// A segment that somebody is about to put into the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Announced {
+    /// SHA-256 of it.
+    pub segment: Digest,
+    /// The class.
+    pub class: DataClass,
 }
 
 /// What changed.
@@ -65,10 +96,13 @@ pub struct Manifest {
     /// SHA-256 of the one before; absent in the first only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub previous: Option<Digest>,
+    /// A segment that will take the place of others. From now on it may lie in the store.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub announced: Option<Announced>,
     /// Segments that are there from now on.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub added: Vec<Segment>,
-    /// Segments that are not.
+    /// Segments that are not, or that will not be.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub removed: Vec<Digest>,
 }
@@ -95,14 +129,26 @@ pub struct Chain {
     ids: HashMap<BatchId, Digest>,
     /// Names from segments that this one has replaced: what comes again is known as long as it lasts.
     inherited: HashMap<Digest, Vec<BatchId>>,
+    announced: BTreeMap<Digest, DataClass>,
     bytes: u64,
 }
+
+/// What a manifest takes back: it is to be deleted.
+pub(crate) type Gone = (DataClass, Digest);
 
 impl Chain {
     /// Before the first.
     #[must_use]
     pub fn new(region: RegionId) -> Self {
-        Self { region, last: None, segments: BTreeMap::new(), ids: HashMap::new(), inherited: HashMap::new(), bytes: 0 }
+        Self {
+            region,
+            last: None,
+            segments: BTreeMap::new(),
+            ids: HashMap::new(),
+            inherited: HashMap::new(),
+            announced: BTreeMap::new(),
+            bytes: 0,
+        }
     }
 
     /// The region.
@@ -139,17 +185,31 @@ impl Chain {
         self.ids.get(id)
     }
 
+    /// The names of objects that were in what this segment has replaced, directly or not.
+    pub fn inherited(&self, segment: &Digest) -> impl Iterator<Item = &BatchId> {
+        self.inherited.get(segment).into_iter().flatten()
+    }
+
+    /// Segments that will take the place of others, unless they are withdrawn.
+    pub fn announced(&self) -> impl Iterator<Item = (&Digest, &DataClass)> {
+        self.announced.iter()
+    }
+
+    pub(crate) fn is_announced(&self, segment: &Digest) -> bool {
+        self.announced.contains_key(segment)
+    }
+
     /// Bytes of all segments that are there.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Goes on by the next manifest, and gives the segments that it takes back.
+    /// Goes on by the next manifest, and gives class and name of the segments that it takes back.
     ///
     /// # Errors
     /// [`ChainError`]: it is not what follows, and nothing has changed.
-    pub fn read(&mut self, bytes: &[u8]) -> Result<Vec<Segment>, ChainError> {
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Vec<(DataClass, Digest)>, ChainError> {
         let manifest = self.checked(bytes)?;
         Ok(self.apply(manifest, bytes))
     }
@@ -177,12 +237,13 @@ impl Chain {
     }
 
     /// The manifest that would come next, with this change.
-    pub(crate) fn draft(&self, Change { added, removed }: Change) -> (Manifest, Vec<u8>) {
+    pub(crate) fn draft(&self, Change { announced, added, removed }: Change) -> (Manifest, Vec<u8>) {
         let manifest = Manifest {
             manifest_type: format!("{TYPE_BASE}{TYPE}"),
             region: self.region.clone(),
             number: self.next(),
             previous: self.last.map(|(_, digest)| digest),
+            announced,
             added,
             removed,
         };
@@ -190,15 +251,17 @@ impl Chain {
         (manifest, bytes)
     }
 
-    pub(crate) fn apply(&mut self, manifest: Manifest, bytes: &[u8]) -> Vec<Segment> {
+    pub(crate) fn apply(&mut self, manifest: Manifest, bytes: &[u8]) -> Vec<Gone> {
         self.last = Some((manifest.number, Digest::of(bytes)));
-        let (mut removed, mut names) = (Vec::new(), Vec::new());
+        let (mut gone, mut names) = (Vec::new(), Vec::new());
+        self.announced.extend(manifest.announced.into_iter().map(|it| (it.segment, it.class)));
         for digest in manifest.removed {
+            gone.extend(self.announced.remove(&digest).map(|class| (class, digest)));
             if let Some(segment) = self.segments.remove(&digest) {
                 names.extend(segment.objects.iter().map(|kept| kept.id));
                 names.extend(self.inherited.remove(&digest).unwrap_or_default());
                 self.bytes = self.bytes.saturating_sub(segment.bytes);
-                removed.push(segment);
+                gone.push((segment.class, digest));
             }
         }
         match manifest.added.first() {
@@ -210,15 +273,17 @@ impl Chain {
         for segment in manifest.added {
             self.ids.extend(segment.objects.iter().map(|kept| (kept.id, kept.object)));
             self.bytes = self.bytes.saturating_add(segment.bytes);
+            self.announced.remove(&segment.segment);
             self.segments.insert(segment.segment, segment);
         }
-        removed
+        gone
     }
 }
 
 /// What a manifest changes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
+    pub(crate) announced: Option<Announced>,
     pub(crate) added: Vec<Segment>,
     pub(crate) removed: Vec<Digest>,
 }

@@ -3,7 +3,8 @@
 //! # In scope
 //! Which sealed objects a region takes ([`Admission`]); the write-ahead log ([`Wal`]) and the intake with
 //! back-pressure over it ([`Intake`], [`Writer`]); segments and the chain of manifests that says which of them
-//! a region has ([`Manifests`]), on any [`storage::ObjectStore`]; retention. `docs/formats/vault.md` has the
+//! a region has ([`Manifests`]), on any [`storage::ObjectStore`]; retention; what workers have written anew, and with
+//! which evidence it takes the place of what was there ([`Replacement`]). `docs/formats/vault.md` has the
 //! bytes.
 //!
 //! # Out of scope
@@ -15,6 +16,7 @@
 //! - An object is in the manifests of its region once, however often it was sent and to however many intakes.
 //! - A manifest never changes: of two that would follow one, one is there, and the other follows it.
 //! - A segment that a manifest names is there until a later manifest takes it back.
+//! - Nothing takes the place of anything without the word of an enrolled host that it is all of it, and then at once.
 //! - What another region, a country without one, or a stranger sealed is not taken.
 
 mod admission;
@@ -22,15 +24,17 @@ mod chain;
 mod check;
 mod intake;
 mod manifest;
+mod rewriting;
 mod segment;
 mod wal;
 mod writer;
 
 pub use admission::{Admission, Refused};
-pub use chain::{Chain, ChainError, Kept, MANIFEST_BYTES_MAX, Manifest, Segment};
+pub use chain::{Announced, Chain, ChainError, Kept, MANIFEST_BYTES_MAX, Manifest, Segment, Unread};
 pub use check::{Checked, Damage, check, check_wal, copy};
 pub use intake::{Intake, IntakeError, Limits, News, Taken};
 pub use manifest::{ManifestError, Manifests, manifest_key, segment_key};
-pub use segment::{SegmentError, objects_of};
+pub use rewriting::{Offer, Replacement, RewritingError};
+pub use segment::{SEGMENT_MARK, SegmentError, objects_of};
 pub use wal::{Closed, Wal, WalError};
 pub use writer::{Parts, Writer, WriterError, open};

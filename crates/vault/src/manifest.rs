@@ -8,7 +8,8 @@ use bytes::Bytes;
 use stdx::{Digest, UnixTime};
 use storage::{Error, Folder, Key, KeyError, Listing, ObjectStore};
 
-use crate::chain::{Chain, ChainError, Change, Segment};
+use crate::chain::{Announced, Chain, ChainError, Change, Gone, Segment};
+use crate::rewriting::Replacement;
 
 /// As many intakes would have to commit between a look and a swap, again and again.
 const ATTEMPTS_MAX: usize = 64;
@@ -28,6 +29,9 @@ pub enum ManifestError {
     /// What is to be taken back is not there (any more).
     #[error("region `{0}` has no segment {1}")]
     NoSegment(RegionId, Digest),
+    /// Somebody else has decided that it does not come.
+    #[error("segment {1}, which was announced for region `{0}`, was withdrawn meanwhile")]
+    Withdrawn(RegionId, Digest),
 }
 
 /// Where a manifest lies.
@@ -50,7 +54,7 @@ pub fn segment_key(region: &RegionId, class: &DataClass, segment: &Digest) -> Re
 pub struct Manifests {
     objects: Arc<dyn ObjectStore>,
     chain: Chain,
-    removed: Vec<(DataClass, Digest)>,
+    removed: Vec<Gone>,
 }
 
 impl Manifests {
@@ -112,7 +116,7 @@ impl Manifests {
             }
             let mut segment = segment.clone();
             segment.objects.retain(|kept| chain.object(&kept.id).is_none());
-            (!segment.objects.is_empty()).then(|| Change { added: vec![segment], removed: Vec::new() })
+            (!segment.objects.is_empty()).then(|| Change { added: vec![segment], ..Change::default() })
         })
         .await?;
         if self.chain.segment(&segment.segment).is_none() {
@@ -122,30 +126,65 @@ impl Manifests {
         Ok(())
     }
 
-    /// Puts a segment into the place of others, in one manifest: what is there is there once at every
+    /// Puts a segment into the place of others: announced first, so that whatever ends this in between, the next who
+    /// comes can take it away ([`Manifests::withdraw`]); then in one manifest: what is there is there once at every
     /// moment. Safe to repeat, also after it succeeded.
     ///
     /// # Errors
-    /// [`ManifestError::NoSegment`] if one of those is not there (any more); nothing has changed then.
-    pub async fn replace(&mut self, segment: Segment, bytes: Bytes, replaced: &[Digest]) -> Result<(), ManifestError> {
-        let key = self.segment_key(&segment.class, &segment.segment)?;
-        self.objects.put(&key, bytes).await?;
-        let mut missing = None;
+    /// [`ManifestError::NoSegment`] if one of those is not there (any more), [`ManifestError::Withdrawn`] if somebody
+    /// did not want to wait: nothing has changed then.
+    pub async fn replace(&mut self, replacement: &Replacement) -> Result<(), ManifestError> {
+        let Replacement { segment, bytes, replaced } = replacement;
+        let (name, class) = (segment.segment, segment.class.clone());
         self.commit(|chain| {
-            if chain.segment(&segment.segment).is_some() {
-                return None;
-            }
-            missing = replaced.iter().find(|it| chain.segment(it).is_none()).copied();
-            missing.is_none().then(|| Change { added: vec![segment.clone()], removed: replaced.to_vec() })
+            let known = chain.segment(&name).is_some() || chain.is_announced(&name);
+            let announced = Some(Announced { segment: name, class: class.clone() });
+            (!known).then(|| Change { announced, ..Change::default() })
         })
         .await?;
-        match missing {
-            Some(missing) => {
-                self.objects.delete(&key).await?;
-                Err(ManifestError::NoSegment(self.chain.region().clone(), missing))
+        self.objects.put(&self.segment_key(&class, &name)?, bytes.clone()).await?;
+        let (region, mut refused) = (self.chain.region().clone(), None);
+        self.commit(|chain| {
+            if chain.segment(&name).is_some() {
+                return None;
+            }
+            let missing = replaced.iter().find(|it| chain.segment(it).is_none()).copied();
+            refused = match missing {
+                _ if !chain.is_announced(&name) => Some(ManifestError::Withdrawn(region.clone(), name)),
+                Some(missing) => Some(ManifestError::NoSegment(region.clone(), missing)),
+                None => None,
+            };
+            let change = Change { added: vec![segment.clone()], removed: replaced.clone(), ..Change::default() };
+            refused.is_none().then_some(change)
+        })
+        .await?;
+        match refused {
+            Some(refused) => {
+                self.withdraw_those(|it| *it == name).await?;
+                Err(refused)
             }
             None => self.delete_removed().await,
         }
+    }
+
+    /// Takes back what somebody has announced and never brought to its end: from now on it can't be. Gives how many.
+    ///
+    /// # Errors
+    /// [`ManifestError`]; what is left undone is done by the next call.
+    pub async fn withdraw(&mut self) -> Result<usize, ManifestError> {
+        self.withdraw_those(|_| true).await
+    }
+
+    async fn withdraw_those(&mut self, which: impl Fn(&Digest) -> bool) -> Result<usize, ManifestError> {
+        let mut count = 0;
+        self.commit(|chain| {
+            let removed: Vec<Digest> = chain.announced().map(|(it, _)| *it).filter(|it| which(it)).collect();
+            count = removed.len();
+            (!removed.is_empty()).then(|| Change { removed, ..Change::default() })
+        })
+        .await?;
+        self.delete_removed().await?;
+        Ok(count)
     }
 
     /// Takes back the segments whose time is over, as `retention_s` says for each class: first in the
@@ -166,7 +205,7 @@ impl Manifests {
             };
             let removed: Vec<Digest> = chain.segments().filter(over).map(|segment| segment.segment).collect();
             count = removed.len();
-            (!removed.is_empty()).then(|| Change { added: Vec::new(), removed })
+            (!removed.is_empty()).then(|| Change { removed, ..Change::default() })
         })
         .await?;
         self.delete_removed().await?;
@@ -203,8 +242,8 @@ impl Manifests {
         Err(ManifestError::Contended(self.chain.region().clone()))
     }
 
-    fn forget(&mut self, removed: Vec<Segment>) {
-        self.removed.extend(removed.into_iter().map(|segment| (segment.class, segment.segment)));
+    fn forget(&mut self, removed: Vec<Gone>) {
+        self.removed.extend(removed);
     }
 
     fn key(&self, number: u64) -> Result<Key, ManifestError> {

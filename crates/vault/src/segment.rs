@@ -1,8 +1,14 @@
 //! Segments: many sealed objects in one file, because a store of small ones is slow and dear.
 
+use attest::DataClass;
 use bytes::Bytes;
+use seal::Header;
+use stdx::{Digest, UnixTime};
 
-const MARK: &[u8] = b"clerestory-segment 1\n";
+use crate::chain::{Kept, Segment};
+
+/// How a segment begins.
+pub const SEGMENT_MARK: &[u8] = b"clerestory-segment 1\n";
 
 /// A segment that is not as it was written.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -13,23 +19,38 @@ pub struct SegmentError(pub u64);
 #[derive(Debug)]
 pub(crate) struct Building {
     bytes: Vec<u8>,
+    objects: Vec<Kept>,
 }
 
 impl Building {
     pub(crate) fn new() -> Self {
-        Self { bytes: MARK.to_vec() }
+        Self { bytes: SEGMENT_MARK.to_vec(), objects: Vec::new() }
     }
 
-    /// Adds an object, and says where it begins.
-    pub(crate) fn add(&mut self, object: &[u8]) -> u64 {
+    /// Objects so far.
+    pub(crate) const fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Adds an object, whose frames begin at `start`.
+    pub(crate) fn add(&mut self, header: &Header, start: usize, object: &[u8]) {
         self.bytes.extend_from_slice(&length(object));
-        let at = self.bytes.len() as u64;
+        self.objects.push(Kept {
+            id: header.bound.id,
+            country: header.bound.country,
+            at: self.bytes.len() as u64,
+            bytes: object.len() as u64,
+            object: Digest::of(object),
+            header: Digest::of(object.get(4..start).unwrap_or_default()),
+        });
         self.bytes.extend_from_slice(object);
-        at
     }
 
-    pub(crate) fn finish(self) -> Bytes {
-        self.bytes.into()
+    /// The segment, of objects as endpoints have sent them, and its bytes.
+    pub(crate) fn finish(self, class: DataClass, until: UnixTime) -> (Segment, Bytes) {
+        let bytes = Bytes::from(self.bytes);
+        let (segment, objects) = (Digest::of(&bytes), self.objects);
+        (Segment { segment, class, bytes: bytes.len() as u64, from: None, until, unread: None, objects }, bytes)
     }
 }
 
@@ -43,10 +64,10 @@ pub(crate) fn length(object: &[u8]) -> [u8; 4] {
 /// # Errors
 /// [`SegmentError`] when it does not end where an object ends.
 pub fn objects_of(segment: &Bytes) -> Result<Vec<Bytes>, SegmentError> {
-    if !segment.starts_with(MARK) {
+    if !segment.starts_with(SEGMENT_MARK) {
         return Err(SegmentError(0));
     }
-    records(segment, MARK.len())
+    records(segment, SEGMENT_MARK.len())
 }
 
 /// What lies behind `start`, each with its length before it.

@@ -14,7 +14,6 @@ use storage::ObjectStore;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admission::{Admission, Refused};
-use crate::chain::{Kept, Segment};
 use crate::intake::{Intake, IntakeError, Limits, News, Waiting};
 use crate::manifest::{ManifestError, Manifests};
 use crate::segment::Building;
@@ -68,7 +67,9 @@ pub async fn open(parts: Parts) -> Result<(Intake, Writer), WriterError> {
     let Parts { wal, objects, admission, retention_s, clock, limits } = parts;
     let (wal, left) = tokio::task::spawn_blocking(move || Wal::open(&wal)).await??;
     let held = Arc::new(Held::default());
-    let mut roller = Roller { objects, clock, retention_s, regions: BTreeMap::new(), held: Arc::clone(&held) };
+    let objects_max = admission.objects_max().clone();
+    let regions = BTreeMap::new();
+    let mut roller = Roller { objects, clock, retention_s, objects_max, regions, held: Arc::clone(&held) };
     for region in admission.regions() {
         roller.region(region).await?;
     }
@@ -258,6 +259,7 @@ struct Roller {
     objects: Arc<dyn ObjectStore>,
     clock: Arc<dyn Clock>,
     retention_s: BTreeMap<DataClass, u64>,
+    objects_max: BTreeMap<DataClass, usize>,
     regions: BTreeMap<RegionId, Manifests>,
     held: Arc<Held>,
 }
@@ -305,12 +307,13 @@ impl Roller {
     async fn roll(&mut self, file: Closed) -> Result<(), WriterError> {
         let (read, bytes_closed) = (file.clone(), file.bytes());
         let until = self.clock.now();
-        let segments = tokio::task::spawn_blocking(move || Ok::<_, WriterError>(sorted(&read.objects()?)?)).await??;
-        for ((region, class), (building, objects)) in segments {
-            let bytes = building.finish();
-            let segment =
-                Segment { segment: Digest::of(&bytes), class, bytes: bytes.len() as u64, from: None, until, objects };
-            self.region(&region).await?.add(segment, bytes).await?;
+        let objects_max = self.objects_max.clone();
+        let sort = move || Ok::<_, WriterError>(sorted(&read.objects()?, &objects_max)?);
+        for ((region, class), built) in tokio::task::spawn_blocking(sort).await?? {
+            for building in built {
+                let (segment, bytes) = building.finish(class.clone(), until);
+                self.region(&region).await?.add(segment, bytes).await?;
+            }
         }
         tokio::task::spawn_blocking(move || file.remove()).await??;
         self.held.wal.fetch_sub(bytes_closed, Ordering::Relaxed);
@@ -319,27 +322,25 @@ impl Roller {
     }
 }
 
-type Sorted = BTreeMap<(RegionId, DataClass), (Building, Vec<Kept>)>;
+type Sorted = BTreeMap<(RegionId, DataClass), Vec<Building>>;
 
-/// Objects by region and class, each name once.
-fn sorted(objects: &[Bytes]) -> Result<Sorted, seal::OpenError> {
+/// Objects by region and class, each name once, in segments of no more objects than one grant opens: what is to be
+/// written anew is whole segments.
+fn sorted(objects: &[Bytes], objects_max: &BTreeMap<DataClass, usize>) -> Result<Sorted, seal::OpenError> {
     let (mut sorted, mut seen): (Sorted, _) = (BTreeMap::new(), BTreeSet::new());
     for object in objects {
         let (header, start) = Header::parse(object)?;
-        let bound = header.bound;
-        if !seen.insert(bound.id) {
+        if !seen.insert(header.bound.id) {
             continue;
         }
-        let (building, kept) =
-            sorted.entry((bound.region, bound.class)).or_insert_with(|| (Building::new(), Vec::new()));
-        kept.push(Kept {
-            id: bound.id,
-            country: bound.country,
-            at: building.add(object),
-            bytes: object.len() as u64,
-            object: Digest::of(object),
-            header: Digest::of(object.get(4..start).unwrap_or_default()),
-        });
+        let max = objects_max.get(&header.bound.class).copied().unwrap_or(usize::MAX);
+        let built = sorted.entry((header.bound.region.clone(), header.bound.class.clone())).or_default();
+        if built.last().is_none_or(|building| building.len() >= max) {
+            built.push(Building::new());
+        }
+        if let Some(building) = built.last_mut() {
+            building.add(&header, start, object);
+        }
     }
     Ok(sorted)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, UnixTime};
-use tlog::VerifierKey;
+use tlog::{TreeEdge, VerifierKey, leaf_hash};
 
 use super::in_stream;
 use crate::{Commitment, CountryCode, DataClass, HostId, Position, Predicate, Purpose, RegionId, StatementId};
@@ -291,6 +291,50 @@ impl Predicate for Receipt {
     fn position(&self) -> Option<&Position> {
         None
     }
+}
+
+/// "For this intent I have written these objects anew, sealed as before": signed by an enrolled host's key, for
+/// whoever keeps the region's vault; it stands in no stream. Its subjects are the objects (the intent's) and the
+/// segment that was made of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewriting {
+    /// The host's enrolment, which names the code.
+    pub enrolment: StatementId,
+    /// The intent.
+    pub intent: StatementId,
+    /// Where.
+    pub region: RegionId,
+    /// What kind of data.
+    pub class: DataClass,
+    /// The segments that these objects are all of, by their SHA-256, ascending.
+    pub replaced: Vec<Digest>,
+    /// Events in what was made.
+    pub events: u64,
+    /// Events that stood there twice, to the byte, and stand there once now.
+    pub doubles: u64,
+    /// Objects whose content this code can't read, by the SHA-256 of their headers, ascending: they are in nothing that
+    /// was made, and stay as they are.
+    pub unread: Vec<Digest>,
+}
+
+impl Predicate for Rewriting {
+    const TYPE: &'static str = "rewriting/v1";
+
+    fn position(&self) -> Option<&Position> {
+        None
+    }
+}
+
+/// The root of a Merkle tree (RFC 6962) over objects: the SHA-256 of each one's header, ascending by the objects'
+/// names. It is an intent's subject.
+#[must_use]
+pub fn objects_root(headers: impl IntoIterator<Item = Digest>) -> Digest {
+    let mut edge = TreeEdge::new();
+    for header in headers {
+        edge.append(&leaf_hash(header.as_bytes()), |_, _| {});
+    }
+    Digest::from_bytes(*edge.head().root.as_bytes())
 }
 
 /// "So much have I opened": signed by a custodian. Its subject is the end of its chain of uses.

@@ -2,8 +2,8 @@
 
 use attest::{
     AccessApproval, AccessCall, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview,
-    AccessStop, Budget, Commitment, CustodyReport, Ended, PrivateField, ReaderKind, Receipt, RegionStatus, Standing,
-    WorkerEnrolment, WorkerKey,
+    AccessStop, Budget, Commitment, CustodyReport, Ended, PrivateField, ReaderKind, Receipt, RegionStatus, Rewriting,
+    Standing, WorkerEnrolment, WorkerKey,
 };
 use stdx::UnixTime;
 
@@ -100,6 +100,19 @@ fn worker() -> WorkerKey {
     }
 }
 
+fn rewriting() -> Rewriting {
+    Rewriting {
+        enrolment: id("enrolment"),
+        intent: id("intent"),
+        region: "zurich".parse().unwrap(),
+        class: "detections".parse().unwrap(),
+        replaced: vec![digest("segment")],
+        events: 511,
+        doubles: 1,
+        unread: vec![digest("header")],
+    }
+}
+
 pub(crate) fn all() -> Vec<(&'static str, String)> {
     let by_person = request(ReaderKind::Person, AccessMode::BreakGlass, None);
     let standing = Standing { code: digest("code"), schema: digest("schema"), uses: 24 };
@@ -152,6 +165,7 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         ("worker-enrolment", payload(&[CODE], enrolment())),
         ("receipt", payload(&[("object", "sealed")], Receipt { region: "zurich".parse().unwrap(), bytes: 4321 })),
         ("worker-key", payload(&[CODE], worker())),
+        ("rewriting", payload(&[("objects", "root"), ("segment", "made")], rewriting())),
         ("custody-report", payload(&[("uses", "head")], report)),
     ]
 }

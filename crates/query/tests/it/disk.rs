@@ -174,6 +174,7 @@ async fn asked(scene: &mut Scene, program: &Program, question: &Question) -> (St
         parameters: question.parameters.clone(),
         class: question.class.parse().unwrap(),
         countries: question.countries.iter().map(|it| it.parse().unwrap()).collect(),
+        objects: 8,
     };
     let post = {
         let (client, url) = (client.clone(), url.clone());

@@ -13,4 +13,5 @@ mod disk;
 mod documents;
 mod queries;
 mod refused;
+mod rewriting;
 mod scene;

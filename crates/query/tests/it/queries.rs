@@ -2,7 +2,7 @@
 
 use api::{Parameter, ResultFormat};
 use attest::Standing;
-use stdx::{Clock as _, Digest, UnixTime};
+use stdx::Digest;
 use testkit::{APPROVED_CLASS, OPEN_CLASS};
 
 use crate::scene::{CODE, Question, Scene, collected, detection, header, statistic};
@@ -123,43 +123,4 @@ async fn a_worker_has_a_new_key_after_half_a_day_and_the_old_one_for_a_while() {
     assert_eq!(key().await, first);
     scene.clock.advance(std::time::Duration::from_secs(13 * 3600));
     assert_ne!(key().await, first);
-}
-
-/// Detections in columns, taken at these times.
-fn columns(taken: &[i64]) -> Vec<u8> {
-    use datafusion::arrow::array::{ArrayRef, RecordBatch, StringViewArray, TimestampSecondArray, UInt64Array};
-    use std::sync::Arc;
-    let schema = query::Table::of(APPROVED_CLASS).unwrap().file_schema();
-    let texts = |text: &str| -> ArrayRef { Arc::new(StringViewArray::from_iter_values(taken.iter().map(|_| text))) };
-    let times = TimestampSecondArray::from(taken.to_vec()).with_timezone("UTC");
-    let sizes: UInt64Array = (1..=taken.len() as u64).map(Some).collect();
-    let (hours, times): (ArrayRef, ArrayRef) = (Arc::new(times.clone()), Arc::new(times));
-    let columns = vec![texts("00"), hours, texts("one"), texts("aa"), Arc::new(sizes), times];
-    let mut bytes = Vec::new();
-    let mut writer = datafusion::parquet::arrow::ArrowWriter::try_new(&mut bytes, Arc::clone(&schema), None).unwrap();
-    writer.write(&RecordBatch::try_new(schema, columns).unwrap()).unwrap();
-    writer.close().unwrap();
-    bytes
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn columns_and_lines_are_one_table() {
-    let mut scene = with_detections().await;
-    let now = i64::try_from(scene.clock.now().seconds()).unwrap();
-    let earlier = UnixTime::from_seconds(scene.clock.now().seconds() - 3600);
-    let object = scene.sealed(APPROVED_CLASS, "JP", columns(&[now - 3600, now - 60, now]));
-    scene.replace_all(&object, earlier).await;
-    let text = "SELECT country, rule, count(*) AS n, sum(size) AS bytes FROM detections GROUP BY country, rule";
-    assert_eq!(scene.answer(APPROVED_CLASS, text).await, "country,rule,n,bytes\nJP,one,3,6\n");
-    scene.take(&[scene.sealed(APPROVED_CLASS, "DE", detection("two", 10))]).await;
-    let text = "SELECT country, rule, size, taken FROM detections WHERE rule <> 'x' ORDER BY size";
-    let expected = "country,rule,size,taken\nJP,one,1,2025-12-31T23:00:00Z\nJP,one,2,2025-12-31T23:59:00Z\n\
-                    JP,one,3,2026-01-01T00:00:00Z\nDE,two,10,2026-01-01T00:00:00Z\n";
-    assert_eq!(scene.answer(APPROVED_CLASS, text).await, expected);
-    let needed = async |condition: &str| {
-        let text = format!("SELECT rule FROM detections WHERE {condition}");
-        scene.plan(&Question::of(APPROVED_CLASS, &text)).await.unwrap().objects.len()
-    };
-    assert_eq!(needed("taken < '2025-12-31T23:30:00Z'").await, 1, "what lines have was taken later");
-    assert_eq!(needed("taken < '2025-12-31T22:30:00Z'").await, 0);
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{
-    GrantAnswer, GrantedShare, Parameters, Plan, PlanRequest, ResultEnd, ResultFormat, ResultPiece, ResultReader,
-    RunRequest,
+    GrantAnswer, GrantedShare, Made, Parameters, Plan, PlanRequest, ResultEnd, ResultFormat, ResultPiece, ResultReader,
+    Rewrite, RunRequest,
 };
 use async_trait::async_trait;
 use attest::{
@@ -27,6 +27,7 @@ use storage::{FileObjects, LockStore, ObjectStore, SqliteStore};
 use tempfile::TempDir;
 use testkit::{Custody, PURPOSE, REGION, SUPERVISOR_LOG, World};
 use tlog::{KeyKind, SignerKey};
+use vault::{Admission, Chain, Manifests, Offer, Replacement, RewritingError};
 
 /// The vault's objects, without HTTP between.
 #[derive(Clone)]
@@ -145,6 +146,12 @@ impl Scene {
         worker(&self.host, bundle, self.folder.path(), &self.world, &self.objects, &self.clock).unwrap()
     }
 
+    /// Everybody's time goes on.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        self.world.clock.set(self.clock.now());
+    }
+
     pub(crate) fn in_s(&self, seconds: u64) -> UnixTime {
         self.world.clock.now().after(Duration::from_secs(seconds))
     }
@@ -166,7 +173,7 @@ impl Scene {
         let parts = || vault::Parts {
             wal: wal.clone(),
             objects: Arc::clone(&self.objects),
-            admission: vault::Admission::new(&residency, &[REGION.parse().unwrap()].into(), policies.clone()),
+            admission: Admission::new(&residency, &[REGION.parse().unwrap()].into(), policies.clone()),
             retention_s: BTreeMap::new(),
             clock: self.clock.clone(),
             limits: vault::Limits::default(),
@@ -183,31 +190,57 @@ impl Scene {
         drop(vault::open(parts()).await.unwrap());
     }
 
-    /// Puts a columnar object into the place of the segments that are there, as compaction does it.
-    pub(crate) async fn replace_all(&self, object: &Bytes, from: UnixTime) {
-        let (header, start) = Header::parse(object).unwrap();
-        let length = (object.len() as u32).to_be_bytes();
-        let bytes = Bytes::from([b"clerestory-segment 1\n", &length[..], &object[..]].concat());
-        let region = header.bound.region.clone();
-        let mut manifests = vault::Manifests::open(Arc::clone(&self.objects), region).await.unwrap();
-        let replaced: Vec<Digest> = manifests.chain().segments().map(|segment| segment.segment).collect();
-        let kept = vault::Kept {
-            id: header.bound.id,
-            country: header.bound.country,
-            at: 25,
-            bytes: object.len() as u64,
-            object: Digest::of(object),
-            header: Digest::of(&object[4..start]),
+    pub(crate) async fn manifests(&self) -> Manifests {
+        Manifests::open(Arc::clone(&self.objects), REGION.parse().unwrap()).await.unwrap()
+    }
+
+    /// What a vendor asks, so that lines become columns.
+    pub(crate) fn compaction(&self, class: &str) -> Question {
+        let schema = query::schema(&class.parse().unwrap(), Rewrite::Compact.query().to_owned()).unwrap();
+        let standing = Some(Standing { code: Digest::of(CODE), schema, uses: 100 });
+        let question = Question::of(class, Rewrite::Compact.query());
+        Question { rows: 0, bytes: 0, standing, format: ResultFormat::Sealed, ..question }
+    }
+
+    /// Has a worker write anew what there is; nothing, if there is nothing to do.
+    pub(crate) async fn rewritten(&mut self, question: &Question) -> Option<(Bytes, ResultEnd)> {
+        let plan = self.plan(question).await.unwrap();
+        if plan.objects.is_empty() {
+            return None;
+        }
+        let request = self.granted(question, &plan).await;
+        let (segment, end) = collected(self.worker.run(request).await.unwrap()).await;
+        assert_eq!((end.failed.as_ref(), end.bytes), (None, segment.len() as u64));
+        Some((segment.into(), end))
+    }
+
+    /// Whether the vault takes it, with the evidence that the worker gives.
+    pub(crate) fn check(&self, chain: &Chain, segment: &Bytes, made: &Made) -> Result<Replacement, RewritingError> {
+        let residency = self.world.policy().policy().residency.clone().unwrap();
+        let policies = BTreeSet::from([self.world.policy().id()]);
+        let offer = Offer {
+            policy: self.world.policy(),
+            admission: &Admission::new(&residency, &[REGION.parse().unwrap()].into(), policies),
+            code: Digest::of(CODE),
+            now: self.clock.now(),
+            statement: &Envelope::parse(made.statement.as_bytes()).unwrap(),
+            enrolment: &Bundle::parse(made.enrolment.as_bytes()).unwrap(),
+            segment,
         };
-        let segment = vault::Segment {
-            segment: Digest::of(&bytes),
-            class: header.bound.class,
-            bytes: bytes.len() as u64,
-            from: Some(from),
-            until: self.clock.now(),
-            objects: vec![kept],
-        };
-        manifests.replace(segment, bytes, &replaced).await.unwrap();
+        chain.check(&offer)
+    }
+
+    /// Compaction, as the vendor has it done, until nothing is left to do. Says how often something was.
+    pub(crate) async fn compact(&mut self, class: &str) -> usize {
+        let question = self.compaction(class);
+        let mut count = 0;
+        while let Some((segment, end)) = self.rewritten(&question).await {
+            let mut manifests = self.manifests().await;
+            let replacement = self.check(manifests.chain(), &segment, &end.made.unwrap()).unwrap();
+            manifests.replace(&replacement).await.unwrap();
+            count += 1;
+        }
+        count
     }
 
     pub(crate) async fn plan(&self, question: &Question) -> Result<Plan, WorkerError> {
@@ -216,6 +249,7 @@ impl Scene {
             parameters: question.parameters.clone(),
             class: question.class.parse().unwrap(),
             countries: question.countries.iter().map(|it| it.parse().unwrap()).collect(),
+            objects: 8,
         };
         self.worker.plan(request).await
     }

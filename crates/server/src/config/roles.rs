@@ -48,6 +48,8 @@ pub struct VendorConfig {
     /// After so many seconds what was taken becomes a segment, which readers can see.
     #[serde(default = "default_segment_s")]
     pub intake_segment_s: u64,
+    /// Columns instead of lines, now and then. Not without this.
+    pub compaction: Option<CompactionSection>,
     /// Where the supervisor answers.
     pub supervisor: Option<BaseUrl>,
     /// Automatic processing of what endpoints share, if there is any.
@@ -58,6 +60,24 @@ pub struct VendorConfig {
     /// Bounds of the HTTP server.
     #[serde(default)]
     pub http: HttpSection,
+}
+
+/// Has what lies in the vault written anew, in columns.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompactionSection {
+    /// The key that asks for it: a reader's.
+    pub key: PathBuf,
+    /// The requests, one for each class and region; each stands for the worker's program, and was approved.
+    pub requests: Vec<StatementId>,
+    /// Every so many seconds.
+    #[serde(default = "default_compaction_s")]
+    pub every_s: u64,
+}
+
+/// An hour: 24 small segments a day are put together when there are several.
+const fn default_compaction_s() -> u64 {
+    3600
 }
 
 /// 64 GiB: three million batches of the common size, some days of a large installation.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::{
     DataQuery, GrantAnswer, GrantRequest, Parameters, Plan, PlanRequest, ResultEnd, ResultFormat, ResultPiece,
-    ResultReader, RunRequest, result_end, result_frame,
+    ResultReader, Rewrite, RunRequest, result_end, result_frame,
 };
 use attest::{
     AccessIntent, AccessOutcome, Budget, Bundle, BundleEntry, Commitment, CountryCode, Ended, Envelope, Opening,
@@ -33,6 +33,8 @@ use crate::stream::Begun;
 
 /// Clocks of witnesses may be behind by so much; an intent that would then last for too long is refused.
 const CLOCKS_DIFFER: u64 = 60;
+/// What is written anew at once, sealed: four segments of 64 MiB, and what columns may take beyond lines.
+pub(crate) const SEALED_BYTES_MAX: u64 = 512 << 20;
 /// Frames of a result that wait for a slow reader: 8 MB.
 const FRAMES_WAITING: usize = 8;
 
@@ -132,6 +134,9 @@ impl Gateway {
         tracing::info!(data.request = %call.request, reader = who.key.as_str(), ?rules, "may be read");
         let opening = |label: &str| asked.openings.iter().find(|it| it.label() == label).cloned();
         let query = self.beside.query(&known.query()?).await?;
+        if Rewrite::of(&query).is_some() != (asked.format == ResultFormat::Sealed) {
+            return Err(DataError::refused("what is written anew, and nothing else, is given out sealed"));
+        }
         let (reader, parameters) = (opening("reader"), opening("parameters"));
         Ok(Allowed { known, query, format: asked.format, reader, parameters })
     }
@@ -146,6 +151,7 @@ impl Gateway {
             parameters: values(allowed.parameters.as_ref())?,
             class: says.class.clone(),
             countries: says.countries.clone(),
+            objects: says.budget.objects,
         };
         let plan = self.peers.plan(&says.region, request).await?;
         if let Some(standing) = says.standing {
@@ -350,7 +356,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// There is no such data: nothing is announced, and nothing was read.
 async fn nothing() -> Result<Reading, DataError> {
     let (sender, frames) = mpsc::channel(1);
-    let end = ResultEnd { rows: 0, bytes: 0, sha256: Digest::of(b""), unreadable: 0, failed: None };
+    let end = ResultEnd { rows: 0, bytes: 0, sha256: Digest::of(b""), unreadable: 0, made: None, failed: None };
     let _ = sender.send(Bytes::from(result_end(&end))).await;
     Ok(Reading { frames })
 }
@@ -407,12 +413,17 @@ impl Runs {
         };
         let _ = started.send(Ok(Reading { frames: receiver }));
         let mut given = Given { bytes: 0, hasher: Hasher::default() };
-        let end = given.pass(ResultReader::new(source), &frames, planned.budget);
+        let is_sealed = format == ResultFormat::Sealed;
+        let room = Budget { bytes: if is_sealed { SEALED_BYTES_MAX } else { planned.budget.bytes }, ..planned.budget };
+        let end = given.pass(ResultReader::new(source), &frames, room);
         let sha256 = given.hasher.finish();
         let bytes = given.bytes;
+        // What is sealed again nobody can read: nothing of it was given out.
+        let read = if is_sealed { 0 } else { bytes };
         match end {
             Ok(end) if end.failed.is_none() && end.bytes == bytes && end.sha256 == sha256 => {
-                (Came { ended: Ended::Done, rows: end.rows, bytes, result: Some(sha256) }, Some((frames, end)))
+                let came = Came { ended: Ended::Done, rows: end.rows, bytes: read, result: Some(sha256) };
+                (came, Some((frames, end)))
             }
             failed => {
                 let (rows, why) = match failed {
@@ -422,8 +433,8 @@ impl Runs {
                     Err(error) => (if bytes == 0 { 0 } else { planned.budget.rows }, error.to_string()),
                 };
                 tracing::warn!(data.region = %region, "a run has failed: {why}");
-                let end = ResultEnd { rows, bytes, sha256, unreadable: 0, failed: Some(why) };
-                (Came { ended: Ended::Failed, rows, bytes, result: None }, Some((frames, end)))
+                let end = ResultEnd { rows, bytes, sha256, unreadable: 0, made: None, failed: Some(why) };
+                (Came { ended: Ended::Failed, rows, bytes: read, result: None }, Some((frames, end)))
             }
         }
     }

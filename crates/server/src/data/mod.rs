@@ -21,6 +21,7 @@ use attest::StatementId;
 use tlog::SignerKey;
 
 pub use access::Reading;
+pub(crate) use access::SEALED_BYTES_MAX;
 pub use error::DataError;
 pub use settle::AccessProbe;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::{DataApproval, DataRequest, DataRequestState, PrivateParts};
+use api::{DataApproval, DataRequest, DataRequestState, PrivateParts, Rewrite};
 use attest::{
     AccessApproval, AccessMode, AccessRequest, Budget, Bundle, BundleEntry, Commitment, Envelope, Opening, Position,
     StatementId, Subject,
@@ -58,6 +58,15 @@ impl Known {
     }
 }
 
+/// Writing anew is for code that was approved, and gives out nothing.
+fn check_rewriting(query: &str, says: &AccessRequest) -> Result<(), DataError> {
+    let gives_nothing = says.budget.rows == 0 && says.budget.bytes == 0;
+    if Rewrite::of(query).is_none() || (says.standing.is_some() && gives_nothing) {
+        return Ok(());
+    }
+    Err(DataError::refused("a request to write anything anew stands for code and schema, and for no rows and no bytes"))
+}
+
 fn query_of(subject: &[Subject]) -> Result<Digest, DataError> {
     let subject = one(subject.iter()).ok_or_else(|| DataError::Form("a request is about one query".to_owned()))?;
     Ok(subject.sha256())
@@ -82,6 +91,7 @@ impl Gateway {
             return Err(DataError::Form("the request is about another query".to_owned()));
         }
         self.check_request(says)?;
+        check_rewriting(&asked.query, says)?;
         let question = Question {
             act: Act::Request,
             who: &reader,

@@ -65,16 +65,10 @@ impl VaultParts {
     pub(crate) fn of(vendor: &VendorConfig, versions: &[TrustedPolicy]) -> anyhow::Result<Option<Self>> {
         let (Some(folder), Some(policy)) = (&vendor.intake, versions.last()) else { return Ok(None) };
         let Some(residency) = &policy.policy().residency else { return Ok(None) };
-        for region in &vendor.intake_regions {
-            anyhow::ensure!(
-                residency.region(region).is_some(),
-                "`intake_regions`: the policy has no region `{region}`"
-            );
-        }
-        let ids = versions.iter().map(TrustedPolicy::id).collect();
+        let Some(admission) = admission(vendor, versions)? else { return Ok(None) };
         Ok(Some(Self {
             wal: folder.join("wal"),
-            admission: Admission::new(residency, &vendor.intake_regions, ids),
+            admission,
             retention_s: residency.classes.iter().map(|class| (class.id.clone(), class.retention_s)).collect(),
             limits: Limits {
                 bytes_max: vendor.intake_bytes_max,
@@ -84,6 +78,21 @@ impl VaultParts {
             recorder: Arc::new(key_file::load(&vendor.keys.recorder)?),
         }))
     }
+}
+
+/// What the policy in force, the last of `versions`, lets anybody seal for the regions that are kept here, if it says
+/// where data lies.
+///
+/// # Errors
+/// When a region is none of the policy's.
+pub(crate) fn admission(vendor: &VendorConfig, versions: &[TrustedPolicy]) -> anyhow::Result<Option<Admission>> {
+    let Some(policy) = versions.last() else { return Ok(None) };
+    let Some(residency) = &policy.policy().residency else { return Ok(None) };
+    for region in &vendor.intake_regions {
+        anyhow::ensure!(residency.region(region).is_some(), "`intake_regions`: the policy has no region `{region}`");
+    }
+    let ids = versions.iter().map(TrustedPolicy::id).collect();
+    Ok(Some(Admission::new(residency, &vendor.intake_regions, ids)))
 }
 
 /// What is served.

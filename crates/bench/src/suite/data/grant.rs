@@ -120,7 +120,14 @@ impl Worker {
         };
         let columns = vec![("line".to_owned(), "text".to_owned())];
         let plan = Plan { objects: vec![planned], columns, bytes: 1000, schema: Digest::of(SCHEMA) };
-        let end = result_end(&ResultEnd { rows: 0, bytes: 0, sha256: Digest::of(b""), unreadable: 0, failed: None });
+        let end = result_end(&ResultEnd {
+            rows: 0,
+            bytes: 0,
+            sha256: Digest::of(b""),
+            unreadable: 0,
+            made: None,
+            failed: None,
+        });
         let router = Router::new()
             .route(path::WORKER, get(|| async move { Json(presented) }))
             .route(path::PLAN, post(|| async move { Json(plan) }))

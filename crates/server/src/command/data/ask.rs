@@ -35,7 +35,7 @@ const ATTEMPTS_MAX: usize = 16;
 pub(super) struct Common {
     /// Your organisation's configuration: who it is in the policy, and where that is
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    pub(super) config: PathBuf,
     /// Your key
     #[arg(long, value_name = "FILE")]
     key: PathBuf,

@@ -3,6 +3,7 @@
 mod accesses;
 mod approve;
 pub(crate) mod ask;
+mod compact;
 mod enrol;
 mod keys;
 mod query;
@@ -34,6 +35,8 @@ pub enum Command {
     Approve(approve::Arguments),
     /// Read what was asked for and approved
     Query(query::Arguments),
+    /// Have what endpoints sealed written anew in columns, sealed as before
+    Compact(compact::Arguments),
     /// Show who read what, and what is missing
     Accesses(Box<accesses::Arguments>),
     /// Show who has read what you have sent
@@ -72,6 +75,7 @@ pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
         Command::Requests(arguments) => requests::run(arguments, output),
         Command::Approve(arguments) => approve::run(arguments, output),
         Command::Query(arguments) => query::run(arguments, output),
+        Command::Compact(arguments) => compact::run(arguments, output),
         Command::Accesses(arguments) => accesses::run(arguments, output),
         Command::Subject(arguments) => subject::run(arguments, output),
         Command::Redact(arguments) => redact::run(arguments, output),

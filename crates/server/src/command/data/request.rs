@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use api::{DataRequest, path};
+use api::{DataRequest, Rewrite, path};
 use attest::{
     AccessMode, AccessRequest, Budget, CountryCode, DataClass, Envelope, Purpose, ReaderKind, RegionId, Standing,
     Statement, Subject,
@@ -28,8 +28,11 @@ pub struct Arguments {
     #[command(flatten)]
     common: Common,
     /// The query, in a file; `-` reads standard input
-    #[arg(long, value_name = "FILE")]
-    query: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "compact")]
+    query: Option<PathBuf>,
+    /// Instead of a query: have what endpoints sealed written anew in columns, sealed as before; nothing is given out
+    #[arg(long, conflicts_with_all = ["query", "rows", "bytes"], requires = "uses")]
+    compact: bool,
     /// Who you are; private, the log has a commitment
     #[arg(long, value_name = "NAME")]
     reader: String,
@@ -86,8 +89,8 @@ impl Arguments {
     fn budget(&self, class: &ClassPolicy) -> Budget {
         Budget {
             objects: self.objects.unwrap_or(class.objects_max),
-            rows: self.rows.unwrap_or(class.rows_max),
-            bytes: self.bytes.unwrap_or(class.bytes_max),
+            rows: if self.compact { 0 } else { self.rows.unwrap_or(class.rows_max) },
+            bytes: if self.compact { 0 } else { self.bytes.unwrap_or(class.bytes_max) },
         }
     }
 
@@ -123,7 +126,10 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
         Failure::refused(format!("the policy has no class `{}`", arguments.class))
             .hint(format!("it has {}", classes.join(", ")))
     })?;
-    let query = read_query(&arguments.query)?;
+    let query = match &arguments.query {
+        Some(path) => read_query(path)?,
+        None => Rewrite::Compact.query().to_owned(),
+    };
     let (reader, ticket) = (private("reader", &arguments.reader)?, private("ticket", &arguments.ticket)?);
     let mut countries = arguments.countries.clone();
     countries.sort();
@@ -134,7 +140,7 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
             until: position.time.after(Duration::from_secs(3600) * arguments.hours),
             position,
             reader: reader.commitment(),
-            kind: if arguments.service { ReaderKind::Service } else { ReaderKind::Person },
+            kind: if arguments.service || arguments.compact { ReaderKind::Service } else { ReaderKind::Person },
             purpose: arguments.purpose.clone(),
             ticket: ticket.commitment(),
             region: region.clone(),

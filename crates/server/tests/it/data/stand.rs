@@ -119,6 +119,7 @@ async fn run(State(worker): State<Arc<Worker>>, Json(asked): Json<RunRequest>) -
         bytes: lines.iter().map(|line| line.len() as u64).sum(),
         sha256: Digest::of(&lines.concat()),
         unreadable: 0,
+        made: None,
         failed: None,
     };
     let pace = worker.pace.lock().unwrap().take();

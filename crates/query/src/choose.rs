@@ -1,0 +1,141 @@
+//! Which segments are written anew next: whole ones, of one day, so that nothing is kept for more than a day beyond its
+//! time because of what it lies with.
+
+use std::collections::BTreeMap;
+
+use attest::{CountryCode, DataClass};
+use stdx::Digest;
+use vault::Segment;
+
+const DAY_S: u64 = 86_400;
+
+/// Segments in columns that are put together with others. Larger ones gain nothing.
+const SMALL_BYTES_MAX: u64 = 16 << 20;
+
+/// What may be written anew at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish<'a> {
+    /// Of this class,
+    pub(crate) class: &'a DataClass,
+    /// from no other countries than these,
+    pub(crate) countries: &'a [CountryCode],
+    /// no more objects,
+    pub(crate) objects: u64,
+    /// and no more bytes.
+    pub(crate) bytes: u64,
+    /// What this code has failed to read it need not try again.
+    pub(crate) code: Digest,
+}
+
+/// The oldest day's segments in lines, as far as they fit; where there are none, small ones in columns that become one.
+/// Nothing, if there is nothing to do.
+pub(crate) fn choose<'a>(segments: impl Iterator<Item = &'a Segment>, wish: &Wish<'_>) -> Vec<&'a Segment> {
+    let (mut lines, mut columns): (Days<'a>, Days<'a>) = (Days::new(), Days::new());
+    for segment in segments.filter(|segment| wish.covers(segment)) {
+        let day = segment.until.seconds() / DAY_S;
+        let tried = segment.unread.as_ref().is_none_or(|unread| unread.code == wish.code);
+        if segment.from.is_none() || !tried {
+            lines.entry(day).or_default().push(segment);
+        } else if segment.bytes <= SMALL_BYTES_MAX {
+            columns.entry(day).or_default().push(segment);
+        }
+    }
+    let first = lines.into_values().map(|day| wish.fit(day)).find(|day| !day.is_empty());
+    let merged = || columns.into_values().map(|day| wish.fit(day)).find(|day| day.len() > 1);
+    first.or_else(merged).unwrap_or_default()
+}
+
+type Days<'a> = BTreeMap<u64, Vec<&'a Segment>>;
+
+impl Wish<'_> {
+    fn covers(&self, segment: &Segment) -> bool {
+        segment.class == *self.class && segment.objects.iter().all(|kept| self.countries.contains(&kept.country))
+    }
+
+    /// As many of a day's as fit, the earliest first.
+    fn fit<'a>(&self, mut day: Vec<&'a Segment>) -> Vec<&'a Segment> {
+        day.sort_by_key(|segment| (segment.until, segment.segment));
+        let (mut objects, mut bytes) = (0, 0);
+        day.retain(|segment| {
+            let more = (objects + segment.objects.len() as u64, bytes + segment.bytes);
+            let fits = more.0 <= self.objects && more.1 <= self.bytes;
+            if fits {
+                (objects, bytes) = more;
+            }
+            fits
+        });
+        day
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use attest::CountryCode;
+    use stdx::{Digest, UnixTime};
+    use vault::{Kept, Segment, Unread};
+
+    use super::{Wish, choose};
+
+    const CODE: &[u8] = b"code";
+
+    fn segment(name: &str, day: u64, country: &str, objects: usize) -> Segment {
+        let kept = Kept {
+            id: "00".repeat(16).parse().unwrap(),
+            country: country.parse().unwrap(),
+            at: 0,
+            bytes: 10,
+            object: Digest::of(b""),
+            header: Digest::of(b""),
+        };
+        Segment {
+            segment: Digest::of(name.as_bytes()),
+            class: "detections".parse().unwrap(),
+            bytes: 10 * objects as u64,
+            from: None,
+            until: UnixTime::from_seconds(day * 86_400 + 7),
+            unread: None,
+            objects: vec![kept; objects],
+        }
+    }
+
+    fn columns(name: &str, day: u64, unread: Option<&[u8]>) -> Segment {
+        let unread = unread.map(|code| Unread { code: Digest::of(code), objects: Vec::new() });
+        Segment { from: Some(UnixTime::from_seconds(day * 86_400)), unread, ..segment(name, day, "DE", 1) }
+    }
+
+    fn chosen(segments: &[(&str, Segment)]) -> Vec<String> {
+        let countries: [CountryCode; 2] = ["DE", "JP"].map(|it| it.parse().unwrap());
+        let class = "detections".parse().unwrap();
+        let wish = Wish { class: &class, countries: &countries, objects: 4, bytes: 100, code: Digest::of(CODE) };
+        let found = choose(segments.iter().map(|(_, segment)| segment), &wish);
+        let name = |it: &&Segment| segments.iter().find(|(_, segment)| segment.segment == it.segment).unwrap().0;
+        let mut names: Vec<String> = found.iter().map(|it| name(it).to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    fn named(segments: Vec<(&'static str, u64, &str, usize)>) -> Vec<(&'static str, Segment)> {
+        segments.into_iter().map(|(name, day, country, objects)| (name, segment(name, day, country, objects))).collect()
+    }
+
+    #[test]
+    fn one_day_is_taken_as_far_as_it_fits_and_as_it_was_asked_for() {
+        let all = named(vec![("a", 2, "DE", 2), ("b", 1, "DE", 1), ("c", 1, "JP", 2), ("d", 1, "CH", 1)]);
+        assert_eq!(chosen(&all), ["b", "c"], "the oldest day, and no country that was not asked for");
+        let all = named(vec![("a", 1, "DE", 3), ("b", 1, "DE", 3), ("c", 1, "DE", 9)]);
+        assert_eq!(chosen(&all).len(), 1, "four objects at most");
+        assert!(chosen(&named(vec![("c", 1, "DE", 9)])).is_empty());
+        assert!(chosen(&[]).is_empty());
+    }
+
+    #[test]
+    fn columns_are_put_together_and_what_was_not_read_waits_for_other_code() {
+        let two = [("a", columns("a", 1, None)), ("b", columns("b", 1, None)), ("c", columns("c", 2, None))];
+        assert_eq!(chosen(&two), ["a", "b"]);
+        assert!(chosen(&two[1..]).is_empty(), "one of a day is as good as it gets");
+        assert!(chosen(&[("a", columns("a", 1, Some(CODE)))]).is_empty());
+        assert_eq!(chosen(&[("a", columns("a", 1, Some(b"older code")))]), ["a"]);
+        let lines = ("d", segment("d", 3, "DE", 1));
+        assert_eq!(chosen(&[two[0].clone(), two[1].clone(), lines]), ["d"], "lines come first");
+    }
+}
