@@ -60,7 +60,7 @@ impl Endpoint<'_> {
     pub fn update(&mut self) -> Result<Report, Failure> {
         let network = self.config.network;
         let client = self.ports.client.with_timeout(Duration::from_secs(network.timeout_s));
-        let prover = TileProver::new(&client, self.ports.clock, network, &self.config.logs);
+        let prover = TileProver::new(&client, self.ports.clock, network, &self.config.logs, &self.config.state);
         let mut report = Report::default();
         let news = self.take_news(&client, &prover, &mut report)?;
         self.enforce(&mut report)?;

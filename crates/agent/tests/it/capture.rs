@@ -68,7 +68,7 @@ fn what_is_shown_is_what_the_packets_carried() {
     in_own_network("capture::what_is_shown_is_what_the_packets_carried", || {
         let capture = Capture::start();
         let (scene, intake, clock) = (Scene::new(), Intake::new(), SystemClock::new());
-        let client = Client::new(std::time::Duration::from_secs(5));
+        let client = Client::new(std::time::Duration::from_secs(60));
         let ports = SharePorts { clock: &clock, disk: &RealDisk, entropy: &SystemEntropy };
         let mut share = Share::open(&scene.config.state, ports, Bounds::default()).unwrap();
         share.agree(&statement_digest(), Mode::Full, [Class::Detections].into()).unwrap();

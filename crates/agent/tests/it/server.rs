@@ -93,22 +93,34 @@ impl Server {
     }
 }
 
-/// The next request's path and the entity tag it knows; none when the client is gone.
-fn request(reader: &mut impl BufRead) -> std::io::Result<Option<(String, Option<String>)>> {
+/// What is asked for.
+struct Request {
+    path: String,
+    /// The entity tag that the client knows.
+    known: Option<String>,
+    /// Where the piece begins that it wants.
+    from: Option<usize>,
+}
+
+/// The next request; none when the client is gone.
+fn request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
     }
     let path = line.split(' ').nth(1).unwrap_or("/").to_owned();
-    let mut known = None;
+    let (mut known, mut from) = (None, None);
     loop {
         let mut header = String::new();
         reader.read_line(&mut header)?;
         if let Some((_, tag)) = header.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("if-none-match")) {
             known = Some(tag.trim().to_owned());
         }
+        if let Some(range) = header.to_ascii_lowercase().strip_prefix("range: bytes=") {
+            from = range.split('-').next().and_then(|first| first.parse().ok());
+        }
         if header.trim().is_empty() {
-            return Ok(Some((path, known)));
+            return Ok(Some(Request { path, known, from }));
         }
     }
 }
@@ -116,7 +128,7 @@ fn request(reader: &mut impl BufRead) -> std::io::Result<Option<(String, Option<
 fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     stream.set_nodelay(true)?;
-    while let Some((path, known)) = request(&mut reader)? {
+    while let Some(Request { path, known, from }) = request(&mut reader)? {
         shared.requests.fetch_add(1, Ordering::SeqCst);
         let manner = shared.manners.lock().unwrap().iter().find(|(part, _)| path.contains(part)).cloned();
         let file = shared.folder.lock().unwrap().join(path.trim_start_matches('/'));
@@ -169,7 +181,10 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 Some(content) if known == Some(api::entity_tag(&Digest::of(&content))) => {
                     stream.write_all(b"HTTP/1.1 304 X\r\n\r\n")?;
                 }
-                Some(content) => respond(&mut stream, shared, 200, &content)?,
+                Some(content) => match from.and_then(|from| content.get(from..)) {
+                    Some(piece) => respond(&mut stream, shared, 206, piece)?,
+                    None => respond(&mut stream, shared, 200, &content)?,
+                },
                 None => respond(&mut stream, shared, 404, b"")?,
             },
         }

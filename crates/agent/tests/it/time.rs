@@ -66,6 +66,32 @@ fn without_a_logs_mirror_the_gap_is_remembered_and_with_one_it_is_closed() {
     assert_eq!(scene.update().exit_code(), 0);
     assert_eq!(scene.current().unwrap(), b"second");
     assert!(scene.status().logs.iter().all(|log| !log.gap), "{:?}", scene.status().logs);
+    // Of the tile that it has, it fetches what was added only; if what it kept is damaged, all of it.
+    let kept = scene.config.state.join("tiles");
+    for damaged in [false, true] {
+        let files = || std::fs::read_dir(&kept).unwrap().map(|file| file.unwrap().path());
+        // Eight bytes of each say which tile it is.
+        let hashes = || files().map(|path| std::fs::metadata(path).unwrap().len() - 8).sum::<u64>();
+        assert_eq!(files().count(), 2, "one tile of each log");
+        for path in files().filter(|_| damaged) {
+            let length = std::fs::metadata(&path).unwrap().len() as usize;
+            stdx::durable::write(&path, &[&[0; 8][..], &vec![7; length - 8]].concat()).unwrap();
+        }
+        let before = hashes();
+        mirrors.iter().for_each(|(_, server, _)| drop(server.traffic()));
+        scene.pass(DAY / 4);
+        mirrors.iter().for_each(|(origin, _, folder)| serve_tiles(&scene, origin, folder));
+        assert_eq!(scene.update().exit_code(), 0);
+        assert!(scene.status().logs.iter().all(|log| !log.gap), "{:?}", scene.status().logs);
+        let after = hashes();
+        assert!(after > before);
+        let bytes: u64 = mirrors.iter().map(|(_, server, _)| server.traffic().0).sum();
+        if damaged {
+            assert!(bytes > after - before, "{bytes} bytes for {before} and then {after}");
+        } else {
+            assert_eq!(bytes, after - before);
+        }
+    }
     // A mirror that lies gives no proof, and no alarm either: the quorum stands in again.
     scene.pass(DAY / 4);
     mirrors[1].1.misbehave("tile", Manner::Bytes(vec![7; 32]));

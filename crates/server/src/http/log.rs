@@ -13,7 +13,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::header;
+use http::{HeaderMap, header};
 use log::{Class, Error, Log, ObjectSource, Reader, Ticket};
 use policy::PolicyDocument;
 use storage::{Key, ObjectStore};
@@ -24,6 +24,7 @@ use verify::{Judged, LogRules, Offence, Signer, StreamChecker, TrustedPolicy, Vi
 
 use crate::duty::{Duty, OnDuty, goes_on_elsewhere};
 use crate::http::error::{Code, HttpError};
+use crate::http::range;
 use crate::http::server::{Stop, checked_body, stopped};
 use crate::http::stream::{IMMUTABLE, NO_CACHE, OCTETS};
 
@@ -107,14 +108,15 @@ async fn checkpoint(State(front): State<Front>) -> Result<Response, HttpError> {
     Ok((headers, published).into_response())
 }
 
-async fn tile(State(front): State<Front>, Path(path): Path<String>) -> Result<Response, HttpError> {
+async fn tile(State(front): State<Front>, Path(path): Path<String>, headers: HeaderMap) -> Result<Response, HttpError> {
     let id: TileId = format!("tile/{path}").parse().map_err(|_| HttpError::not_found(&path))?;
-    front.object(&id.path()).await
+    // Who has the tile of a smaller tree needs the rest of it only.
+    front.object(&id.path(), &headers).await
 }
 
 async fn bundle(State(front): State<Front>, Path(path): Path<String>) -> Result<Response, HttpError> {
     let id: EntryBundleId = format!("tile/entries/{path}").parse().map_err(|_| HttpError::not_found(&path))?;
-    front.object(&id.path()).await
+    front.object(&id.path(), &HeaderMap::new()).await
 }
 
 async fn append(State(front): State<Front>, body: Result<Bytes, BytesRejection>) -> Result<Json<Appended>, HttpError> {
@@ -174,11 +176,12 @@ impl Front {
         }
     }
 
-    async fn object(&self, path: &str) -> Result<Response, HttpError> {
+    async fn object(&self, path: &str, asked: &HeaderMap) -> Result<Response, HttpError> {
         let key: Key = path.parse().map_err(|_| HttpError::not_found(path))?;
         match self.objects.get(&key).await {
             Ok(Some(bytes)) => {
-                Ok(([(header::CONTENT_TYPE, OCTETS), (header::CACHE_CONTROL, IMMUTABLE)], bytes).into_response())
+                let piece = range::piece(path, &bytes, asked)?;
+                Ok(([(header::CONTENT_TYPE, OCTETS), (header::CACHE_CONTROL, IMMUTABLE)], piece).into_response())
             }
             Ok(None) => Err(HttpError::new(Code::NotFound, format!("`{path}` is not in this log, or no longer"))),
             Err(error) => Err(HttpError::new(Code::Storage, format!("`{path}`: {error}"))),

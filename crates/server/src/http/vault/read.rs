@@ -10,12 +10,13 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use futures::stream;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use stdx::Digest;
 use storage::{Key, ObjectStore, Piece};
 
 use super::Vault;
 use crate::http::error::{Code, HttpError};
+use crate::http::range;
 use crate::http::stream::{IMMUTABLE, OCTETS};
 
 /// Read at once of a store that may be elsewhere; a thousand readers take a gigabyte.
@@ -45,13 +46,8 @@ pub(super) async fn segment(
         segment_key(&region, &class, &segment).ok()
     };
     let key = key().ok_or_else(|| HttpError::not_found(uri.path()))?;
-    let (wanted, partial) = match headers.get(header::RANGE) {
-        Some(range) => {
-            let range = range.to_str().ok().and_then(range_of);
-            (range.ok_or_else(|| HttpError::new(Code::Range, "this is no single range of bytes"))?, Partial::Yes)
-        }
-        None => (0..u64::MAX, Partial::No),
-    };
+    let asked = range::asked(&headers)?;
+    let wanted = asked.clone().unwrap_or(0..u64::MAX);
     let first = wanted.start..wanted.end.min(wanted.start.saturating_add(PIECE_BYTES));
     let piece = vault.objects.get_piece(&key, first).await.map_err(|error| failed(&key, &error))?;
     let Piece { bytes, size } = piece.ok_or_else(|| HttpError::not_found(uri.path()))?;
@@ -65,25 +61,10 @@ pub(super) async fn segment(
     into.insert(header::CONTENT_TYPE, HeaderValue::from_static(OCTETS));
     into.insert(header::CACHE_CONTROL, HeaderValue::from_static(IMMUTABLE));
     into.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if matches!(partial, Partial::Yes) {
-        let range = format!("bytes {}-{}/{size}", given.start, given.end - 1);
-        into.extend(HeaderValue::from_str(&range).map(|range| (header::CONTENT_RANGE, range)));
-        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    if asked.is_some() {
+        range::mark(&mut response, &given, size);
     }
     Ok(response)
-}
-
-enum Partial {
-    Yes,
-    No,
-}
-
-/// `bytes=FIRST-LAST` or `bytes=FIRST-`.
-fn range_of(text: &str) -> Option<Range<u64>> {
-    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
-    let first = first.parse().ok()?;
-    let end = if last.is_empty() { u64::MAX } else { last.parse::<u64>().ok()?.checked_add(1)? };
-    (first < end).then_some(first..end)
 }
 
 /// What was read already, and then the rest, piece by piece.
@@ -115,27 +96,4 @@ fn body(objects: Arc<dyn ObjectStore>, key: Key, first: Bytes, given: Range<u64>
 
 fn failed(key: &Key, error: &storage::Error) -> HttpError {
     HttpError::new(Code::Storage, format!("`{key}`: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::range_of;
-
-    #[test]
-    fn one_range_is_read_and_nothing_else() {
-        assert_eq!(range_of("bytes=0-0"), Some(0..1));
-        assert_eq!(range_of("bytes=7-"), Some(7..u64::MAX));
-        for bad in [
-            "",
-            "bytes",
-            "bytes=",
-            "bytes=-5",
-            "bytes=5-4",
-            "bytes=0-1,3-4",
-            "lines=0-1",
-            "bytes=0-18446744073709551615",
-        ] {
-            assert_eq!(range_of(bad), None, "{bad}");
-        }
-    }
 }
