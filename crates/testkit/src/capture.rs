@@ -55,6 +55,8 @@ pub struct Packet {
     pub target: SocketAddrV4,
     /// Whether it is TCP.
     pub is_tcp: bool,
+    /// Where in its TCP stream that begins.
+    pub sequence: u32,
     /// What it carries.
     pub payload: Vec<u8>,
     /// All of it, with the headers.
@@ -69,12 +71,12 @@ impl Captured {
     /// What went over TCP to each place, by who sent it.
     #[must_use]
     pub fn streams(&self) -> BTreeMap<(SocketAddrV4, SocketAddrV4), Vec<u8>> {
-        let mut streams = BTreeMap::new();
+        let mut pieces: BTreeMap<_, Vec<(u32, &[u8])>> = BTreeMap::new();
         for packet in self.0.iter().filter(|packet| packet.is_tcp && !packet.payload.is_empty()) {
-            let stream: &mut Vec<u8> = streams.entry((packet.target, packet.source)).or_default();
-            stream.extend_from_slice(&packet.payload);
+            let stream = pieces.entry((packet.target, packet.source)).or_default();
+            stream.push((packet.sequence, &packet.payload));
         }
-        streams
+        pieces.into_iter().map(|(between, pieces)| (between, joined(pieces))).collect()
     }
 
     /// What went over TCP to a port, whoever sent it.
@@ -122,6 +124,22 @@ impl Capture {
     }
 }
 
+/// A busy machine sends some pieces twice, and captures some before others.
+fn joined(mut pieces: Vec<(u32, &[u8])>) -> Vec<u8> {
+    // Sequence numbers begin anywhere and wrap around; a stream here is far shorter than half of all numbers.
+    let near = pieces.first().map_or(0, |(sequence, _)| *sequence);
+    let distance = |sequence: u32| sequence.wrapping_sub(near).cast_signed();
+    pieces.sort_by_key(|(sequence, _)| distance(*sequence));
+    let begin = pieces.first().map_or(0, |(sequence, _)| *sequence);
+    let mut stream = Vec::new();
+    for (sequence, piece) in pieces {
+        let at = sequence.wrapping_sub(begin) as usize;
+        assert!(at <= stream.len(), "a piece was not captured");
+        stream.extend_from_slice(piece.get(stream.len() - at..).unwrap_or_default());
+    }
+    stream
+}
+
 fn read(packets: &mut BufReader<ChildStdout>) -> Captured {
     let mut file = [0; 24];
     packets.read_exact(&mut file).unwrap();
@@ -159,5 +177,7 @@ fn parse(bytes: Vec<u8>) -> Packet {
     let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
     let source = SocketAddrV4::new(address(12), port(0));
     let target = SocketAddrV4::new(address(16), port(2));
-    Packet { source, target, is_tcp: ip[9] == TCP, payload: transport[header..].to_vec(), bytes }
+    let is_tcp = ip[9] == TCP;
+    let sequence = if is_tcp { u32::from_be_bytes(transport[4..8].try_into().unwrap()) } else { 0 };
+    Packet { source, target, is_tcp, sequence, payload: transport[header..].to_vec(), bytes }
 }
