@@ -57,6 +57,14 @@ pub(crate) enum ShareCommand {
         #[arg(long, value_name = "SHA256")]
         sha256: Option<Digest>,
     },
+    /// Write what the region's gateway needs to have what was sent erased
+    Erase {
+        /// The file, which must not exist; keep it to yourself until you hand it over
+        file: PathBuf,
+        /// This batch only, by the SHA-256 that `share show` prints; may be given several times
+        #[arg(long = "batch", value_name = "SHA256")]
+        batches: Vec<Digest>,
+    },
     /// Send what waits now
     Send,
 }
@@ -108,6 +116,11 @@ pub(crate) fn share(
                 Recorded::Waits(id) => print(arguments, &serde_json::json!({"event": id}), &format!("{id} waits")),
                 Recorded::NotAgreed | Recorded::Dropped => Ok(1),
             };
+        }
+        ShareCommand::Erase { file, batches } => {
+            let count = share.erase(file, batches)?;
+            let text = format!("{count} batches in {}", file.display());
+            return print(arguments, &serde_json::json!({"batches": count}), &text);
         }
         ShareCommand::Send => return send(arguments, &mut share, config, ports),
     }

@@ -270,6 +270,44 @@ pub struct StatusNote {
     pub status: String,
 }
 
+/// What an owner wants erased, for a custodian.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErasureNote {
+    /// The region.
+    pub region: RegionId,
+    /// A bundle with the logged request, and nothing else.
+    pub evidence: String,
+    /// For each object what its name was made of, in any order.
+    pub owners: Vec<String>,
+}
+
+/// A custodian's logged word that it opens these no more, and until when it could.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErasureAnswer {
+    /// A bundle with the statement, and nothing else.
+    pub receipt: String,
+}
+
+/// What an owner wants erased, for a vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultErasure {
+    /// A bundle with the logged request, and nothing else.
+    pub evidence: String,
+}
+
+/// What a vault has done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultErased {
+    /// Objects that are gone from it with this.
+    pub erased: usize,
+    /// Segments that were made of some of them by a worker, which must make them anew.
+    pub made_of_them: Vec<Digest>,
+}
+
 /// How a custodian stands, for everybody to see: its reports in the log say the same, signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

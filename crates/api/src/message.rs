@@ -30,12 +30,16 @@ pub mod path {
     /// `GET …/{region}/manifests/{number}`: a manifest of the vault (`docs/formats/vault.md`); 404 as long as
     /// there is none. `GET …/{region}/segments/{class}/{sha256}`: a segment, or one `Range` of it.
     pub const VAULT: &str = "/v1/vault";
+    /// `POST`: [`crate::VaultErasure`]; answers [`crate::VaultErased`].
+    pub const VAULT_ERASURES: &str = "/v1/vault/erasures";
     /// `POST`: [`crate::GrantRequest`] to a custodian; answers [`crate::GrantAnswer`].
     pub const GRANTS: &str = "/v1/custody/grants";
     /// `POST`: [`crate::OutcomeNote`] to a custodian.
     pub const OUTCOMES: &str = "/v1/custody/outcomes";
     /// `POST`: [`crate::StatusNote`] to a custodian.
     pub const STATUSES: &str = "/v1/custody/statuses";
+    /// `POST`: [`crate::ErasureNote`] to a custodian; answers [`crate::ErasureAnswer`].
+    pub const ERASURES: &str = "/v1/custody/erasures";
     /// `GET`: a custodian's [`crate::CustodyState`].
     pub const CUSTODY: &str = "/v1/custody";
     /// `GET …/{region}`: the region's current `region-status`, as a bundle.

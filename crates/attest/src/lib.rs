@@ -16,6 +16,7 @@
 
 pub mod tree;
 
+mod batch_id;
 mod bundle;
 mod commitment;
 mod country;
@@ -25,6 +26,7 @@ mod names;
 mod predicate;
 mod statement;
 
+pub use batch_id::{BatchId, BatchIdError};
 pub use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleEntry, BundleError};
 pub use commitment::{Commitment, OPENING_BYTES_MAX, Opening, OpeningError, PrivateField};
 pub use country::{CountryCode, CountryError};
@@ -43,8 +45,8 @@ pub use predicate::assembly::{
 pub use predicate::canary::{Agreement, Bake, Enrolment, EnrolmentEnd, Health, Outcome};
 pub use predicate::data::{
     AccessApproval, AccessCall, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview,
-    AccessStop, Budget, CustodyReport, Ended, ReaderKind, Receipt, RegionStatus, Rewriting, Standing, WorkerEnrolment,
-    WorkerKey, objects_root,
+    AccessStop, Budget, CustodyReport, Ended, Erasure, ErasureRequest, ReaderKind, Receipt, RegionStatus, Rewriting,
+    Standing, WorkerEnrolment, WorkerKey, objects_root,
 };
 pub use predicate::release::{Artifact, Delta, Promotion, Release};
 pub use predicate::slsa::{

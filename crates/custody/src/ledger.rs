@@ -11,6 +11,7 @@ use stdx::{Digest, UnixTime};
 use storage::{Key, LockStore, Swap, Version};
 
 use crate::decide::{Admitted, Seen};
+use crate::erase::Erasable;
 use crate::outcome::Concluded;
 use crate::status::{Current, Word};
 
@@ -116,6 +117,16 @@ impl State {
     fn learn(&mut self, word: Word) {
         self.status = self.status.filter(|it| it.number >= word.number).or(Some(word));
     }
+}
+
+/// An erasure, before it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Erasing {
+    /// Rows that the table has of its objects.
+    pub rows: u64,
+    /// Until when some key here could still open one of them.
+    pub horizon: UnixTime,
 }
 
 /// One use.
@@ -285,6 +296,24 @@ impl Ledger {
             Ok(())
         })
         .await
+    }
+
+    /// Puts an erasure on record, once: what was noted first stays. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn erasing(&self, erasable: &Erasable, erasing: Erasing) -> Result<Erasing, LedgerError> {
+        let (request, count) = (erasable.request(), erasable.objects().len());
+        let key = self.key(&format!("erasure/{request}"))?;
+        if self.locks.compare_and_swap(&key, None, encode(&erasing)).await? == Swap::Lost {
+            return Ok(self.load::<Option<Erasing>>(&key).await?.0.unwrap_or(erasing));
+        }
+        self.change(&self.key("state")?, |state: &mut State| {
+            state.head = Digest::of(format!("{}\nerased {request}\n{count}\n", state.head).as_bytes());
+            Ok(())
+        })
+        .await?;
+        Ok(erasing)
     }
 
     async fn load<T: DeserializeOwned + Default>(&self, key: &Key) -> Result<(T, Option<Version>), LedgerError> {

@@ -4,7 +4,7 @@
 //! What a custodian checks by itself ([`decide`]), without a network and without waiting; its ledger of uses,
 //! leases and alarms ([`Ledger`]); the port to its keys ([`ShareKeys`], [`FileKeys`]); sealing what it opened to
 //! the one worker that the log names. The table of shares that outlives a region's key ([`Table`], [`retire`]).
-//! `docs/formats/custody.md` says which checks there are, in their order.
+//! What an owner has erased ([`Erasable`]). `docs/formats/custody.md` says which checks there are, in their order.
 //!
 //! # Out of scope
 //! Who may make a `Recorded` (`verify`). HTTP, and writing the custodian's reports (`server`). What the worker
@@ -17,8 +17,10 @@
 //! - Nobody's word is taken, the gateway's included: what is not in the evidence is not so.
 //! - A clock that was set back opens nothing, nor does a status that an older one was put in place of.
 //! - Data keys are never joined here.
+//! - Nothing is erased but by who knows what the object's name was made of; what was erased is opened for nobody.
 
 mod decide;
+mod erase;
 mod grant;
 mod ledger;
 mod objects;
@@ -29,8 +31,9 @@ mod status;
 mod table;
 
 pub use decide::{Admitted, Ask, Custodian, GRANT_AGE_MAX, Seen, decide};
+pub use erase::{ERASED_MAX, Erasable, erasable, erasure_subject};
 pub use grant::{ClosedShare, FileKeys, GrantError, Granted, ShareKeys, grant_info};
-pub use ledger::{Ledger, LedgerError, Noted, OUTCOME_GRACE, Totals};
+pub use ledger::{Erasing, Ledger, LedgerError, Noted, OUTCOME_GRACE, Totals};
 pub use objects::{OBJECTS_MAX, objects_root};
 pub use outcome::{Concluded, conclude};
 pub use refusal::Refusal;

@@ -115,6 +115,28 @@ impl Table {
         key.open(&row.closed, row.number, &name).ok_or_else(damaged).map(Some)
     }
 
+    /// How many rows it has of each of these objects, in their order.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn rows_of(&self, objects: &[BatchId]) -> Result<Vec<u64>, TableError> {
+        self.refresh()?;
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        let mut counts: HashMap<BatchId, u64> = HashMap::new();
+        now.rows.values().for_each(|row| *counts.entry(row.object).or_default() += 1);
+        Ok(objects.iter().map(|object| counts.get(object).copied().unwrap_or_default()).collect())
+    }
+
+    /// Whether all of these were erased.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub fn has_erased(&self, objects: &[BatchId]) -> Result<bool, TableError> {
+        self.refresh()?;
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(objects.iter().all(|object| now.erased.contains(object)))
+    }
+
     /// How many shares it has.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -1,12 +1,13 @@
 //! For whom an owner's data is sealed: the policy says, and nobody else.
 
-use attest::{CountryCode, DataClass, OrganisationId, RegionId, StatementId};
+use attest::{BatchId, CountryCode, DataClass, OrganisationId, RegionId, StatementId};
 use policy::{Region, Residency, SealingKey};
 use stdx::{Entropy, UnixTime};
 
-use crate::header::{BatchId, Bound};
+use crate::header::Bound;
 use crate::key::PublicKey;
 use crate::object::{Custodian, Custodians, SealError};
+use crate::owner::OwnerSecret;
 
 /// Where data of a country goes at a time: the region and its custodians.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,16 +75,35 @@ impl Destination {
     /// # Errors
     /// [`SealError::Class`], [`SealError::TooLong`], [`SealError::Entropy`].
     pub fn seal(&self, class: &DataClass, plaintext: &[u8], entropy: &dyn Entropy) -> Result<Vec<u8>, SealError> {
+        self.seal_as(BatchId::draw(entropy)?, class, plaintext, entropy)
+    }
+
+    /// Seals data of `class` under the name that `owner` gives it: who has that may have it erased.
+    ///
+    /// # Errors
+    /// As [`Destination::seal`].
+    pub fn seal_owned(
+        &self,
+        owner: &OwnerSecret,
+        class: &DataClass,
+        plaintext: &[u8],
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<u8>, SealError> {
+        self.seal_as(owner.name(), class, plaintext, entropy)
+    }
+
+    fn seal_as(
+        &self,
+        id: BatchId,
+        class: &DataClass,
+        plaintext: &[u8],
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<u8>, SealError> {
         if !self.classes.contains(class) {
             return Err(SealError::Class(class.clone()));
         }
-        let bound = Bound {
-            id: BatchId::draw(entropy)?,
-            region: self.region.clone(),
-            country: self.country,
-            class: class.clone(),
-            policy: self.policy,
-        };
+        let bound =
+            Bound { id, region: self.region.clone(), country: self.country, class: class.clone(), policy: self.policy };
         self.custodians.seal(bound, plaintext, entropy)
     }
 }

@@ -28,14 +28,17 @@ mod frames;
 mod header;
 mod key;
 mod object;
+mod owner;
 mod share;
 mod table;
 
 pub use agreed::AgreedSecret;
+pub use attest::BatchId;
 pub use destination::{Destination, check_keys};
 pub use frames::{FRAME_BYTES, Frame};
-pub use header::{BatchId, Bound, CUSTODIANS_MAX, HEADER_BYTES_MAX, Header, SealedShare};
+pub use header::{Bound, CUSTODIANS_MAX, HEADER_BYTES_MAX, Header, SealedShare};
 pub use key::{Kem, KeyError, PrivateKey, PublicKey};
 pub use object::{Custodian, Custodians, OBJECT_BYTES_MAX, OpenError, SealError, Sealed};
+pub use owner::{ErasureFile, ErasureFileError, OwnerSecret, OwnerSecretError};
 pub use share::{DataKey, Share, Wrapped};
 pub use table::{TABLE_ROW_BYTES, TableKey};

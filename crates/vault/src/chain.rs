@@ -1,7 +1,7 @@
 //! Manifests: which segments a region has. Each says what changed after the one before it; none ever changes.
 //! This part of them knows no store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use attest::{CountryCode, DataClass, RegionId, TYPE_BASE};
 use seal::BatchId;
@@ -177,6 +177,13 @@ impl Chain {
     /// Every object that is known, with its SHA-256.
     pub(crate) fn objects(&self) -> impl Iterator<Item = (BatchId, Digest)> {
         self.ids.iter().map(|(id, object)| (*id, *object))
+    }
+
+    /// Segments that a worker has made of others that had one of these objects: to erase them there, a worker must make
+    /// them anew.
+    pub fn made_of(&self, names: &BTreeSet<BatchId>) -> impl Iterator<Item = Digest> {
+        let made = self.segments.values().filter(|segment| segment.from.is_some()).map(|segment| segment.segment);
+        made.filter(|it| self.inherited.get(it).is_some_and(|had| had.iter().any(|name| names.contains(name))))
     }
 
     /// SHA-256 of the object of this name, if it is there, or was until others replaced it.

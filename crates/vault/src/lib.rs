@@ -33,7 +33,7 @@ pub use admission::{Admission, Refused};
 pub use chain::{Announced, Chain, ChainError, Kept, MANIFEST_BYTES_MAX, Manifest, Segment, Unread};
 pub use check::{Checked, Damage, check, check_wal, copy};
 pub use intake::{Intake, IntakeError, Limits, News, Taken};
-pub use manifest::{ManifestError, Manifests, manifest_key, segment_key};
+pub use manifest::{Erased, ManifestError, Manifests, manifest_key, segment_key};
 pub use rewriting::{Offer, Replacement, RewritingError};
 pub use segment::{SEGMENT_MARK, SegmentError, objects_of};
 pub use wal::{Closed, Wal, WalError};

@@ -1,15 +1,17 @@
 //! The manifests of a region in a store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use attest::{DataClass, RegionId};
 use bytes::Bytes;
+use seal::{BatchId, Header};
 use stdx::{Digest, UnixTime};
 use storage::{Error, Folder, Key, KeyError, Listing, ObjectStore};
 
 use crate::chain::{Announced, Chain, ChainError, Change, Gone, Segment};
 use crate::rewriting::Replacement;
+use crate::segment::Building;
 
 /// As many intakes would have to commit between a look and a swap, again and again.
 const ATTEMPTS_MAX: usize = 64;
@@ -32,6 +34,15 @@ pub enum ManifestError {
     /// Somebody else has decided that it does not come.
     #[error("segment {1}, which was announced for region `{0}`, was withdrawn meanwhile")]
     Withdrawn(RegionId, Digest),
+}
+
+/// What an erasure came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Objects that are gone.
+    pub objects: usize,
+    /// Segments that a worker has made of segments with such objects.
+    pub made_of_them: Vec<Digest>,
 }
 
 /// Where a manifest lies.
@@ -185,6 +196,57 @@ impl Manifests {
         .await?;
         self.delete_removed().await?;
         Ok(count)
+    }
+
+    /// Writes every segment that has one of these objects anew without them, and deletes the one before. What was made
+    /// of such objects by a worker is named and left as it is: only a worker can read it. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`ManifestError`]; what is left undone is done by the next call.
+    pub async fn erase(&mut self, names: &BTreeSet<BatchId>) -> Result<Erased, ManifestError> {
+        self.refresh().await?;
+        let mut erased = Erased::default();
+        let has = |segment: &&Segment| segment.objects.iter().any(|kept| names.contains(&kept.id));
+        for old in self.chain.segments().filter(has).cloned().collect::<Vec<_>>() {
+            erased.objects += self.leave_out(&old, names).await?;
+        }
+        self.delete_removed().await?;
+        erased.made_of_them = self.chain.made_of(names).collect();
+        Ok(erased)
+    }
+
+    /// Gives how many objects went. Nothing is announced: the same attempt again makes the same bytes, under the same
+    /// name, so that what an attempt has left in the store is no waste, and is never deleted under another's hands.
+    async fn leave_out(&mut self, old: &Segment, names: &BTreeSet<BatchId>) -> Result<usize, ManifestError> {
+        let key = self.segment_key(&old.class, &old.segment)?;
+        let damaged = |what: &str| self.chain.error(format!("names the segment {}, which {what}", old.segment));
+        let bytes = self.objects.get(&key).await?.ok_or_else(|| damaged("is missing"))?;
+        let mut building = Building::new();
+        for kept in old.objects.iter().filter(|kept| !names.contains(&kept.id)) {
+            let range = usize::try_from(kept.at).ok().zip(usize::try_from(kept.at.saturating_add(kept.bytes)).ok());
+            let object = range.and_then(|(from, to)| bytes.get(from..to)).ok_or_else(|| damaged("is cut off"))?;
+            let (header, start) = Header::parse(object).map_err(|_| damaged("is not as it was written"))?;
+            building.add(&header, start, object);
+        }
+        let gone = old.objects.len() - building.len();
+        let mut added = Vec::new();
+        if building.len() > 0 {
+            let (segment, bytes) = building.finish(old.class.clone(), old.until);
+            let unread = old.unread.clone().map(|mut unread| {
+                unread.objects.retain(|object| !names.contains(object));
+                unread
+            });
+            let unread = unread.filter(|unread| !unread.objects.is_empty());
+            self.objects.put(&self.segment_key(&segment.class, &segment.segment)?, bytes).await?;
+            added.push(Segment { from: old.from, unread, ..segment });
+        }
+        let removed = old.segment;
+        self.commit(|chain| {
+            let change = Change { added: added.clone(), removed: vec![removed], ..Change::default() };
+            chain.segment(&removed).map(|_| change)
+        })
+        .await?;
+        Ok(gone)
     }
 
     /// Takes back the segments whose time is over, as `retention_s` says for each class: first in the

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use seal::OwnerSecret;
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, UnixTime};
 
@@ -28,11 +29,20 @@ pub(super) struct Batch {
     pub(super) plain: String,
     /// What goes over the wire, in base64.
     sealed: String,
+    /// What its name was made of; batches of earlier versions have a name of nothing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) owner: Option<String>,
 }
 
 impl Batch {
     pub(super) fn new(class: Class, events: Vec<EventId>, plain: String, sealed: &[u8]) -> Self {
-        Self { batch: Digest::of(sealed), class, events, plain, sealed: STANDARD.encode(sealed) }
+        Self { batch: Digest::of(sealed), class, events, plain, sealed: STANDARD.encode(sealed), owner: None }
+    }
+
+    /// The same, of whoever keeps this.
+    pub(super) fn of(mut self, owner: &OwnerSecret) -> Self {
+        self.owner = Some(owner.to_text());
+        self
     }
 
     /// The bytes for the wire.
@@ -62,6 +72,9 @@ pub(super) struct SentBatch {
     /// The signed receipt, as it came; earlier versions got none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(super) receipt: Option<String>,
+    /// What the object's name was made of: who has it may have the object erased.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) owner: Option<String>,
     pub(super) plain: String,
 }
 

@@ -9,6 +9,7 @@ mod batch;
 mod class;
 mod content;
 mod desk;
+mod erase;
 mod event;
 mod outbox;
 mod region;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use attest::{CountryCode, Envelope, Receipt, Statement};
 use policy::Role;
-use seal::{Destination, Header};
+use seal::{Destination, Header, OwnerSecret};
 
 use super::{Class, Seal, SealRefused, SharePorts};
 use crate::memory::Memory;
@@ -52,9 +52,10 @@ impl Seal for RegionSeal<'_> {
         Ok(verified.statement().clone())
     }
 
-    fn seal(&self, class: Class, plaintext: &[u8]) -> Result<Vec<u8>, SealRefused> {
+    fn seal(&self, owner: &OwnerSecret, class: Class, plaintext: &[u8]) -> Result<Vec<u8>, SealRefused> {
         let class = class.as_str().parse().expect("a word of small letters");
-        self.destination()?.seal(&class, plaintext, self.ports.entropy).map_err(|error| SealRefused(said(&error)))
+        let sealed = self.destination()?.seal_owned(owner, &class, plaintext, self.ports.entropy);
+        sealed.map_err(|error| SealRefused(said(&error)))
     }
 }
 

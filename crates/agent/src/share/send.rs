@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::{BaseUrl, BodyLimit, Client, ErrorClass};
 use attest::{Envelope, Receipt, Statement, Subject};
-use seal::Header;
+use seal::{Header, OwnerSecret};
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, UnixTime};
 
@@ -38,11 +38,11 @@ pub struct SealRefused(pub String);
 /// - *Trust*: whatever it gives goes over the wire; it must hide the plaintext from everybody but
 ///   all custodians together. It knows who may say that a vault has it.
 pub trait Seal {
-    /// Seals a batch of `class`.
+    /// Seals a batch of `class` under the name that `owner` gives it.
     ///
     /// # Errors
     /// [`SealRefused`] when there is nobody to seal for; nothing is sent then.
-    fn seal(&self, class: Class, plaintext: &[u8]) -> Result<Vec<u8>, SealRefused>;
+    fn seal(&self, owner: &OwnerSecret, class: Class, plaintext: &[u8]) -> Result<Vec<u8>, SealRefused>;
 
     /// What `envelope` says of `sealed`, if somebody who may say so has signed it, and it is kept where it
     /// was sealed for.
@@ -136,6 +136,7 @@ impl Share<'_> {
             time,
             intake: sending.intake.to_string(),
             receipt: Some(String::from_utf8_lossy(&answer).into_owned()),
+            owner: batch.owner.clone(),
             plain: batch.plain.clone(),
         };
         self.batches.keep_sent(self.ports.disk, &sent)?;
@@ -172,11 +173,12 @@ impl Share<'_> {
             const HINT: &str = "take it away with `clerestory-agent share export FILE --remove`";
             return Err(Failure::rejected("share-record-full", message, HINT));
         }
-        let sealed = seal.seal(class, plain.as_bytes()).map_err(|error| {
+        let owner = OwnerSecret::draw(self.ports.entropy).map_err(|error| Failure::unavailable(error.to_string()))?;
+        let sealed = seal.seal(&owner, class, plain.as_bytes()).map_err(|error| {
             const HINT: &str = "nothing is sent unsealed; the mode `file` needs no seal";
             Failure::rejected("share-unsealed", format!("nothing can be sealed: {error}"), HINT)
         })?;
-        let batch = Batch::new(class, events, plain, &sealed);
+        let batch = Batch::new(class, events, plain, &sealed).of(&owner);
         self.batches.start(self.ports.disk, &batch)?;
         self.apply()?;
         Ok(Some(batch))

@@ -59,6 +59,9 @@ pub enum Shown {
         /// What they have signed for it.
         #[serde(skip_serializing_if = "Option::is_none")]
         receipt: Option<String>,
+        /// With this its owner may have it erased, and anybody else who has it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        owner: Option<String>,
         /// Its class.
         class: Class,
         /// What was sealed.
@@ -145,8 +148,8 @@ impl Share<'_> {
         let mut shown = Vec::new();
         for (_, it) in self.batches.sent()? {
             let (sealed, bytes, time, class) = (it.batch, it.bytes, it.time, it.class);
-            let (intake, receipt, plain) = (it.intake, it.receipt, it.plain);
-            shown.push(Shown::Sent { sealed, bytes, time, intake, receipt, class, plain });
+            let (intake, receipt, owner, plain) = (it.intake, it.receipt, it.owner, it.plain);
+            shown.push(Shown::Sent { sealed, bytes, time, intake, receipt, owner, class, plain });
         }
         if let Some(it) = self.batches.under_way()?
             && !self.batches.is_sent(&it)?

@@ -179,7 +179,7 @@ fn serve(
 pub(crate) struct TestSeal;
 
 impl Seal for TestSeal {
-    fn seal(&self, class: Class, plaintext: &[u8]) -> Result<Vec<u8>, SealRefused> {
+    fn seal(&self, _: &seal::OwnerSecret, class: Class, plaintext: &[u8]) -> Result<Vec<u8>, SealRefused> {
         let mut pad = vec![0; plaintext.len()];
         stdx::Entropy::fill(&SystemEntropy, &mut pad).map_err(|error| SealRefused(error.to_string()))?;
         let hidden = plaintext.iter().zip(&pad).map(|(byte, pad)| byte ^ pad);

@@ -7,7 +7,7 @@ use stdx::{Digest, UnixTime};
 use tlog::{TreeEdge, VerifierKey, leaf_hash};
 
 use super::in_stream;
-use crate::{Commitment, CountryCode, DataClass, HostId, Position, Predicate, Purpose, RegionId, StatementId};
+use crate::{BatchId, Commitment, CountryCode, DataClass, HostId, Position, Predicate, Purpose, RegionId, StatementId};
 
 /// What is read at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -356,6 +356,37 @@ pub struct CustodyReport {
     pub missing: Vec<StatementId>,
 }
 
+/// "These are to be erased": signed by a recorder of the gateway's organisation, for whoever has shown that they are
+/// theirs. Its subject is the SHA-256 of the objects' names, each ended by a line feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErasureRequest {
+    /// Where this stands.
+    pub position: Position,
+    /// The region that keeps them.
+    pub region: RegionId,
+    /// The objects, ascending.
+    pub objects: Vec<BatchId>,
+    /// When no vault may have them any more.
+    pub deadline: UnixTime,
+}
+
+/// "I open these no more": signed by a custodian. Its subject is the request's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Erasure {
+    /// Where this stands.
+    pub position: Position,
+    /// The request.
+    pub request: StatementId,
+    /// The region.
+    pub region: RegionId,
+    /// Rows that its own table had of them; that table and its key are destroyed.
+    pub rows: u64,
+    /// Until then a copy of this custodian's keys could still open its share, since it has them itself.
+    pub horizon: UnixTime,
+}
+
 /// "I have looked at who read what": signed by an approver's key, before any private part is given out. Its
 /// subject is the root of the log's tree with so many entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -405,4 +436,6 @@ in_stream! {
     RegionStatus => "region-status/v1",
     WorkerEnrolment => "worker-enrolment/v1",
     CustodyReport => "custody-report/v1",
+    ErasureRequest => "erasure-request/v1",
+    Erasure => "erasure/v1",
 }

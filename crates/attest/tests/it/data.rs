@@ -2,8 +2,8 @@
 
 use attest::{
     AccessApproval, AccessCall, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview,
-    AccessStop, Budget, Commitment, CustodyReport, Ended, PrivateField, ReaderKind, Receipt, RegionStatus, Rewriting,
-    Standing, WorkerEnrolment, WorkerKey,
+    AccessStop, Budget, Commitment, CustodyReport, Ended, Erasure, ErasureRequest, PrivateField, ReaderKind, Receipt,
+    RegionStatus, Rewriting, Standing, WorkerEnrolment, WorkerKey,
 };
 use stdx::UnixTime;
 
@@ -137,6 +137,22 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         moved: 0,
         missing: vec![id("intent")],
     };
+    let object = |name: &str| attest::BatchId::from_bytes(digest(name).as_bytes()[..16].try_into().unwrap());
+    let mut objects = vec![object("one"), object("another")];
+    objects.sort();
+    let erase = ErasureRequest {
+        position: supervisor("access/supervisor"),
+        region: "zurich".parse().unwrap(),
+        objects,
+        deadline: until(),
+    };
+    let erased = Erasure {
+        position: supervisor("custody/member"),
+        request: id("erasure"),
+        region: "zurich".parse().unwrap(),
+        rows: 2,
+        horizon: until(),
+    };
     let review = AccessReview {
         position: supervisor("data/supervisor"),
         reviewer: private("reviewer", "a supervisor"),
@@ -167,5 +183,7 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         ("worker-key", payload(&[CODE], worker())),
         ("rewriting", payload(&[("objects", "root"), ("segment", "made")], rewriting())),
         ("custody-report", payload(&[("uses", "head")], report)),
+        ("erasure-request", payload(&[("objects", "names")], erase)),
+        ("erasure", payload(&[("objects", "names")], erased)),
     ]
 }

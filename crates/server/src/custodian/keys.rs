@@ -178,8 +178,12 @@ fn read_all(folder: &Path) -> anyhow::Result<HashMap<Digest, Arc<PrivateKey>>> {
     for entry in std::fs::read_dir(folder).with_context(unread)? {
         let path = entry?.path();
         if path.extension().is_some_and(|it| it == "key") && !durable::is_temporary(&path) {
-            let key = read(&path)?;
-            keys.insert(key.public().id(), Arc::new(key));
+            match read(&path) {
+                Ok(key) => drop(keys.insert(key.public().id(), Arc::new(key))),
+                // Its time was over just now.
+                Err(_) if !path.exists() => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(keys)

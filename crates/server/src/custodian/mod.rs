@@ -1,5 +1,6 @@
 //! A custodian as a process: its keys, its ledger of each region, its reports.
 
+mod erase;
 mod keys;
 mod probe;
 mod report;
@@ -65,6 +66,9 @@ pub(crate) enum DeskError {
     /// It may be opened, and can't.
     #[error(transparent)]
     Grant(#[from] GrantError),
+    /// It can't be erased now.
+    #[error("nothing is promised, repeat it: {0}")]
+    Erasure(String),
     /// A thread of this process has ended.
     #[error(transparent)]
     Thread(#[from] JoinError),

@@ -14,13 +14,15 @@ use stdx::{Digest, SystemEntropy, UnixTime};
 use vault::{Chain, MANIFEST_BYTES_MAX};
 
 use super::Desk;
+use super::erase::KeyTime;
 use crate::failure::Failure;
 use crate::http;
 
 /// Endpoints that were away bring what they sealed so much later. What comes later still is lost: its key is gone.
-const LATE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub(super) const LATE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-const LOOK: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often keys whose time is over are looked for.
+pub(super) const LOOK: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Of two custodians, with an x-wing share and a p256 one: most headers end before this.
 const HEAD_BYTES: u64 = 4 << 10;
@@ -95,23 +97,29 @@ impl Desk {
         }
     }
 
-    /// This custodian's keys of a region whose time is long over, as any version of the policy has them: the latest
-    /// end counts.
+    /// This custodian's keys of a region whose time is long over.
     fn keys_over(&self, region: &RegionId) -> anyhow::Result<Vec<(Digest, UnixTime)>> {
+        let now = self.domain.clock.now();
+        let times = self.times(region)?.into_iter().map(|(key, time)| (key, time.until));
+        Ok(times.filter(|(_, until)| until.after(LATE) < now).collect())
+    }
+
+    /// This custodian's keys of a region, as any version of the policy has them: the longest time counts.
+    pub(super) fn times(&self, region: &RegionId) -> anyhow::Result<BTreeMap<Digest, KeyTime>> {
         let genesis = self.config.policy.genesis.context("the configuration names no genesis policy")?;
-        let mut ends: BTreeMap<Digest, UnixTime> = BTreeMap::new();
+        let mut times: BTreeMap<Digest, KeyTime> = BTreeMap::new();
         for policy in crate::policy_folder::versions(&self.config.policy.folder, &genesis)? {
             let region = policy.policy().residency.as_ref().and_then(|it| it.region(region));
             let custodians = region.into_iter().flat_map(|it| &it.custodians);
             let ours = custodians.filter(|it| it.organisation == self.domain.organisation);
             for timed in ours.flat_map(|it| &it.keys) {
                 let id = timed.key.as_str().parse::<PublicKey>()?.id();
-                let end = ends.entry(id).or_insert(timed.until);
-                *end = (*end).max(timed.until);
+                let (from, until) = (timed.from, timed.until);
+                let time = times.entry(id).or_insert(KeyTime { from, until });
+                *time = KeyTime { from: time.from.min(from), until: time.until.max(until) };
             }
         }
-        let now = self.domain.clock.now();
-        Ok(ends.into_iter().filter(|(_, until)| until.after(LATE) < now).collect())
+        Ok(times)
     }
 
     /// This custodian's share of each object that the region's vault has, and its last manifest. A vault that lacks what

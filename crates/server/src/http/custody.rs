@@ -1,8 +1,8 @@
-//! A custodian: `POST /v1/custody/{grants,outcomes,statuses}`, `GET /v1/custody`.
+//! A custodian: `POST /v1/custody/{grants,outcomes,statuses,erasures}`, `GET /v1/custody`.
 
 use std::sync::Arc;
 
-use api::{GrantAnswer, GrantRequest, GrantedShare, OutcomeNote, StatusNote, path};
+use api::{ErasureAnswer, ErasureNote, GrantAnswer, GrantRequest, GrantedShare, OutcomeNote, StatusNote, path};
 use attest::BUNDLE_BYTES_MAX;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -28,6 +28,8 @@ use crate::metrics::metrics;
 const GRANT_BYTES_MAX: usize = 24 << 20;
 /// A bundle, escaped.
 const OUTCOME_BYTES_MAX: usize = 2 * BUNDLE_BYTES_MAX;
+/// A bundle, escaped, and 1,024 secrets.
+const ERASURE_BYTES_MAX: usize = OUTCOME_BYTES_MAX + custody::ERASED_MAX * 80;
 /// What all requests together may hold in memory: 21 of the largest, or a thousand common ones.
 static KIBIBYTES: Semaphore = Semaphore::const_new(512 << 10);
 
@@ -37,6 +39,7 @@ pub(crate) fn router(desk: Arc<Desk>) -> Router {
         .route(path::GRANTS, post(grant))
         .route(path::OUTCOMES, post(outcome).layer(DefaultBodyLimit::max(OUTCOME_BYTES_MAX)))
         .route(path::STATUSES, post(status).layer(DefaultBodyLimit::max(OUTCOME_BYTES_MAX)))
+        .route(path::ERASURES, post(erase).layer(DefaultBodyLimit::max(ERASURE_BYTES_MAX)))
         .route(path::CUSTODY, get(state))
         .with_state(desk)
 }
@@ -76,6 +79,15 @@ async fn status(State(desk): State<Arc<Desk>>, body: Result<Bytes, BytesRejectio
     Ok(Json(()))
 }
 
+async fn erase(
+    State(desk): State<Arc<Desk>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<ErasureAnswer>, HttpError> {
+    let note: ErasureNote = parse(&checked_body(body)?)?;
+    let receipt = desk.erase(&note).await.map_err(|error| refused(&error))?;
+    Ok(Json(ErasureAnswer { receipt: String::from_utf8_lossy(&receipt.to_bytes()).into_owned() }))
+}
+
 async fn state(State(desk): State<Arc<Desk>>) -> Result<Response, HttpError> {
     let state = desk.state().await.map_err(|error| refused(&error.into()))?;
     Ok(([(header::CACHE_CONTROL, NO_CACHE)], Json(state)).into_response())
@@ -99,7 +111,7 @@ fn refused(error: &DeskError) -> HttpError {
         DeskError::Ledger(LedgerError::Outcomes | LedgerError::Contended | LedgerError::Changed) => Code::Busy,
         DeskError::Status(_) => Code::Peer,
         DeskError::Ledger(LedgerError::Damaged(_)) => Code::Damaged,
-        DeskError::Ledger(LedgerError::Store(_)) | DeskError::Thread(_) => Code::Storage,
+        DeskError::Ledger(LedgerError::Store(_)) | DeskError::Thread(_) | DeskError::Erasure(_) => Code::Storage,
     };
     HttpError::new(code, error.to_string())
 }

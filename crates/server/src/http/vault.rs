@@ -4,6 +4,7 @@
 //! An intake whose disk fails stops, and opens again after a while, by the code that opens it at first. What
 //! was acknowledged is on disk; the rest of this process's work does not depend on it.
 
+mod erase;
 mod read;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,7 @@ const OPEN_AGAIN: Duration = Duration::from_secs(5);
 pub(crate) struct VaultParts {
     wal: PathBuf,
     admission: Admission,
+    policy: Arc<TrustedPolicy>,
     retention_s: BTreeMap<DataClass, u64>,
     limits: Limits,
     recorder: Arc<SignerKey>,
@@ -69,6 +71,7 @@ impl VaultParts {
         Ok(Some(Self {
             wal: folder.join("wal"),
             admission,
+            policy: Arc::new(policy.clone()),
             retention_s: residency.classes.iter().map(|class| (class.id.clone(), class.retention_s)).collect(),
             limits: Limits {
                 bytes_max: vendor.intake_bytes_max,
@@ -102,6 +105,7 @@ pub(crate) struct Vault {
     intake: watch::Receiver<Option<Intake>>,
     objects: Arc<dyn ObjectStore>,
     recorder: Arc<SignerKey>,
+    policy: Arc<TrustedPolicy>,
 }
 
 /// What keeps the intake open.
@@ -117,7 +121,12 @@ impl Vault {
     /// Opens the intake before anything is served. If it can't be opened, the rest is served without it.
     pub(crate) async fn open(objects: Arc<dyn ObjectStore>, parts: VaultParts) -> (Self, Keeping) {
         let (sender, intake) = watch::channel(None);
-        let vault = Self { intake, objects: Arc::clone(&objects), recorder: Arc::clone(&parts.recorder) };
+        let vault = Self {
+            intake,
+            objects: Arc::clone(&objects),
+            recorder: Arc::clone(&parts.recorder),
+            policy: Arc::clone(&parts.policy),
+        };
         let mut keeping = Keeping { parts, objects, intake: sender, writer: None };
         keeping.open().await;
         (vault, keeping)
@@ -196,6 +205,7 @@ pub(crate) fn router(vault: Vault) -> Router {
     let take = post(take).layer(DefaultBodyLimit::max(BATCH_BYTES_MAX));
     Router::new()
         .route(path::EVENTS, take)
+        .route(path::VAULT_ERASURES, post(erase::erase))
         .route(&format!("{}/{{region}}/manifests/{{number}}", path::VAULT), get(read::manifest))
         .route(&format!("{}/{{region}}/segments/{{class}}/{{segment}}", path::VAULT), get(read::segment))
         .with_state(vault)

@@ -2,11 +2,12 @@
 
 mod cloud;
 mod custody;
-mod gateway;
+mod erase;
+pub(crate) mod gateway;
 mod ledger;
 mod proxy;
 mod retire;
-mod scene;
+pub(crate) mod scene;
 mod stand;
 mod stops;
 mod through;

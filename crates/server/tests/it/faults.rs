@@ -4,6 +4,7 @@
 mod append;
 mod backup;
 mod cosign;
+mod custodian;
 mod flips;
 mod full;
 mod intake;

@@ -27,7 +27,7 @@ const CLASSES: [Class; 2] = [Class::Detections, Class::Statistics];
 struct SameSeal;
 
 impl Seal for SameSeal {
-    fn seal(&self, class: Class, plaintext: &[u8]) -> Result<Vec<u8>, SealRefused> {
+    fn seal(&self, _: &seal::OwnerSecret, class: Class, plaintext: &[u8]) -> Result<Vec<u8>, SealRefused> {
         let pad = vec![0xa5; plaintext.len()];
         let hidden: Vec<u8> = plaintext.iter().map(|byte| byte ^ 0xa5).collect();
         Ok([class.as_str().as_bytes(), b"\n", &pad, &hidden].concat())

@@ -5,6 +5,7 @@ mod approve;
 pub(crate) mod ask;
 mod compact;
 mod enrol;
+mod erase;
 mod keys;
 mod query;
 mod redact;
@@ -55,6 +56,8 @@ pub enum Command {
     Stop(stop::Arguments),
     /// Lift a stop
     Resume(stop::Arguments),
+    /// Erase what its owner wants gone, and give the owner what custodians and log say of it
+    Erase(erase::Arguments),
     /// Let a host have workers, after a ceremony
     Enrol(enrol::Arguments),
 }
@@ -85,6 +88,7 @@ pub fn run(command: &Command, output: Output) -> anyhow::Result<()> {
         Command::Report(common) => report::run(common, output),
         Command::Stop(arguments) => stop::run(arguments, stop::Wish::Stop, output),
         Command::Resume(arguments) => stop::run(arguments, stop::Wish::Resume, output),
+        Command::Erase(arguments) => erase::run(arguments, output),
         Command::Enrol(arguments) => enrol::run(arguments, output),
     }
 }

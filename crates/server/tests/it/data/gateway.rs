@@ -10,7 +10,7 @@ use stdx::{Clock as _, Digest, Entropy as _, SystemClock, SystemEntropy, durable
 use testkit::{APPROVED_CLASS, OPEN_CLASS, PURPOSE, REGION};
 
 use super::proxy::{Held, Proxy};
-use super::scene::{CUSTODIANS, Scene, signed};
+use super::scene::{CUSTODIANS, Scene, Setting, signed};
 use super::stand::Stand;
 use crate::process::{Done, spawn};
 use crate::raw;
@@ -19,15 +19,15 @@ pub(super) const CODE: &[u8] = b"the worker's program";
 const QUERY: &str = "select line from detections where country = $country\n";
 
 /// Everything runs, with a gateway and a worker.
-pub(super) struct Desk<W = Stand> {
-    pub(super) scene: Scene,
+pub(crate) struct Desk<W = Stand> {
+    pub(crate) scene: Scene,
     worker: W,
 }
 
 pub(super) const QUERY_FILE: &str = "query.sql";
 
 impl Desk {
-    pub(super) fn running() -> Self {
+    pub(crate) fn running() -> Self {
         let mut stand = None;
         let desk = Desk::with_worker(&Digest::of(CODE).to_string(), |scene| {
             let enrolment = std::fs::read_to_string(scene.system.file("enrolment")).unwrap();
@@ -42,13 +42,18 @@ impl Desk {
 }
 
 impl Desk<()> {
+    /// Everything runs but a worker.
+    pub(crate) fn with_keys(setting: &Setting) -> Self {
+        Self::of(Scene::made_with(setting), &Digest::of(CODE).to_string(), |_| "http://127.0.0.1:9".to_owned())
+    }
+
     /// Everything runs, with a worker of this code, which `start` starts; it says where that is.
-    pub(super) fn with_worker(code: &str, start: impl FnOnce(&Scene) -> String) -> Self {
+    pub(crate) fn with_worker(code: &str, start: impl FnOnce(&Scene) -> String) -> Self {
         Self::of(Scene::made(), code, start)
     }
 
     /// The same in this scene.
-    pub(super) fn of(mut scene: Scene, code: &str, start: impl FnOnce(&Scene) -> String) -> Self {
+    pub(crate) fn of(mut scene: Scene, code: &str, start: impl FnOnce(&Scene) -> String) -> Self {
         durable::write(&scene.system.file(QUERY_FILE), QUERY.as_bytes()).unwrap();
         scene.start_logs();
         let key = scene.host.verifier().to_string();
@@ -79,7 +84,7 @@ impl<W> Desk<W> {
         self.scene.system.supervisor.start();
     }
 
-    pub(super) fn data(&self, command: &str, role: &str, arguments: &[&str]) -> Done {
+    pub(crate) fn data(&self, command: &str, role: &str, arguments: &[&str]) -> Done {
         let organisation = if role == "reader" { "vendor" } else { "supervisor" };
         let (config, key) = (format!("{organisation}/clerestory.toml"), format!("{organisation}/keys/{role}.key"));
         let begins = ["--json", "data", command, "--config", &config, "--key", &key];
@@ -93,20 +98,20 @@ impl<W> Desk<W> {
         self.data("request", "reader", &[&common[..], purpose, further].concat())
     }
 
-    pub(super) fn request(&self) -> String {
+    pub(crate) fn request(&self) -> String {
         self.request_with(APPROVED_CLASS, &[]).ok().json()["id"].as_str().unwrap().to_owned()
     }
 
-    pub(super) fn approve(&self, request: &str) {
+    pub(crate) fn approve(&self, request: &str) {
         self.data("approve", "approver", &[request, "--comment", "seen"]).ok();
     }
 
-    pub(super) fn query(&self, request: &str) -> Done {
+    pub(crate) fn query(&self, request: &str) -> Done {
         self.data("query", "reader", &[request])
     }
 
     /// Statements of one kind in the log, in its order.
-    pub(super) fn logged<P: Predicate>(&self) -> Vec<(Envelope, Statement<P>)> {
+    pub(crate) fn logged<P: Predicate>(&self) -> Vec<(Envelope, Statement<P>)> {
         let address = self.scene.system.supervisor.address();
         let checkpoint = raw::get(address, "/checkpoint").text();
         let size: usize = checkpoint.lines().nth(1).unwrap().parse().unwrap();
@@ -124,13 +129,13 @@ impl<W> Desk<W> {
         found
     }
 
-    pub(super) fn outcomes(&self) -> Vec<(Ended, u64, u64)> {
+    pub(crate) fn outcomes(&self) -> Vec<(Ended, u64, u64)> {
         let outcomes = self.logged::<AccessOutcome>();
         outcomes.iter().map(|(_, it)| (it.predicate.ended, it.predicate.rows, it.predicate.bytes)).collect()
     }
 
     /// Every intent has one outcome, and every custodian knows it; waits for what is still under way.
-    pub(super) fn settled(&self) {
+    pub(crate) fn settled(&self) {
         let clock = SystemClock::new();
         let begun = clock.monotonic();
         loop {

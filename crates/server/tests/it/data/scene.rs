@@ -108,7 +108,7 @@ impl Scene {
         Self::made_as(&Setting::default(), scope, more)
     }
 
-    fn made_with(setting: &Setting) -> Self {
+    pub(crate) fn made_with(setting: &Setting) -> Self {
         Self::made_as(setting, Scope::Logs, |_| {})
     }
 
