@@ -8,7 +8,7 @@ use agent::{
 };
 use api::Client;
 use policy::Role;
-use seal::{Header, Sealed};
+use seal::{ErasureFile, Header, Sealed};
 use stdx::{Clock as _, Digest, ManualClock, SystemEntropy, UnixTime};
 use testkit::{Custody, REGION};
 use tlog::SignerKey;
@@ -91,6 +91,37 @@ fn what_is_shown_is_what_only_both_custodians_of_the_region_can_open() {
     assert_eq!(opened, plain.as_bytes(), "byte for byte what the owner is shown");
     let carried = String::from_utf8_lossy(object).into_owned();
     assert!(plain.contains("marked-rule") && !carried.contains("marked-rule"), "{carried}");
+}
+
+#[test]
+fn its_owner_can_have_what_was_sent_erased_and_nobody_learns_by_the_wire_how() {
+    let machine = Machine::new(|_| {});
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("erase.json");
+    let nothing = machine.share().erase(&file, &[]).unwrap_err();
+    assert!(nothing.to_string().contains("nothing was sent from here"), "{nothing}");
+    for _ in 0..2 {
+        assert_eq!(machine.send("DE").unwrap(), Outcome::Sent(1));
+    }
+    let batches = machine.intake.batches();
+    let name = |object: &Vec<u8>| Header::parse(object).unwrap().0.bound.id;
+    let all: std::collections::BTreeSet<_> = batches.values().map(name).collect();
+    assert_eq!(machine.share().erase(&file, &[]).unwrap(), 2);
+    let written = ErasureFile::parse(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(written.region.as_str(), REGION);
+    assert_eq!(written.owners.iter().map(seal::OwnerSecret::name).collect::<std::collections::BTreeSet<_>>(), all);
+    // What proves it was in nothing that was sent.
+    for secret in written.owners.iter().map(seal::OwnerSecret::to_text) {
+        assert!(batches.values().all(|object| !String::from_utf8_lossy(object).contains(&secret)));
+    }
+    assert_eq!(machine.share().erase(&file, &[]).unwrap_err().code, "input", "it never writes over anything");
+    let (sealed, object) = batches.iter().next().unwrap();
+    let one = folder.path().join("one.json");
+    assert_eq!(machine.share().erase(&one, &[*sealed]).unwrap(), 1);
+    let written = ErasureFile::parse(&std::fs::read(&one).unwrap()).unwrap();
+    assert_eq!(written.owners[0].name(), name(object));
+    let unknown = machine.share().erase(&folder.path().join("two.json"), &[Digest::of(b"another")]).unwrap_err();
+    assert!(unknown.to_string().contains("was sent from here"), "{unknown}");
 }
 
 #[test]
