@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::{BaseUrl, BodyLimit, Client, ErrorClass};
+use api::{BaseUrl, BodyLimit, Client, ClientError, ErrorClass};
 use attest::{Envelope, Receipt, Statement, Subject};
 use seal::{Header, OwnerSecret};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,8 @@ const BATCHES_MAX: usize = 4096;
 /// A receipt is one small statement with a signature.
 const RECEIPT_BYTES_MAX: BodyLimit = BodyLimit(4096);
 
-/// After a failure: a minute, doubled each time, up to six hours, and of that a random half.
+/// After a failure: a minute, doubled each time, up to six hours, and of that a random half; longer if the intake
+/// asks for it (`Retry-After`).
 const RETRY_FIRST: Duration = Duration::from_secs(60);
 const RETRY_MAX: Duration = Duration::from_secs(6 * 3600);
 
@@ -100,9 +101,10 @@ impl Share<'_> {
             let Some(batch) = self.next_batch(sending.seal)? else {
                 return Ok(Outcome::Sent(sent));
             };
-            if let Err(failure) = self.send_batch(&batch, sending) {
+            let mut wanted = Duration::ZERO;
+            if let Err(failure) = self.send_batch(&batch, sending, &mut wanted) {
                 if failure.class != ErrorClass::Fatal {
-                    self.back_off()?;
+                    self.back_off(wanted)?;
                 }
                 return Err(failure);
             }
@@ -110,13 +112,19 @@ impl Share<'_> {
         Ok(Outcome::Sent(BATCHES_MAX))
     }
 
-    fn send_batch(&mut self, batch: &Batch, sending: Sending<'_>) -> Result<(), Failure> {
+    /// Sends one; `wanted` is how long the intake wants to be left alone, if it says so.
+    fn send_batch(&mut self, batch: &Batch, sending: Sending<'_>, wanted: &mut Duration) -> Result<(), Failure> {
         const HINT: &str = "it is kept and sent again later; `clerestory-agent share show` prints it";
         let sealed = batch.sealed(&self.batches.path())?;
         let url = sending.intake.join(api::path::EVENTS);
-        let answer = sending.client.post(&url, &sealed, RECEIPT_BYTES_MAX).map_err(|error| match error.class() {
-            ErrorClass::Rejected => Failure::rejected("share-refused", error.to_string(), HINT),
-            ErrorClass::Unavailable | ErrorClass::Fatal => Failure::unavailable(error.to_string()),
+        let answer = sending.client.post(&url, &sealed, RECEIPT_BYTES_MAX).map_err(|error| {
+            if let ClientError::Status { retry_after: Some(after), .. } = &error {
+                *wanted = *after;
+            }
+            match error.class() {
+                ErrorClass::Rejected => Failure::rejected("share-refused", error.to_string(), HINT),
+                ErrorClass::Unavailable | ErrorClass::Fatal => Failure::unavailable(error.to_string()),
+            }
         })?;
         // A receipt says one thing only. Whoever answers can ask for nothing.
         let no_receipt =
@@ -196,7 +204,8 @@ impl Share<'_> {
         Ok(waits.then_some(retry.not_before))
     }
 
-    fn back_off(&self) -> Result<(), Failure> {
+    /// Notes when to try again; an intake that says when is believed, within bounds.
+    fn back_off(&self, wanted: Duration) -> Result<(), Failure> {
         let failures = batch::read::<Retry>(&self.retry_path())?.unwrap_or_default().failures;
         let longest = RETRY_FIRST.saturating_mul(1 << failures.min(16)).min(RETRY_MAX);
         let mut random = [0; 2];
@@ -204,7 +213,7 @@ impl Share<'_> {
         // So that machines which failed together don't come back together.
         let half = longest / 2;
         let pause = half + half.mul_f64(f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX));
-        let not_before = self.ports.clock.now().after(pause);
+        let not_before = self.ports.clock.now().after(pause.max(wanted.min(RETRY_MAX)));
         let retry = Retry { failures: failures.saturating_add(1), not_before };
         batch::write(self.ports.disk, &self.retry_path(), &retry)
     }

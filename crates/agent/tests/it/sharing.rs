@@ -13,7 +13,7 @@ use agent::{
 };
 use api::{BaseUrl, Client};
 use attest::{Envelope, Receipt, Statement, Subject};
-use stdx::{Clock as _, Digest, Entropy, EntropyError, ManualClock, SystemEntropy, durable};
+use stdx::{Clock as _, Digest, Entropy, EntropyError, ManualClock, SystemEntropy, UnixTime, durable};
 use testkit::REGION;
 use tlog::{KeyKind, SignerKey};
 
@@ -29,6 +29,8 @@ pub(crate) enum Manner {
     Deaf,
     /// 503.
     Busy,
+    /// 503, and not before so many seconds are over.
+    Later(u64),
     /// Asks for files with its receipt.
     Greedy,
     /// Gives the receipt of something else.
@@ -149,13 +151,15 @@ fn serve(
     };
     wire.lock().unwrap().extend_from_slice(&seen);
     let (digest, bytes) = (Digest::of(&body), body.len());
-    if manner != Manner::Busy {
+    if !matches!(manner, Manner::Busy | Manner::Later(_)) {
         taken.lock().unwrap().push(body);
     }
     let (status, answer) = match manner {
         Manner::Honest => ("200 OK", receipt(recorder, digest, bytes, REGION)),
         Manner::Deaf => return,
         Manner::Busy => ("503 No", String::new()),
+        Manner::Later(3000) => ("503 No\r\nRetry-After: 3000", String::new()),
+        Manner::Later(_) => ("503 No\r\nRetry-After: 999999999", String::new()),
         Manner::Greedy => {
             let collect = "[\"/home/owner/secret.odt\"]";
             ("200 OK", receipt(recorder, digest, bytes, REGION).replacen('{', &format!("{{\"collect\":{collect},"), 1))
@@ -299,6 +303,24 @@ fn plain(shown: &Shown) -> String {
     match shown {
         Shown::Sent { plain, .. } | Shown::UnderWay { plain, .. } | Shown::Waiting { plain, .. } => plain.clone(),
     }
+}
+
+#[test]
+fn an_intake_that_says_when_to_come_back_is_left_alone_so_long_and_for_six_hours_at_most() {
+    let (machine, intake) = (Machine::new(), Intake::new());
+    machine.agree(Mode::Full, &EVENTS);
+    let mut share = machine.share();
+    share.record(detection(1)).unwrap();
+    for (asked, seconds) in [(3000, 3000), (999_999_999, 6 * 3600)] {
+        intake.set(Manner::Later(asked));
+        assert!(share.send(intake.sending(&machine.client)).is_err());
+        let until = machine.clock.now().after(Duration::from_secs(seconds));
+        intake.set(Manner::Honest);
+        machine.clock.set(UnixTime::from_seconds(until.seconds() - 1));
+        assert_eq!(share.send(intake.sending(&machine.client)).unwrap(), Outcome::Later(until));
+        machine.clock.set(until);
+    }
+    assert_eq!(share.send(intake.sending(&machine.client)).unwrap(), Outcome::Sent(1));
 }
 
 #[test]

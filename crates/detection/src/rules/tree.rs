@@ -55,6 +55,9 @@ pub enum RulesTreeError {
     /// There is no `rules.toml`.
     #[error("the tree has no {SETTINGS_FILE} at its root")]
     NoSettings,
+    /// Neither rules nor lists: somebody named the wrong folder.
+    #[error("the tree has no file of rules that {SETTINGS_FILE} names, and no list of hashes")]
+    Empty,
     /// The settings are not accepted.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -322,6 +325,10 @@ impl Gathered {
         if !matches!(notice, Some(Node::File { .. })) {
             let problem = format!("names `{}`, and the tree has no such file", settings.notice);
             return Err(SettingsError::Field { field: "notice", problem }.into());
+        }
+        let is_one = |path: &str| settings.is_source(path) || Settings::is_list(path);
+        if !self.tree.iter().any(|(path, node)| matches!(node, Node::File { .. }) && is_one(path.as_str())) {
+            return Err(RulesTreeError::Empty);
         }
         let mut hashes = Vec::new();
         for (path, node) in self.tree.iter().filter(|(path, _)| Settings::is_list(path.as_str())) {

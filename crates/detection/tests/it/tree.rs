@@ -117,6 +117,9 @@ fn settings_are_refused_with_line_and_column() {
         assert!(error.contains(expected), "{more}: {error}");
     }
     let folder = example();
+    std::fs::remove_dir_all(folder.path().join("rules")).unwrap();
+    assert!(matches!(RulesTree::from_folder(folder.path()), Err(RulesTreeError::Empty)));
+    let folder = example();
     std::fs::remove_file(folder.path().join("LICENSE")).unwrap();
     let error = RulesTree::from_folder(folder.path()).unwrap_err();
     assert!(matches!(error, RulesTreeError::Settings(SettingsError::Field { field: "notice", .. })), "{error}");
