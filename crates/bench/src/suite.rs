@@ -4,6 +4,7 @@ use crate::bench::Bench;
 use crate::machine;
 
 mod assembly;
+mod cloud;
 mod data;
 mod data_query;
 mod endpoint;
@@ -75,6 +76,12 @@ const ENTRIES: &[Entry] = &[
     ),
     entry("data/grant", "until a worker has both shares of an object: announced, witnessed, noted", data::grant),
     entry("data/intake-growth", "the same with ten times as many; with as many as before", data::growth),
+    entry("cloud/lookups", "look-ups by oblivious HTTP on one core; a bare server with as many bytes", cloud::lookups),
+    entry(
+        "cloud/verdicts",
+        "from a first sighting to a verdict that is active on 10, 1,000 and 100,000 endpoints",
+        cloud::verdicts,
+    ),
 ];
 
 /// A name that means nothing here.

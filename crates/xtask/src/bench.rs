@@ -20,19 +20,18 @@ pub(crate) struct Arguments {
 /// The programs that are measured, and the one that measures them; it finds them beside itself.
 const PACKAGES: [&str; 6] = ["bench", "server", "agent", "verifier", "sandbox", "scanner"];
 const PROGRAM: &str = "clerestory-bench";
-
 /// It takes minutes to compile, so only those who measure it wait for it.
-const SLOW: (&str, &str) = ("data", "query");
+const SLOW: ([&str; 3], &str) = (["data", "cloud", "cloud/verdicts"], "query");
 
 /// Becomes the measuring program, so that signals and its exit code need no forwarding.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     setup::ensure(Purpose::Bench)?;
     let workspace = Workspace::find()?;
     let mut packages = PACKAGES.to_vec();
-    let (suite, package) = SLOW;
+    let (suites, package) = SLOW;
     let names = arguments.arguments.iter().filter_map(|argument| argument.to_str());
     let mut names = names.filter(|name| !name.starts_with('-')).peekable();
-    if names.peek().is_none() || names.any(|name| name == suite || name.starts_with("data/query")) {
+    if names.peek().is_none() || names.any(|name| suites.contains(&name) || name.starts_with("data/query")) {
         packages.push(package);
     }
     let program = built(&workspace, &["--release"], &packages, PROGRAM)?;

@@ -51,7 +51,7 @@ fn runs(suite: &str) {
     }
 }
 
-const SUITES: [&str; 8] = ["assembly", "data", "endpoint", "log", "machine", "rules", "scan", "verify"];
+const SUITES: [&str; 9] = ["assembly", "cloud", "data", "endpoint", "log", "machine", "rules", "scan", "verify"];
 
 #[test]
 fn every_suite_is_tried_here() {
@@ -72,6 +72,11 @@ fn machine() {
 #[test]
 fn assembly() {
     runs("assembly");
+}
+
+#[test]
+fn cloud() {
+    runs("cloud");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::endpoint::{Endpoint, Wanted};
 use super::indicators::{self, Indicators};
 use super::path::approve;
 use super::report::{Narrator, Report};
-use super::stage::{INDICATORS, Stage, WORKER, last_words};
+use super::stage::{INDICATORS, Stage, last_words};
 
 /// Where the endpoints are: on four continents, all of whose data lies in one region.
 const COUNTRIES: [&str; 8] = ["AU", "CA", "CH", "DE", "FR", "JP", "KR", "SG"];
@@ -127,28 +127,8 @@ impl Data<'_> {
         Ok(endpoint)
     }
 
-    /// A host in the region, enrolled by ceremony: its key and its program stand in the log.
     fn worker(&self) -> anyhow::Result<()> {
-        let program = self.stage.beside("clerestory-query")?;
-        let folder = self.stage.folder().join(WORKER);
-        durable::create_folder(&folder)?;
-        let key = self.stage.file("worker/host.key");
-        self.stage.clerestory(&["key", "generate", "--name", "host-1.example/host", &key])?;
-        let code = std::process::Command::new(&program).arg("code").output()?;
-        ensure!(code.status.success(), "`clerestory-query code`: {}", last_words(&code));
-        let code = String::from_utf8(code.stdout)?.trim().to_owned();
-        let (config, vkey) = (self.stage.config("supervisor"), self.stage.key("worker/host")?.to_string());
-        let out = self.stage.file("worker/enrolment.bundle");
-        let enrol = ["data", "enrol", "--config", &config, "--key", &vkey, "--code", &code, "--region", "zurich"];
-        self.stage.clerestory(&[&enrol[..], &["--out", &out, "host-1"]].concat())?;
-        let text = format!(
-            "listen = \"stdin\"\nregion = \"zurich\"\npolicies = \"../supervisor/policy\"\ngenesis = \"{}\"\n\
-             host_key = \"host.key\"\nenrolment = \"enrolment.bundle\"\nvault = \"{}\"\nmemory_mb = 256\n",
-            self.stage.genesis(),
-            self.stage.url("vendor")?
-        );
-        durable::write(&folder.join("clerestory.toml"), text.as_bytes())?;
-        self.stage.start_program(&program, WORKER)?;
+        let code = self.stage.start_worker()?;
         self.narrator.say(&format!("a host of the region is enrolled for program {code}; its worker serves"));
         Ok(())
     }

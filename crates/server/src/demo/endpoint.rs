@@ -127,7 +127,8 @@ impl Endpoint {
         self.line("update")
     }
 
-    fn installed(&self) -> anyhow::Result<BTreeMap<String, String>> {
+    /// Each product with its version.
+    pub(super) fn installed(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let output = self.run(&["status"], &[])?;
         let said: Value = serde_json::from_slice(&output.stdout)
             .with_context(|| format!("the endpoint's status is no JSON: {}", last_words(&output)))?;

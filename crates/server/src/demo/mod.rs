@@ -5,6 +5,7 @@
 
 mod attacks;
 mod ci;
+mod cloud;
 mod data;
 mod endpoint;
 mod guard;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+pub use cloud::Cloud;
 pub use path::{build_or_pin, copy_recipe};
 pub use report::{Narrator, Report, Row};
 pub use stage::Stage;
@@ -53,6 +55,7 @@ pub fn run(options: &Options) -> anyhow::Result<(Report, Running)> {
     ci::run(&stage, &shown, &narrator, &mut report).context("the vendor's CI")?;
     rules::run(&stage, options, &narrator, &mut report).context("the rules")?;
     data::run(&stage, options, &narrator, &mut report).context("the data")?;
+    cloud::run(&stage, &narrator, &mut report).context("the threat cloud")?;
     path::audit(&stage, &narrator, &mut report).context("the audit")?;
     report.finish();
     Ok((report, Running(stage)))

@@ -34,6 +34,8 @@ pub(super) const OTHER_PRODUCT: &str = "something-else";
 pub(super) const RULES_PRODUCT: &str = "guarddog";
 /// The detection rules that are made of a list of hosts that spread malware.
 pub(super) const INDICATORS: &str = "urlhaus";
+/// What the threat cloud says is bad, as a set of hashes.
+pub(super) const REPUTATION: &str = "reputation";
 /// Custodians: who, and how shares are sealed to each.
 const CUSTODIANS: [(&str, &str); 2] = [("supervisor", "p256"), ("member", "x-wing")];
 /// A host of the supervisor's, in the region.
@@ -179,6 +181,28 @@ impl Stage {
             .with_context(|| format!("`clerestory {}` printed no JSON", arguments.join(" ")))
     }
 
+    /// The same for what is no JSON.
+    pub(super) fn clerestory_text(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.try_clerestory(arguments)?;
+        anyhow::ensure!(output.status.success(), "`clerestory {}`: {}", arguments.join(" "), last_words(&output));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Asks a process as others do over the network.
+    pub(super) fn post(&self, name: &str, path: &str, body: &[u8]) -> anyhow::Result<Vec<u8>> {
+        Ok(self.client.post(&format!("{}{path}", self.url(name)?), body, BodyLimit(1 << 20))?)
+    }
+
+    /// The same in JSON.
+    pub(super) fn post_json(
+        &self,
+        name: &str,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> anyhow::Result<serde_json::Value> {
+        Ok(self.client.post_json(&format!("{}{path}", self.url(name)?), body, BodyLimit(1 << 20))?)
+    }
+
     /// Runs `clerestory` whatever comes of it.
     pub(super) fn try_clerestory(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         let mut command = Command::new(&self.program);
@@ -209,6 +233,37 @@ impl Stage {
             let url = format!("{}{}", self.url(name)?, api_path::HEALTH);
             Ok(self.client.get(&url, BodyLimit(4096)).is_ok())
         })
+    }
+
+    /// A host in the region, enrolled by ceremony: its key and its program stand in the log. Gives its program's
+    /// SHA-256.
+    pub(super) fn start_worker(&self) -> anyhow::Result<String> {
+        let program = self.beside("clerestory-query")?;
+        let folder = self.folder().join(WORKER);
+        durable::create_folder(&folder)?;
+        let key = self.file("worker/host.key");
+        self.clerestory(&["key", "generate", "--name", "host-1.example/host", &key])?;
+        let code = self.worker_code()?;
+        let (config, vkey) = (self.config("supervisor"), self.key("worker/host")?.to_string());
+        let out = self.file("worker/enrolment.bundle");
+        let enrol = ["data", "enrol", "--config", &config, "--key", &vkey, "--code", &code, "--region", "zurich"];
+        self.clerestory(&[&enrol[..], &["--out", &out, "host-1"]].concat())?;
+        let text = format!(
+            "listen = \"stdin\"\nregion = \"zurich\"\npolicies = \"../supervisor/policy\"\ngenesis = \"{}\"\n\
+             host_key = \"host.key\"\nenrolment = \"enrolment.bundle\"\nvault = \"{}\"\nmemory_mb = 256\n",
+            self.genesis(),
+            self.url("vendor")?
+        );
+        durable::write(&folder.join("clerestory.toml"), text.as_bytes())?;
+        self.start_program(&program, WORKER)?;
+        Ok(code)
+    }
+
+    /// SHA-256 of the worker's program.
+    pub(super) fn worker_code(&self) -> anyhow::Result<String> {
+        let code = Command::new(self.beside("clerestory-query")?).arg("code").output()?;
+        anyhow::ensure!(code.status.success(), "`clerestory-query code`: {}", last_words(&code));
+        Ok(String::from_utf8(code.stdout)?.trim().to_owned())
     }
 
     /// Ends a process by its id.
@@ -323,7 +378,7 @@ impl Stage {
         Ok(())
     }
 
-    fn configure(&self, name: &str, from: &str, to: &str) -> anyhow::Result<()> {
+    pub(super) fn configure(&self, name: &str, from: &str, to: &str) -> anyhow::Result<()> {
         let path = self.folder.join(name).join("clerestory.toml");
         let text = fs::read_to_string(&path)?;
         if !text.contains(from) {
@@ -439,7 +494,7 @@ impl Stage {
             ],
             lanes: vec![slow, fast],
             products: code
-                .chain([(RULES_PRODUCT, Lane::Fast), (INDICATORS, Lane::Fast)])
+                .chain([RULES_PRODUCT, INDICATORS, REPUTATION].map(|name| (name, Lane::Fast)))
                 .map(|(name, lane)| Ok(ProductPolicy { id: name.parse()?, lane }))
                 .collect::<anyhow::Result<_>>()?,
             streams: vec![

@@ -38,8 +38,22 @@ impl Server {
     }
 
     pub(in crate::suite) fn start(&mut self, program: &Path) -> anyhow::Result<()> {
+        self.start_on(program, None)
+    }
+
+    /// The same on one core alone.
+    pub(in crate::suite) fn start_on(&mut self, program: &Path, core: Option<usize>) -> anyhow::Result<()> {
         let socket = OwnedFd::from(self.listener.try_clone()?);
-        let child = Command::new(program)
+        let mut command = match core {
+            // It is found where util-linux has it; the environment is the program's.
+            Some(core) => {
+                let mut pinned = Command::new("/usr/bin/taskset");
+                pinned.arg("-c").arg(core.to_string()).arg(program);
+                pinned
+            }
+            None => Command::new(program),
+        };
+        let child = command
             .args(["serve", "--config", "clerestory.toml"])
             .current_dir(&self.folder)
             .env_clear()

@@ -2,9 +2,10 @@
 //! become nothing but lines that say that they were ignored.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::time::Duration;
 
-use attest::{AccessIntent, AccessOutcome, Ended};
+use attest::{AccessIntent, AccessOutcome, Ended, Statement, WorkerKey};
 use policy::{CanaryPolicy, ClassPolicy, Policy, ProductPolicy};
 use reputation::ReputationSet;
 use seal::Destination;
@@ -13,7 +14,8 @@ use stdx::{Clock as _, Digest, Entropy as _, SystemClock, SystemEntropy, durable
 use testkit::APPROVED_CLASS;
 
 use super::gateway::Desk;
-use super::scene::Scene;
+use super::scene::{CUSTODIANS, Scene, signed};
+use super::stand::Stand;
 use super::through::with_real_worker;
 use crate::process::{Done, Server};
 use crate::raw;
@@ -40,7 +42,7 @@ fn with_cloud(policy: &mut Policy) {
 /// Everything runs, the cloud too.
 pub(super) struct Cloud {
     pub(super) desk: Desk<()>,
-    _worker: Server,
+    worker: Server,
     pub(super) requests: Vec<String>,
 }
 
@@ -55,7 +57,7 @@ impl Cloud {
         let system = &desk.scene.system;
         system.run(&["status", "publish", "--config", "supervisor/clerestory.toml"]).ok();
         system.run(&["release", "freshen", "--config", "vendor/clerestory.toml"]).ok();
-        let mut cloud = Self { desk, _worker: worker, requests: Vec::new() };
+        let mut cloud = Self { desk, worker, requests: Vec::new() };
         cloud.known_good("vendor", &file("a part of the system"));
         cloud.known_good("supervisor", &file("known to the supervisor alone"));
         cloud.rules();
@@ -122,10 +124,16 @@ impl Cloud {
     pub(super) fn request(&self, class: &str, further: &[&str]) -> Done {
         let query = self.system().run(&["cloud", "query", class]).ok().stdout;
         self.write("cloud.sql", &query);
-        let (code, schema) = (self.code(), self.schema(class, &query));
+        let standing = Standing { code: self.code(), schema: self.schema(class, &query), uses: "1000" };
+        self.request_for(class, &standing, further)
+    }
+
+    /// The same for the query that is written down, and whatever it stands for.
+    fn request_for(&self, class: &str, standing: &Standing, further: &[&str]) -> Done {
+        let Standing { code, schema, uses } = standing;
         let common = ["--query", "cloud.sql", "--reader", "threat cloud", "--ticket", "C-1", "--purpose", PURPOSE];
         let about = ["--class", class, "--country", "DE", "--country", "JP", "--country", "CH", "--service"];
-        let standing = ["--uses", "1000", "--code", &code, "--schema", &schema];
+        let standing = ["--uses", uses, "--code", code, "--schema", schema];
         self.desk.data("request", "reader", &[&common[..], &about, &standing, further].concat())
     }
 
@@ -134,7 +142,7 @@ impl Cloud {
     }
 
     fn worker_says(&self) -> Value {
-        let address = self._worker.address();
+        let address = self.worker.address();
         serde_json::from_slice(&raw::get(address, "/v1/worker").body).unwrap()
     }
 
@@ -142,7 +150,7 @@ impl Cloud {
     fn schema(&self, class: &str, query: &str) -> String {
         let values = serde_json::json!({"after": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"});
         let asked = serde_json::json!({"query": query, "parameters": values, "class": class, "countries": ["DE"]});
-        let answer = raw::post(self._worker.address(), "/v1/plan", &serde_json::to_vec(&asked).unwrap());
+        let answer = raw::post(self.worker.address(), "/v1/plan", &serde_json::to_vec(&asked).unwrap());
         assert_eq!(answer.status, 200, "{}", answer.text());
         let plan: Value = serde_json::from_slice(&answer.body).unwrap();
         plan["schema"].as_str().unwrap().to_owned()
@@ -320,4 +328,124 @@ fn known_to_a_builder(cloud: &Cloud) {
     assert!(by.contains("a builder") && by.contains("known-good/own.txt"), "{by}");
     let set = cloud.set(&verdicts);
     assert!(set.may_contain(&file("another new file")) && !set.may_contain(&file(NAME)));
+}
+
+/// What a request stands for.
+struct Standing {
+    code: String,
+    schema: String,
+    uses: &'static str,
+}
+
+fn refused(done: &Done, why: &str) {
+    assert!(done.code == 1 && done.stdout.is_empty(), "{done:?}");
+    assert!(done.stderr.contains(why), "{}", done.stderr);
+}
+
+const WINDOW: [&str; 4] = ["--set", "after=2026-01-01T00:00:00Z", "--set", "until=2126-01-01T00:00:00Z"];
+
+impl Cloud {
+    fn approved(&self, class: &str, standing: &Standing) -> String {
+        let asked = self.request_for(class, standing, &[]).ok().json();
+        let request = asked["id"].as_str().unwrap().to_owned();
+        self.desk.approve(&request);
+        request
+    }
+
+    /// Reads as the service does, by hand.
+    fn read(&self, request: &str) -> Done {
+        self.desk.data("query", "reader", &[&[request][..], &WINDOW].concat())
+    }
+
+    fn intents(&self) -> usize {
+        self.desk.logged::<AccessIntent>().len()
+    }
+}
+
+/// Nothing about it is exempt: what the grant binds can't be changed, and it is used as often as was agreed.
+#[test]
+fn the_clouds_reader_is_bound_like_any_other() {
+    let mut cloud = Cloud::running();
+    for country in ["DE", "JP"] {
+        cloud.share(APPROVED_CLASS, country, &[detection("trojan", "whatever"), detection("trojan", "whatever")]);
+    }
+    cloud.wait("verdict", |it| standing(it, "whatever") == "malicious" && is_released(it));
+    cloud.desk.settled();
+    let announced = cloud.intents();
+    let lonely = cloud.request(APPROVED_CLASS, &[]).ok().json()["id"].as_str().unwrap().to_owned();
+    refused(&cloud.read(&lonely), "approval(s) of `supervisor` missing");
+    let other = || Digest::of(b"another").to_string();
+    let (code, query) = (cloud.code(), fs::read_to_string(cloud.system().file("cloud.sql")).unwrap());
+    let schema = cloud.schema(APPROVED_CLASS, &query);
+    let stands = |code: &str, schema: &str, uses| Standing { code: code.to_owned(), schema: schema.to_owned(), uses };
+    // Other code than the worker's, another schema than the query's.
+    let request = cloud.approved(APPROVED_CLASS, &stands(&other(), &schema, "9"));
+    refused(&cloud.read(&request), "other code");
+    let request = cloud.approved(APPROVED_CLASS, &stands(&code, &other(), "9"));
+    refused(&cloud.read(&request), "another schema");
+    // Another query than was approved: the grant is of its hash, and the call says another one.
+    let reader = super::gateway::opening("reader", "threat cloud");
+    let answer = cloud.desk.post(&cloud.desk.call(&cloud.requests[0], &reader), vec![reader]);
+    assert!(answer.error().contains("another query than its request"), "{}", answer.error());
+    refused(&cloud.request(APPROVED_CLASS, &["--region", "elsewhere"]), "elsewhere");
+    assert_eq!(cloud.intents(), announced, "nothing of this was announced, and nothing opened");
+    // As often as was agreed, here once; that it was tried again is on record.
+    let once = cloud.approved(APPROVED_CLASS, &stands(&code, &schema, "1"));
+    let first = cloud.read(&once).ok();
+    assert!(first.stdout.contains("trojan"), "{first:?}");
+    refused(&cloud.read(&once), "as often as it may be");
+    assert_eq!(cloud.desk.outcomes().last().unwrap().0, Ended::Refused);
+    another_query(&mut cloud, &code);
+}
+
+/// The service does not go on with a request for another query than its own, approved as it may be, and says so.
+fn another_query(cloud: &mut Cloud, code: &str) {
+    let query = "select sha256 as said from detections where taken > $after and taken <= $until\n";
+    cloud.write("cloud.sql", query);
+    let schema = cloud.schema(APPROVED_CLASS, query);
+    let strange = cloud.approved(APPROVED_CLASS, &Standing { code: code.to_owned(), schema, uses: "9" });
+    cloud.desk.settled();
+    let text = fs::read_to_string(cloud.system().file("vendor/clerestory.toml")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("requests = ")).unwrap().to_owned();
+    assert_eq!(cloud.desk.scene.system.vendor.stop().code, 0);
+    let before = cloud.intents();
+    cloud.system().set("vendor", &line, &format!("requests = [\"{strange}\"]"));
+    let mut vendor = std::process::Command::new(env!("CARGO_BIN_EXE_clerestory"));
+    vendor.env_clear().args(["serve", "--config", cloud.system().vendor.config()]);
+    cloud.desk.scene.system.vendor.start_as(vendor);
+    let mut said = BufReader::new(cloud.desk.scene.system.vendor.stderr());
+    cloud.share(APPROVED_CLASS, "DE", &[detection("trojan", "unread")]);
+    let mut text = String::new();
+    while !text.contains("is not about this program's query") {
+        text.clear();
+        assert_ne!(said.read_line(&mut text).unwrap(), 0, "the vendor has ended");
+    }
+    assert_eq!(cloud.intents(), before);
+}
+
+/// A host that is enrolled for one region, and certifies a key for another.
+#[test]
+fn a_worker_that_was_moved_gets_no_grant() {
+    const CODE: &[u8] = b"the worker's program";
+    let mut stand = None;
+    let desk = Desk::of(Scene::made(), &Digest::of(CODE).to_string(), |scene| {
+        let enrolment = fs::read_to_string(scene.system.file("enrolment")).unwrap();
+        let mut moved = Statement::<WorkerKey>::decode(scene.certify_code(CODE).payload()).unwrap();
+        moved.predicate.region = "geneva".parse().unwrap();
+        let worker = Stand::new(scene.take_worker(), &signed(moved, &scene.host), enrolment, Digest::of(CODE));
+        worker.keep(scene.objects());
+        let url = worker.url.clone();
+        stand = Some(worker);
+        url
+    });
+    let request = desk.request();
+    desk.approve(&request);
+    let done = desk.query(&request);
+    assert!(done.code != 0 && done.stdout.is_empty() && done.stderr.contains("region"), "{done:?}");
+    // The gateway has announced it; no custodian has opened anything, and that stands in the log, too.
+    assert_eq!(desk.outcomes(), [(Ended::Refused, 0, 0)]);
+    for who in CUSTODIANS {
+        assert_eq!(desk.scene.state(who).opened, 0, "{who}");
+    }
+    drop(stand);
 }

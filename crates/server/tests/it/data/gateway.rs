@@ -159,7 +159,7 @@ impl<W> Desk<W> {
         serde_json::from_slice(&raw::get(self.scene.custodians[at].address(), "/v1/custody").body).unwrap()
     }
 
-    fn call(&self, request: &str, reader: &Opening) -> Envelope {
+    pub(super) fn call(&self, request: &str, reader: &Opening) -> Envelope {
         let mut nonce = [0; 32];
         SystemEntropy.fill(&mut nonce).unwrap();
         let call = AccessCall {
@@ -173,14 +173,14 @@ impl<W> Desk<W> {
         signed(Statement { subject, predicate: call }, &self.scene.system.key("vendor", "reader"))
     }
 
-    fn post(&self, call: &Envelope, openings: Vec<Opening>) -> raw::Response {
+    pub(super) fn post(&self, call: &Envelope, openings: Vec<Opening>) -> raw::Response {
         let call = String::from_utf8(call.to_bytes()).unwrap();
         let query = DataQuery { call, openings, format: ResultFormat::Json };
         raw::post(self.scene.system.supervisor.address(), "/v1/data/queries", &serde_json::to_vec(&query).unwrap())
     }
 }
 
-fn opening(label: &str, value: &str) -> Opening {
+pub(super) fn opening(label: &str, value: &str) -> Opening {
     Opening::new(PrivateField { label, value }, &SystemEntropy).unwrap()
 }
 

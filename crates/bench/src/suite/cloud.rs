@@ -1,0 +1,8 @@
+//! The threat cloud: from what endpoints share to a verdict that protects all of them, and look-ups.
+
+mod crowd;
+mod lookups;
+mod verdicts;
+
+pub(super) use lookups::lookups;
+pub(super) use verdicts::verdicts;
