@@ -30,8 +30,8 @@ const LIARS: usize = 1_000;
 /// The vendor's threat cloud on a stage whose worker serves.
 pub struct Cloud<'a> {
     stage: &'a Stage,
-    /// Goes first with verdicts.
-    canary: Guard,
+    /// Go first with verdicts, one ring after the other: what nobody in a ring reports of goes no further.
+    first: [Guard; 2],
 }
 
 impl<'a> Cloud<'a> {
@@ -65,7 +65,8 @@ impl<'a> Cloud<'a> {
         stage.configure("vendor", "\n[policy]", &format!("\n{section}"))?;
         stage.stop("vendor")?;
         stage.start("vendor")?;
-        Ok(Self { stage, canary: canary(stage)? })
+        let first = [host(stage, "verdicts-first", Ring::Canary)?, host(stage, "verdicts-early", Ring::Early)?];
+        Ok(Self { stage, first })
     }
 
     /// What verdicts are released as.
@@ -95,14 +96,18 @@ impl<'a> Cloud<'a> {
         Ok(self.stage.url("vendor")?.trim_start_matches("http://").to_owned())
     }
 
-    /// The real agent that goes first has what was released last, and has checked all of it.
+    /// The real agents that go first have what was released last, and have checked all of it.
     ///
     /// # Errors
     /// When it has not, after a minute.
     pub fn verified(&self) -> anyhow::Result<()> {
-        self.stage.wait_until("the agent has not what was released last", || {
+        self.stage.wait_until("an agent has not what was released last", || {
             let released = self.verdicts()?.pointer("/release/version").and_then(Value::as_str).map(str::to_owned);
-            Ok(self.canary.endpoint.installed()?.get(REPUTATION) == released.as_ref())
+            let mut all = true;
+            for guard in &self.first {
+                all &= guard.endpoint.installed()?.get(REPUTATION) == released.as_ref();
+            }
+            Ok(all)
         })
     }
 
@@ -253,7 +258,7 @@ pub(super) fn run(stage: &Stage, narrator: &Narrator, report: &mut Report) -> an
     }
     narrator.say(&format!(
         "all shared after {shared:.1} s; judged after {judged:.1} s; known to an endpoint that has none of these rules \
-         after {active:.1} s: read, judged, built twice, signed, logged, baked by a canary"
+         after {active:.1} s: read, judged, built twice, signed, logged, baked in two rings"
     ));
     report.proven(
         "what several endpoints find comes back to all as a signed verdict",
@@ -323,8 +328,7 @@ fn page(stage: &Stage) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Goes first with verdicts, and tells the supervisor how they fare.
-fn canary(stage: &Stage) -> anyhow::Result<Guard> {
-    let name = "verdicts-first";
+fn host(stage: &Stage, name: &str, ring: Ring) -> anyhow::Result<Guard> {
     let inbox = stage.folder().join(name).join("inbox");
     durable::create_folder(&inbox)?;
     let sections = format!(
@@ -333,7 +337,7 @@ fn canary(stage: &Stage) -> anyhow::Result<Guard> {
         stage.url("supervisor")?
     );
     let products = [REPUTATION.to_owned()];
-    let endpoint = Endpoint::set(stage, &Wanted { name, products: &products, ring: Ring::Canary, sections })?;
+    let endpoint = Endpoint::set(stage, &Wanted { name, products: &products, ring, sections })?;
     let agreed = endpoint.must(&["canary", "agree", name])?;
     let (config, file) = (stage.config("supervisor"), agreed.get("file").and_then(Value::as_str).unwrap_or_default());
     let enrolled = stage.clerestory(&["rules", "enrol", "--config", &config, file])?;
