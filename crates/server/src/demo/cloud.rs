@@ -202,7 +202,7 @@ fn request(stage: &Stage, class: &str, code: &str) -> anyhow::Result<String> {
 /// What comes out of a query, as the region's worker plans it.
 fn schema(stage: &Stage, class: &str, query: &str) -> anyhow::Result<String> {
     let values = json!({"after": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"});
-    let asked = json!({"query": query, "parameters": values, "class": class, "countries": COUNTRIES});
+    let asked = json!({"query": query, "parameters": values, "class": class, "countries": COUNTRIES, "objects": 64});
     let plan: Value = stage.post_json(super::stage::WORKER, api::path::PLAN, &asked)?;
     Ok(plan.get("schema").and_then(Value::as_str).context("the plan has no schema")?.to_owned())
 }

@@ -3,7 +3,6 @@
 //! connections, and they believe what they get: what is verified is verified by real agents beside them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -90,6 +89,14 @@ struct Endpoint {
     active: bool,
 }
 
+/// The endpoints of one connection.
+struct Part {
+    /// How much later they look than those of the first one.
+    offset: Duration,
+    connection: Connection,
+    endpoints: Vec<Endpoint>,
+}
+
 /// What a crowd is, and waits for.
 #[derive(Clone)]
 pub(super) struct Crowd {
@@ -108,7 +115,8 @@ pub(super) struct Arrived {
 }
 
 impl Crowd {
-    /// Lets all of them look until each has a set in use that has `file`; `ready` is called when each has looked once.
+    /// Lets all of them look until each has a set in use that has `file`; `ready` is called when all know
+    /// what there is now.
     pub(super) fn wait(
         &self,
         file: Digest,
@@ -118,14 +126,21 @@ impl Crowd {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let connections = self.endpoints.min(CONNECTIONS);
-            let barrier = Arc::new(tokio::sync::Barrier::new(connections + 1));
             let mut tasks = JoinSet::new();
             for place in 0..connections {
                 let count = self.endpoints / connections + usize::from(place < self.endpoints % connections);
-                let (crowd, barrier) = (self.clone(), Arc::clone(&barrier));
-                tasks.spawn(async move { crowd.part(count, file, clock, &barrier).await });
+                let crowd = self.clone();
+                // Those of one connection are spread over a round, and those of the next one lie between them.
+                let apart = self.watch / u32::try_from(count)?;
+                let offset = apart / u32::try_from(connections)? * u32::try_from(place)?;
+                tasks.spawn(async move { crowd.first(count, offset, &file).await });
             }
-            barrier.wait().await;
+            let parts = tasks.join_all().await.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+            let mut tasks = JoinSet::new();
+            for part in parts {
+                let crowd = self.clone();
+                tasks.spawn(async move { crowd.part(part, file, clock).await });
+            }
             // The crowd goes on meanwhile: what is done here takes milliseconds, and its begin is noted first.
             ready()?;
             let mut arrived = Arrived { at: Vec::with_capacity(self.endpoints), requests: 0 };
@@ -138,22 +153,21 @@ impl Crowd {
         })
     }
 
-    /// The endpoints of one connection, one after the other, each at its own time of each round.
-    async fn part(
-        &self,
-        count: usize,
-        file: Digest,
-        clock: SystemClock,
-        barrier: &tokio::sync::Barrier,
-    ) -> anyhow::Result<Arrived> {
+    /// Endpoints of one connection that know what the channel has now. The first of them has fetched it: what they
+    /// come to know so is the same for all.
+    async fn first(&self, count: usize, offset: Duration, file: &Digest) -> anyhow::Result<Part> {
         let mut connection = Connection::new(TcpStream::connect(self.channel).await?)?;
-        let mut endpoints = vec![Endpoint::default(); count];
+        let mut endpoint = Endpoint::default();
+        self.look(&mut connection, &mut endpoint, file, &mut 0).await?;
+        ensure!(!endpoint.active, "the file is known before anybody has seen it");
+        Ok(Part { offset, connection, endpoints: vec![endpoint; count] })
+    }
+
+    /// The endpoints of one connection, one after the other, each at its own time of each round.
+    async fn part(&self, part: Part, file: Digest, clock: SystemClock) -> anyhow::Result<Arrived> {
+        let Part { offset, mut connection, mut endpoints } = part;
+        let count = endpoints.len();
         let mut arrived = Arrived { at: Vec::with_capacity(count), requests: 0 };
-        for endpoint in &mut endpoints {
-            self.look(&mut connection, endpoint, &file, &mut arrived.requests).await?;
-        }
-        ensure!(endpoints.iter().all(|it| !it.active), "the file is known before anybody has seen it");
-        barrier.wait().await;
         let begin = clock.monotonic();
         let apart = self.watch / u32::try_from(count)?;
         for turn in 0_u32.. {
@@ -164,7 +178,7 @@ impl Crowd {
             );
             for (place, endpoint) in (0_u32..).zip(&mut endpoints) {
                 // Who is behind looks at once: that it is late is what is measured.
-                let due = begin + self.watch * turn + apart * place;
+                let due = begin + self.watch * turn + apart * place + offset;
                 tokio::time::sleep(due.saturating_sub(clock.monotonic())).await;
                 if endpoint.active {
                     continue;
@@ -206,7 +220,8 @@ impl Crowd {
         let (_, _) = file_of(connection.get(&format!("metadata/{targets}.targets.json"), None).await?)?;
         let (_, bytes) = file_of(connection.get(&format!("metadata/{rules}.rules.json"), None).await?)?;
         let targets: Value = serde_json::from_slice(bytes)?;
-        let list = target(&targets, &format!("rules/{}/releases", self.product))?;
+        // The first release of a product came through the slow lane.
+        let Ok(list) = target(&targets, &format!("rules/{}/releases", self.product)) else { return Ok(()) };
         let (_, bytes) = file_of(connection.get(&list, None).await?)?;
         let releases: Value = serde_json::from_slice(bytes)?;
         let all = releases.get("releases").and_then(Value::as_array).context("a list of releases")?;

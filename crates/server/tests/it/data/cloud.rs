@@ -149,7 +149,9 @@ impl Cloud {
     /// What comes out, as the worker plans it.
     fn schema(&self, class: &str, query: &str) -> String {
         let values = serde_json::json!({"after": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:00:00Z"});
-        let asked = serde_json::json!({"query": query, "parameters": values, "class": class, "countries": ["DE"]});
+        let asked = serde_json::json!({
+            "query": query, "parameters": values, "class": class, "countries": ["DE"], "objects": 64
+        });
         let answer = raw::post(self.worker.address(), "/v1/plan", &serde_json::to_vec(&asked).unwrap());
         assert_eq!(answer.status, 200, "{}", answer.text());
         let plan: Value = serde_json::from_slice(&answer.body).unwrap();
