@@ -384,8 +384,36 @@ pub struct ResultEnd {
 pub struct Made {
     /// The host's signed `rewriting`.
     pub statement: String,
-    /// A bundle with the host's `worker-enrolment`, as it was logged.
-    pub enrolment: String,
+    /// The bundle that the custodians got: intent, request and enrolment, as they were logged.
+    pub evidence: String,
+}
+
+/// What has taken the place of what, in a vault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replaced {
+    /// The intent under which it was read.
+    pub intent: StatementId,
+    /// What kind of data.
+    pub class: DataClass,
+    /// Segments that are gone,
+    pub segments_before: u64,
+    /// their objects,
+    pub objects_before: u64,
+    /// and bytes.
+    pub bytes_before: u64,
+    /// The segment that there is in their place,
+    pub segment: Digest,
+    /// its objects,
+    pub objects: u64,
+    /// and bytes.
+    pub bytes: u64,
+    /// Events in it.
+    pub events: u64,
+    /// Events that stood there twice.
+    pub doubles: u64,
+    /// Objects that could not be read, and stay as they are.
+    pub unread: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

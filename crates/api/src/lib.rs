@@ -22,8 +22,8 @@ pub use client::{BaseUrl, BodyLimit, Change, Client, ClientError, RawBody, UrlEr
 pub use data::{
     CustodyState, DataApproval, DataQuery, DataRequest, DataRequestState, ErasureAnswer, ErasureNote, GrantAnswer,
     GrantRequest, GrantedShare, Made, OutcomeNote, Parameter, Parameters, Plan, PlanRequest, PlannedObject,
-    PrivateParts, RESULT_FRAME_BYTES_MAX, RegionCustody, ResultEnd, ResultFormat, ResultPiece, ResultReader, Rewrite,
-    RunRequest, StatusNote, StreamEnd, VaultErased, VaultErasure, Worker, result_end, result_frame,
+    PrivateParts, RESULT_FRAME_BYTES_MAX, RegionCustody, Replaced, ResultEnd, ResultFormat, ResultPiece, ResultReader,
+    Rewrite, RunRequest, StatusNote, StreamEnd, VaultErased, VaultErasure, Worker, result_end, result_frame,
 };
 pub use error::{ErrorBody, ErrorClass};
 pub use message::{

@@ -53,6 +53,8 @@ pub(crate) struct Rewrites {
     pub(crate) host: Arc<Host>,
     pub(crate) enrolment: StatementId,
     pub(crate) intent: StatementId,
+    /// The bundle that the custodians got.
+    pub(crate) evidence: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -201,8 +203,8 @@ impl Rewrites {
         let refuse = |error: &dyn std::fmt::Display| RewriteError::Statement(error.to_string());
         let payload = Statement { subject, predicate }.encode().map_err(|error| refuse(&error))?;
         let envelope = Envelope::sign(payload, &[&self.host.key]).map_err(|error| refuse(&error))?;
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|error| refuse(&error));
-        Ok(Made { statement: text(envelope.to_bytes())?, enrolment: text(self.host.enrolment.to_bytes())? })
+        let statement = String::from_utf8(envelope.to_bytes()).map_err(|error| refuse(&error))?;
+        Ok(Made { statement, evidence: self.evidence.clone() })
     }
 }
 

@@ -282,7 +282,8 @@ impl Worker {
         let (opened, located) = opening.await.map_err(|_| WorkerError::Died)??;
         let store = Arc::new(SealedStore::new(Arc::clone(self.catalog.vault()), opened));
         if is_rewriting {
-            return self.rewrite(&admitted, Open { table, class, objects: located, store }, permit).await;
+            let evidence = request.evidence;
+            return self.rewrite(&admitted, Open { table, class, objects: located, store, evidence }, permit).await;
         }
         let query = Query { text: request.query, parameters: admitted.parameters, table };
         let beginning = self.threads.spawn(query.run(located, store, self.memory));
@@ -305,7 +306,7 @@ impl Worker {
         open: Open,
         permit: OwnedSemaphorePermit,
     ) -> Result<Frames, WorkerError> {
-        let Open { table, class, objects, store } = open;
+        let Open { table, class, objects, store, evidence } = open;
         if admitted.schema.is_none() || admitted.budget.rows > 0 || admitted.budget.bytes > 0 {
             return Err(Refused::Rewriting(admitted.intent).into());
         }
@@ -333,6 +334,7 @@ impl Worker {
             host: Arc::clone(&self.host),
             enrolment: self.enrolment,
             intent: admitted.intent,
+            evidence,
         };
         tracing::info!(data.intent = %admitted.intent, "objects are being written anew");
         let time = admitted.expires.since(admitted.now);
@@ -385,6 +387,7 @@ struct Open {
     class: DataClass,
     objects: Vec<Located>,
     store: Arc<SealedStore>,
+    evidence: String,
 }
 
 fn check_schema(expected: Option<Digest>, found: Digest) -> Result<(), WorkerError> {

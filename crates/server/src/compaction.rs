@@ -1,170 +1,114 @@
 //! Compaction: what endpoints sealed, in lines, becomes columns. The vendor asks for it by a request that stands for one
-//! program and gives out nothing; a worker writes sealed objects anew under an intent that is logged before; and here,
-//! where the vault is, they take the place of those that they were made of, if the evidence holds.
+//! program and gives out nothing; a worker writes sealed objects anew under an intent that is logged before; and the
+//! vendor's vault puts them into the place of those that they were made of, if the evidence holds.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use api::{DataQuery, Made, ResultEnd, ResultFormat, ResultPiece, ResultReader, Rewrite};
-use attest::{AccessRequest, Bundle, Envelope, Rewriting, Statement, StatementId, Subject};
-use bytes::Bytes;
+use api::{
+    BaseUrl, BodyLimit, Client, DataQuery, Replaced, ResultEnd, ResultFormat, ResultPiece, ResultReader, Rewrite, path,
+};
+use attest::{AccessRequest, Statement, StatementId, Subject};
 use policy::Role;
 use serde::Serialize;
-use stdx::{Clock as _, Digest, Hasher, SystemClock};
-use storage::ObjectStore;
-use vault::{Admission, Manifests, Offer};
+use stdx::{Digest, Hasher};
 
 use crate::command::data::ask::Asker;
 use crate::config::{CompactionSection, Config};
 use crate::data::SEALED_BYTES_MAX;
 use crate::duty::OnDuty;
 use crate::failure::Failure;
-use crate::http::{self, Stop};
-use crate::stores::{self, Access};
-use crate::{key_file, serve};
+use crate::http::Stop;
+use crate::key_file;
 
 /// As long as the longest lease that makes sense.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// A few numbers.
+const ANSWER_BYTES_MAX: BodyLimit = BodyLimit(1 << 16);
 
 /// Who has objects of one class written anew.
 pub(crate) struct Compactor {
-    asker: Arc<Asker>,
+    asker: Asker,
     request: StatementId,
     statement: Statement<AccessRequest>,
-    code: Digest,
-    objects: Arc<dyn ObjectStore>,
-    admission: Admission,
+    /// Where what was written anew goes.
+    url: String,
 }
 
 /// What one access has changed.
 #[derive(Debug, Serialize)]
-pub(crate) struct Compacted {
-    /// The intent under which it was read.
-    intent: StatementId,
-    class: String,
-    /// Segments, objects and bytes that are gone,
-    segments_before: usize,
-    objects_before: usize,
-    bytes_before: u64,
-    /// what there is in their place,
-    segment: Digest,
-    objects: usize,
-    bytes: u64,
-    /// and the events in it.
-    events: u64,
-    /// Events that stood there twice.
-    doubles: u64,
-    /// Objects that could not be read, and stay as they are.
-    unread: usize,
-}
+#[serde(transparent)]
+pub(crate) struct Compacted(Replaced);
 
 impl std::fmt::Display for Compacted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { class, segments_before, objects_before, bytes_before, objects, bytes, events, .. } = self;
+        let Replaced { class, segments_before, objects_before, bytes_before, objects, bytes, events, .. } = &self.0;
         write!(f, "{class}: {objects_before} objects of {segments_before} segments are {objects} of one now, ")?;
         write!(f, "{bytes_before} bytes are {bytes}, {events} events")?;
-        let Self { doubles, unread, .. } = self;
-        let more = [(*doubles, "stood there twice"), (*unread as u64, "objects can't be read, and stay as they are")];
+        let Replaced { doubles, unread, .. } = self.0;
+        let more = [(doubles, "stood there twice"), (unread, "objects can't be read, and stay as they are")];
         more.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, what)| write!(f, "; {count} {what}"))?;
         writeln!(f)
     }
 }
 
 impl Compactor {
-    /// Looks at the request, and opens the vault.
+    /// Looks at the request, and finds the vault: where the policy has this organisation's own log.
     ///
     /// # Errors
     /// When there is no vault here, or the request is for something else.
-    pub(crate) async fn open(config: &Config, asker: Arc<Asker>, request: StatementId) -> anyhow::Result<Self> {
+    pub(crate) fn open(config: &Config, asker: Asker, request: StatementId) -> anyhow::Result<Self> {
         let none = || Failure::usage("there is no vault here").hint("the vendor's configuration names it as `intake`");
         let Config::Vendor(vendor) = config else { return Err(none().into()) };
-        let folder = vendor.intake.as_ref().ok_or_else(none)?;
-        let admission = http::vault::admission(vendor, &serve::policies(config)?)?.ok_or_else(none)?;
-        let (own, id) = (Arc::clone(&asker), request);
-        let (state, statement) = tokio::task::spawn_blocking(move || own.public(id)).await??;
+        anyhow::ensure!(vendor.intake.is_some(), none());
+        let (state, statement) = asker.public(request)?;
         if let Some((who, count)) = state.missing.first() {
             let message = format!("request {request}: {count} approval(s) of `{who}` missing");
             return Err(Failure::refused(message).hint("`clerestory data approve` is theirs").into());
         }
         let query = Digest::of(Rewrite::Compact.query().as_bytes());
         let is_this = statement.subject.iter().map(Subject::sha256).eq([query]);
-        let standing = statement.predicate.standing.filter(|_| is_this).ok_or_else(|| {
-            Failure::refused(format!("request {request} is not for compaction"))
+        if !is_this {
+            return Err(Failure::refused(format!("request {request} is not for compaction"))
                 .hint("`clerestory data request --compact` makes one")
-        })?;
-        let objects = stores::intake_objects(config, folder, Access::Write).await;
-        let objects = objects.with_context(|| format!("the intake `{}` can't be opened", folder.display()))?;
-        Ok(Self { asker, request, statement, code: standing.code, objects, admission })
-    }
-
-    /// The region's manifests. What somebody before has announced and never brought to its end is taken back.
-    pub(crate) async fn manifests(&self) -> anyhow::Result<Manifests> {
-        let region = self.statement.predicate.region.clone();
-        let mut manifests = Manifests::open(Arc::clone(&self.objects), region).await?;
-        let count = manifests.withdraw().await?;
-        if count > 0 {
-            tracing::info!(data.segments = count, "what an earlier compaction has left behind is gone");
+                .into());
         }
-        Ok(manifests)
+        let policy = asker.policy.policy();
+        let own = policy.streams.iter().filter(|it| it.organisation == vendor.organisation);
+        let logs = asker.policy.witnessing().logs();
+        let url = |log: &tlog::Origin| logs.iter().find(|it| log.is(it.key.name())).and_then(|it| it.url.clone());
+        let residency = policy.residency.as_ref().map(|it| &it.log);
+        let url = own.filter(|it| Some(&it.log) != residency).find_map(|it| url(&it.log));
+        let url: BaseUrl = url.context("the policy gives no URL for this organisation's own log")?.parse()?;
+        Ok(Self { asker, request, statement, url: url.join(&format!("{}/replacements", path::VAULT)) })
     }
 
     /// Has as much written anew as one access may; nothing, if there is nothing left to do.
     ///
     /// # Errors
     /// When it was refused, or did not come to its end: nothing has changed then.
-    pub(crate) async fn round(&self, manifests: &mut Manifests) -> anyhow::Result<Option<Compacted>> {
+    pub(crate) fn round(&self) -> anyhow::Result<Option<Compacted>> {
         let call = self.asker.call(&self.statement, self.request, self.statement.predicate.reader, None)?;
         let call = String::from_utf8(call.to_bytes())?;
         let query = DataQuery { call, openings: Vec::new(), format: ResultFormat::Sealed };
-        let asker = Arc::clone(&self.asker);
-        let read = move || read(ResultReader::new(asker.query(&query, PATIENCE)?));
-        let (segment, end) = tokio::task::spawn_blocking(read).await??;
-        let Some(Made { statement, enrolment }) = end.made else {
+        let (segment, end) = read(ResultReader::new(self.asker.query(&query, PATIENCE)?))?;
+        let Some(made) = end.made else {
             anyhow::ensure!(segment.is_empty(), "nobody says of what the segment was made");
             return Ok(None);
         };
-        let statement = Envelope::parse(statement.as_bytes()).context("the worker's statement can't be read")?;
-        let enrolment = Bundle::parse(enrolment.as_bytes()).context("the host's enrolment can't be read")?;
-        manifests.refresh().await?;
-        let offer = Offer {
-            policy: &self.asker.policy,
-            admission: &self.admission,
-            code: self.code,
-            now: SystemClock::new().now(),
-            statement: &statement,
-            enrolment: &enrolment,
-            segment: &segment,
-        };
-        let replacement = manifests.chain().check(&offer).map_err(|error| {
-            Failure::refused(format!("what was written anew is not taken: {error}")).hint("nothing has changed")
-        })?;
-        let before = replacement.replaced().iter().filter_map(|it| manifests.chain().segment(it));
-        let (segments_before, objects_before, bytes_before) =
-            before.fold((0, 0, 0), |sum, it| (sum.0 + 1, sum.1 + it.objects.len(), sum.2 + it.bytes));
-        manifests.replace(&replacement).await?;
-        let says = Statement::<Rewriting>::decode(statement.payload())?.predicate;
-        let made = replacement.segment();
-        let compacted = Compacted {
-            intent: says.intent,
-            class: says.class.to_string(),
-            segments_before,
-            objects_before,
-            bytes_before,
-            segment: made.segment,
-            objects: made.objects.len(),
-            bytes: made.bytes,
-            events: says.events,
-            doubles: says.doubles,
-            unread: says.unread.len(),
-        };
-        tracing::info!(data.intent = %says.intent, data.segment = %made.segment, "{}", compacted.to_string().trim_end());
+        let made = serde_json::to_vec(&made)?;
+        let length = u32::try_from(made.len())?.to_be_bytes();
+        let body = [&length[..], &made, &segment].concat();
+        let answer = Client::new(PATIENCE).post(&self.url, &body, ANSWER_BYTES_MAX)?;
+        let compacted = Compacted(serde_json::from_slice(&answer).context("the vault's answer can't be read")?);
+        tracing::info!(data.intent = %compacted.0.intent, "{}", compacted.to_string().trim_end());
         Ok(Some(compacted))
     }
 }
 
 /// All of a segment that comes: it must be what its end says.
-fn read(mut source: ResultReader<Box<dyn std::io::Read>>) -> anyhow::Result<(Bytes, ResultEnd)> {
+fn read(mut source: ResultReader<Box<dyn std::io::Read>>) -> anyhow::Result<(Vec<u8>, ResultEnd)> {
     let (mut segment, mut hasher) = (Vec::new(), Hasher::default());
     loop {
         match source.piece().context("the segment was cut off")? {
@@ -180,7 +124,7 @@ fn read(mut source: ResultReader<Box<dyn std::io::Read>>) -> anyhow::Result<(Byt
                 }
                 let is_whole = end.bytes == segment.len() as u64 && end.sha256 == hasher.finish();
                 anyhow::ensure!(is_whole, "what came is not what the worker has written");
-                return Ok((segment.into(), end));
+                return Ok((segment, end));
             }
         }
     }
@@ -200,11 +144,13 @@ pub(crate) async fn keep_compacting(
     loop {
         if duty.borrow_and_update().is_here() {
             for request in &section.requests {
+                let (config, section, request) = (Arc::clone(&config), section.clone(), *request);
+                let compacting = tokio::task::spawn_blocking(move || compact(&config, &section, request));
                 tokio::select! {
-                    done = compact(&config, &section, *request) => if let Err(error) = done {
+                    done = compacting => if let Err(error) = done? {
                         tracing::error!(data.request = %request, "compaction has failed, and is tried again: {error:#}");
                     },
-                    // What is under way is finished or withdrawn by the next.
+                    // What is under way ends with this process, and the next begins it anew.
                     _ = stop.changed() => return Ok(()),
                 }
             }
@@ -217,10 +163,8 @@ pub(crate) async fn keep_compacting(
     }
 }
 
-async fn compact(config: &Config, section: &CompactionSection, request: StatementId) -> anyhow::Result<()> {
-    let asker = Arc::new(Asker::of(config, &section.key, Role::Reader)?);
-    let compactor = Compactor::open(config, asker, request).await?;
-    let mut manifests = compactor.manifests().await?;
-    while compactor.round(&mut manifests).await?.is_some() {}
+fn compact(config: &Config, section: &CompactionSection, request: StatementId) -> anyhow::Result<()> {
+    let compactor = Compactor::open(config, Asker::of(config, &section.key, Role::Reader)?, request)?;
+    while compactor.round()?.is_some() {}
     Ok(())
 }

@@ -34,7 +34,7 @@ pub use chain::{Announced, Chain, ChainError, Kept, MANIFEST_BYTES_MAX, Manifest
 pub use check::{Checked, Damage, check, check_wal, copy};
 pub use intake::{Intake, IntakeError, Limits, News, Taken};
 pub use manifest::{Erased, ManifestError, Manifests, manifest_key, segment_key};
-pub use rewriting::{Offer, Replacement, RewritingError};
+pub use rewriting::{Offer, Replacement, RewritingError, Vouched};
 pub use segment::{SEGMENT_MARK, SegmentError, objects_of};
 pub use wal::{Closed, Wal, WalError};
 pub use writer::{Parts, Writer, WriterError, open};

@@ -3,9 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use attest::{Bundle, Envelope, Rewriting, Statement, StatementId, Subject, WorkerEnrolment, objects_root};
+use api::Rewrite;
+use attest::{
+    AccessIntent, AccessRequest, Bundle, Envelope, OrganisationId, Predicate, Rewriting, Statement, Subject,
+    WorkerEnrolment, objects_root,
+};
 use bytes::Bytes;
-use policy::Role;
+use policy::{Residency, Role};
 use seal::{BatchId, Header};
 use stdx::{Digest, UnixTime};
 use verify::{Evidence, Recorded, TrustedPolicy};
@@ -14,23 +18,25 @@ use crate::admission::{Admission, Refused};
 use crate::chain::{Chain, Kept, Segment, Unread};
 use crate::segment::{Building, SegmentError, objects_of};
 
-/// What a worker has brought.
+/// What comes with a segment that was written anew.
 #[derive(Clone, Copy)]
 pub struct Offer<'a> {
     /// The policy in force.
     pub policy: &'a TrustedPolicy,
-    /// What is taken here.
-    pub admission: &'a Admission,
-    /// SHA-256 of the code that was approved for this.
-    pub code: Digest,
     /// The time.
     pub now: UnixTime,
     /// The host's signed `rewriting`.
     pub statement: &'a Envelope,
-    /// A bundle with the host's enrolment, as it was logged.
-    pub enrolment: &'a Bundle,
-    /// The segment that was made.
-    pub segment: &'a Bytes,
+    /// The bundle that the custodians got: intent, request and enrolment, as they were logged.
+    pub evidence: &'a Bundle,
+}
+
+/// The word of an enrolled host on what it has written anew, for an intent that was logged, under a request that stands
+/// for its code. Only [`Offer::check`] makes one.
+#[derive(Debug)]
+pub struct Vouched {
+    statement: Statement<Rewriting>,
+    code: Digest,
 }
 
 /// Why what a worker has brought takes nobody's place.
@@ -67,6 +73,14 @@ pub struct Replacement {
     pub(crate) replaced: Vec<Digest>,
 }
 
+impl Vouched {
+    /// What the host says.
+    #[must_use]
+    pub const fn says(&self) -> &Rewriting {
+        &self.statement.predicate
+    }
+}
+
 impl Replacement {
     /// The segment.
     #[must_use]
@@ -82,14 +96,13 @@ impl Replacement {
 }
 
 impl Chain {
-    /// Whether what a worker has brought is made of segments that are there, of all of what they hold, by the code that
-    /// was approved for it, and sealed as anything that is taken in.
+    /// Whether what a worker has brought is made of segments that are there, of all of what they hold, and sealed as
+    /// anything that is taken in.
     ///
     /// # Errors
     /// [`RewritingError`], the first that is found.
-    pub fn check(&self, offer: &Offer<'_>) -> Result<Replacement, RewritingError> {
-        let says = said(offer)?;
-        let Statement { predicate: says, subject } = &says;
+    pub fn check(&self, vouched: &Vouched, admission: &Admission, made: &Bytes) -> Result<Replacement, RewritingError> {
+        let Statement { predicate: says, subject } = &vouched.statement;
         if says.region != *self.region() {
             return Err(RewritingError::Unfit("is about another region"));
         }
@@ -107,32 +120,32 @@ impl Chain {
             read.extend(segment.objects.iter().map(|kept| (kept.id, kept)));
             segments.push(segment);
         }
-        if named != [objects_root(read.values().map(|kept| kept.header)), Digest::of(offer.segment)] {
+        if named != [objects_root(read.values().map(|kept| kept.header)), Digest::of(made)] {
             return Err(RewritingError::Unfit("is about other objects, or another segment"));
         }
-        let (objects, unread) = self.objects_in(offer, says, &read)?;
+        let (objects, unread) = self.objects_in((admission, made), says, &read)?;
         let first = segments.iter().map(|it| it.from.unwrap_or(it.until)).min();
         let last = segments.iter().map(|it| it.until).max();
         let (mut segment, bytes) = objects.finish(says.class.clone(), last.unwrap_or(UnixTime::EPOCH));
-        if bytes != *offer.segment {
+        if bytes != *made {
             return Err(RewritingError::Unfit("is about a segment of another form"));
         }
         segment.from = first;
-        segment.unread = (!unread.is_empty()).then_some(Unread { code: offer.code, objects: unread });
+        segment.unread = (!unread.is_empty()).then_some(Unread { code: vouched.code, objects: unread });
         Ok(Replacement { segment, bytes, replaced: says.replaced.clone() })
     }
 
     /// The objects of the segment that was made: new ones, which an intake would take, and those that stay as they are.
     fn objects_in(
         &self,
-        offer: &Offer<'_>,
+        (admission, made): (&Admission, &Bytes),
         says: &Rewriting,
         read: &BTreeMap<BatchId, &Kept>,
     ) -> Result<(Building, Vec<BatchId>), RewritingError> {
         let mut left: BTreeSet<Digest> = says.unread.iter().copied().collect();
         let (mut building, mut unread, mut seen) = (Building::new(), Vec::new(), BTreeSet::new());
-        for object in objects_of(offer.segment)? {
-            let (id, region) = offer.admission.admit(&object)?;
+        for object in objects_of(made)? {
+            let (id, region) = admission.admit(&object)?;
             let (header, start) = Header::parse(&object).map_err(Refused::Form)?;
             if region != says.region || header.bound.class != says.class {
                 return Err(RewritingError::Object(id, "is of another region or class"));
@@ -159,34 +172,65 @@ impl Chain {
     }
 }
 
-/// What an enrolled host in this region says, with the code that was approved.
-fn said(offer: &Offer<'_>) -> Result<Statement<Rewriting>, RewritingError> {
-    let unfit = RewritingError::Unfit;
-    let residency = offer.policy.policy().residency.as_ref();
-    let residency = residency.ok_or(unfit("is under a policy that says nothing of data"))?;
-    let evidence = Evidence::open(offer.policy, offer.enrolment)?;
-    let enrolment: Recorded<WorkerEnrolment> = evidence.one(Role::Recorder)?;
-    if *enrolment.checkpoint().origin() != residency.log {
-        let (id, expected) = (enrolment.id(), residency.log.to_string());
-        let found = enrolment.checkpoint().origin().clone();
+impl Offer<'_> {
+    /// Whether an enrolled host says so, of the objects of an intent that stands in the log, under a request that stands
+    /// for its code and gives out nothing.
+    ///
+    /// # Errors
+    /// [`RewritingError`], the first that is found.
+    pub fn check(&self) -> Result<Vouched, RewritingError> {
+        let unfit = RewritingError::Unfit;
+        let residency = self.policy.policy().residency.as_ref();
+        let residency = residency.ok_or(unfit("is under a policy that says nothing of data"))?;
+        let evidence = Evidence::open(self.policy, self.evidence)?;
+        let enrolment: Recorded<WorkerEnrolment> = evidence.one(Role::Recorder)?;
+        let intent: Recorded<AccessIntent> = evidence.one(Role::Gateway)?;
+        let request: Recorded<AccessRequest> = evidence.one(Role::Reader)?;
+        recorded(&enrolment, Role::Recorder, residency, Some(&residency.gateway))?;
+        recorded(&intent, Role::Gateway, residency, Some(&residency.gateway))?;
+        recorded(&request, Role::Reader, residency, None)?;
+        let form = |error: &dyn std::fmt::Display| RewritingError::Form(error.to_string());
+        let statement = Statement::<Rewriting>::decode(self.statement.payload()).map_err(|error| form(&error))?;
+        let (says, host) = (&statement.predicate, &enrolment.statement().predicate);
+        let signed = self.statement.signed_by(&host.key).map_err(|error| form(&error))?;
+        if !signed || says.enrolment != enrolment.id() {
+            return Err(unfit("is not the enrolled host's"));
+        }
+        if host.region != says.region || self.now >= host.until {
+            return Err(unfit("is by a host of another region, or one whose enrolment is over"));
+        }
+        let (by, asked) = (&intent.statement().predicate, &request.statement().predicate);
+        let of = |statement: &[Subject]| statement.iter().map(Subject::sha256).collect::<Vec<_>>();
+        let objects = of(&statement.subject).into_iter().take(1).collect::<Vec<_>>();
+        if says.intent != intent.id() || of(&intent.statement().subject) != objects {
+            return Err(unfit("is for another intent than the one in the log"));
+        }
+        if (&by.region, &by.class) != (&says.region, &says.class) || by.request != request.id() {
+            return Err(unfit("is for another region, class or request than the intent"));
+        }
+        let query = Digest::of(Rewrite::Compact.query().as_bytes());
+        if of(&request.statement().subject) != [query] || by.budget.rows > 0 || by.budget.bytes > 0 {
+            return Err(unfit("is for a request that is not about writing anew"));
+        }
+        let code = asked.standing.map(|standing| standing.code);
+        let code = code.filter(|code| of(&enrolment.statement().subject) == [*code]);
+        let code = code.ok_or(unfit("is by other code than was approved"))?;
+        Ok(Vouched { statement, code })
+    }
+}
+
+/// In the log of all access, and by this organisation.
+fn recorded<P: Predicate>(
+    recorded: &Recorded<P>,
+    role: Role,
+    residency: &Residency,
+    by: Option<&OrganisationId>,
+) -> Result<(), RewritingError> {
+    if *recorded.checkpoint().origin() != residency.log {
+        let (id, expected) = (recorded.id(), residency.log.to_string());
+        let found = recorded.checkpoint().origin().clone();
         return Err(verify::Refusal::WrongLog { id, expected, found }.into());
     }
-    if enrolment.signers().iter().all(|signer| signer.organisation != residency.gateway) {
-        return Err(verify::Refusal::NotSigned { id: enrolment.id(), role: Role::Recorder }.into());
-    }
-    let statement = Statement::<Rewriting>::decode(offer.statement.payload());
-    let statement = statement.map_err(|error| RewritingError::Form(error.to_string()))?;
-    let host = &enrolment.statement().predicate;
-    let signed = offer.statement.signed_by(&host.key).map_err(|error| RewritingError::Form(error.to_string()))?;
-    let enrolled: StatementId = statement.predicate.enrolment;
-    if !signed || enrolled != enrolment.id() {
-        return Err(unfit("is not the enrolled host's"));
-    }
-    if host.region != statement.predicate.region || offer.now >= host.until {
-        return Err(unfit("is by a host of another region, or one whose enrolment is over"));
-    }
-    if enrolment.statement().subject.iter().map(Subject::sha256).collect::<Vec<_>>() != [offer.code] {
-        return Err(unfit("is by other code than was approved"));
-    }
-    Ok(statement)
+    let signed = by.is_none_or(|by| recorded.signers().iter().any(|signer| signer.organisation == *by));
+    if signed { Ok(()) } else { Err(verify::Refusal::NotSigned { id: recorded.id(), role }.into()) }
 }

@@ -297,7 +297,9 @@ impl Roller {
 
     async fn region(&mut self, region: &RegionId) -> Result<&mut Manifests, WriterError> {
         if !self.regions.contains_key(region) {
-            let manifests = Manifests::open(Arc::clone(&self.objects), region.clone()).await?;
+            let mut manifests = Manifests::open(Arc::clone(&self.objects), region.clone()).await?;
+            // What was written anew and did not come to its end is written anew again.
+            manifests.withdraw().await?;
             self.regions.insert(region.clone(), manifests);
         }
         Ok(self.regions.get_mut(region).expect("it was put there"))

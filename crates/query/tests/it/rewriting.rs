@@ -158,6 +158,9 @@ async fn a_vault_takes_nothing_without_the_word_of_the_enrolled_host_for_all_of_
     scene.take(&[scene.sealed(APPROVED_CLASS, "DE", "nothing that reads")]).await;
     let (segment, end) = scene.rewritten(&scene.compaction(APPROVED_CLASS)).await.unwrap();
     let (good, manifests) = (end.made.unwrap(), scene.manifests().await);
+    let question = Question::of(APPROVED_CLASS, ALL);
+    let plan = scene.plan(&question).await.unwrap();
+    let evidence = scene.granted(&question, &plan).await.evidence;
     let refused = |segment: &Bytes, made: &Made| match scene.check(manifests.chain(), segment, made) {
         Ok(_) => panic!("it was taken"),
         Err(error) => error,
@@ -169,10 +172,20 @@ async fn a_vault_takes_nothing_without_the_word_of_the_enrolled_host_for_all_of_
     let by_host = |change: &dyn Fn(&mut Statement<Rewriting>)| signed(&good, &scene.host, change);
     let less = by_host(&|it| it.predicate.replaced.truncate(1));
     assert!(refused(&segment, &less).to_string().contains("other objects"));
+    let unlogged = by_host(&|it| it.predicate.intent = attest::StatementId::of(b"none"));
+    assert!(refused(&segment, &unlogged).to_string().contains("than the one in the log"));
+    let others = by_host(&|it| it.subject[0].digest.sha256 = Digest::of(b"other objects"));
+    assert!(refused(&segment, &others).to_string().contains("than the one in the log"));
     let gone = by_host(&|it| it.predicate.replaced = vec![Digest::of(b"none")]);
     assert!(matches!(refused(&segment, &gone), RewritingError::Gone(_)));
     let elsewhere = by_host(&|it| it.predicate.region = "moscow".parse().unwrap());
     assert!(refused(&segment, &elsewhere).to_string().contains("another region"));
+    let class = by_host(&|it| it.predicate.class = testkit::OPEN_CLASS.parse().unwrap());
+    assert!(refused(&segment, &class).to_string().contains("than the intent"));
+    // A reader's own query, logged and announced, allows nobody to replace anything.
+    let read = by_host(&|it| it.predicate.intent = intent_of(&evidence));
+    let reading = refused(&segment, &Made { evidence: evidence.clone(), ..read });
+    assert!(reading.to_string().contains("not about writing anew"), "{reading}");
     let unread = by_host(&|it| it.predicate.unread.push(Digest::of(b"none")));
     assert!(refused(&segment, &unread).to_string().contains("lost what it can't read"));
     let dropped = by_host(&|it| it.predicate.unread.clear());
@@ -201,6 +214,12 @@ async fn a_vault_takes_nothing_without_the_word_of_the_enrolled_host_for_all_of_
     let old = made_of(&old);
     assert!(refused(&old, &naming(&old)).to_string().contains("nothing new"));
     assert!(scene.check(manifests.chain(), &segment, &good).is_ok());
+}
+
+fn intent_of(evidence: &str) -> attest::StatementId {
+    let bundle = attest::Bundle::parse(evidence.as_bytes()).unwrap();
+    let mut all = bundle.entries().iter().map(|entry| &entry.envelope);
+    all.find(|it| Statement::<attest::AccessIntent>::decode(it.payload()).is_ok()).unwrap().id()
 }
 
 fn id(object: &Bytes) -> seal::BatchId {

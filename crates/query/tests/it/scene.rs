@@ -220,14 +220,11 @@ impl Scene {
         let policies = BTreeSet::from([self.world.policy().id()]);
         let offer = Offer {
             policy: self.world.policy(),
-            admission: &Admission::new(&residency, &[REGION.parse().unwrap()].into(), policies),
-            code: Digest::of(CODE),
             now: self.clock.now(),
             statement: &Envelope::parse(made.statement.as_bytes()).unwrap(),
-            enrolment: &Bundle::parse(made.enrolment.as_bytes()).unwrap(),
-            segment,
+            evidence: &Bundle::parse(made.evidence.as_bytes()).unwrap(),
         };
-        chain.check(&offer)
+        chain.check(&offer.check()?, &Admission::new(&residency, &[REGION.parse().unwrap()].into(), policies), segment)
     }
 
     /// Compaction, as the vendor has it done, until nothing is left to do. Says how often something was.

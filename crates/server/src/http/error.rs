@@ -66,6 +66,8 @@ pub enum Code {
     Sealed,
     /// A range of bytes that there is not.
     Range,
+    /// What was written anew takes nobody's place.
+    Rewriting,
     /// The gateway of data lets nobody ask, approve or read this.
     Access,
     /// A call is too old, or was made before, or by another than it says.
@@ -76,7 +78,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, for the test that compares `docs/errors.md`.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::NotFound,
         Self::Method,
         Self::TooLong,
@@ -105,6 +107,7 @@ impl Code {
         Self::IntakeStopped,
         Self::Sealed,
         Self::Range,
+        Self::Rewriting,
         Self::Access,
         Self::Call,
         Self::Peer,
@@ -142,6 +145,7 @@ impl Code {
             Self::IntakeStopped => "intake-stopped",
             Self::Sealed => "sealed",
             Self::Range => "range",
+            Self::Rewriting => "rewriting",
             Self::Access => "access",
             Self::Call => "call",
             Self::Peer => "peer",
@@ -168,6 +172,7 @@ impl Code {
             | Self::Grant
             | Self::Sealed
             | Self::Range
+            | Self::Rewriting
             | Self::Access
             | Self::Call => ErrorClass::Rejected,
             Self::Busy
@@ -209,6 +214,7 @@ impl Code {
             Self::IntakeStopped => "keep it, and try again later; what was taken in is not lost",
             Self::Sealed => "seal it anew under the policy in force (`clerestory-agent update` fetches it)",
             Self::Range => "ask for one range that lies within the object",
+            Self::Rewriting => "have it written anew once more; nothing has changed (docs/formats/vault.md)",
             Self::EntryForm => "an entry is one DSSE envelope in canonical form (docs/formats/statements.md)",
             Self::EntryLog => "append it to the log that its position names",
             Self::EntryStream => "the policy must open the stream for this log first",

@@ -6,6 +6,7 @@
 
 mod erase;
 mod read;
+mod replace;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -105,7 +106,10 @@ pub(crate) struct Vault {
     intake: watch::Receiver<Option<Intake>>,
     objects: Arc<dyn ObjectStore>,
     recorder: Arc<SignerKey>,
+    admission: Admission,
     policy: Arc<TrustedPolicy>,
+    /// One segment at a time takes the place of others.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What keeps the intake open.
@@ -125,7 +129,9 @@ impl Vault {
             intake,
             objects: Arc::clone(&objects),
             recorder: Arc::clone(&parts.recorder),
+            admission: parts.admission.clone(),
             policy: Arc::clone(&parts.policy),
+            turn: Arc::default(),
         };
         let mut keeping = Keeping { parts, objects, intake: sender, writer: None };
         keeping.open().await;
@@ -208,6 +214,7 @@ pub(crate) fn router(vault: Vault) -> Router {
         .route(path::VAULT_ERASURES, post(erase::erase))
         .route(&format!("{}/{{region}}/manifests/{{number}}", path::VAULT), get(read::manifest))
         .route(&format!("{}/{{region}}/segments/{{class}}/{{segment}}", path::VAULT), get(read::segment))
+        .route(&format!("{}/replacements", path::VAULT), post(replace::replace).layer(DefaultBodyLimit::disable()))
         .with_state(vault)
 }
 

@@ -1,6 +1,7 @@
 //! Data that nobody opens without an entry: real custodians, a real log, real witnesses.
 
 mod cloud;
+mod compaction;
 mod custody;
 mod erase;
 pub(crate) mod gateway;

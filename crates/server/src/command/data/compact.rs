@@ -1,7 +1,5 @@
 //! `clerestory data compact`: what endpoints sealed in lines becomes columns, sealed as before.
 
-use std::sync::Arc;
-
 use attest::StatementId;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,7 +7,7 @@ use policy::Role;
 use serde::Serialize;
 
 use super::ask::{Asker, Common};
-use crate::command::{Output, block_on};
+use crate::command::Output;
 use crate::compaction::{Compacted, Compactor};
 use crate::config::Config;
 
@@ -41,22 +39,17 @@ impl std::fmt::Display for Done {
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
     let config = Config::load(&arguments.common.config)?;
-    let asker = Arc::new(Asker::open(&arguments.common, Role::Reader)?);
+    let compactor = Compactor::open(&config, Asker::open(&arguments.common, Role::Reader)?, arguments.request)?;
     let progress = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {msg}")?);
     progress.enable_steady_tick(std::time::Duration::from_millis(120));
-    let done = block_on(async {
-        let compactor = Compactor::open(&config, asker, arguments.request).await?;
-        let mut manifests = compactor.manifests().await?;
-        let mut done = Vec::new();
-        while (done.len() as u64) < arguments.rounds {
-            progress.set_message(format!("writing anew, access {}", done.len() + 1));
-            match compactor.round(&mut manifests).await? {
-                Some(compacted) => done.push(compacted),
-                None => break,
-            }
+    let mut done = Vec::new();
+    while (done.len() as u64) < arguments.rounds {
+        progress.set_message(format!("writing anew, access {}", done.len() + 1));
+        match compactor.round()? {
+            Some(compacted) => done.push(compacted),
+            None => break,
         }
-        Ok(done)
-    });
+    }
     progress.finish_and_clear();
-    output.print(&Done(done?))
+    output.print(&Done(done))
 }

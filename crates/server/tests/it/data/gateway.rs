@@ -93,13 +93,20 @@ impl<W> Desk<W> {
 
     fn request_with(&self, class: &str, further: &[&str]) -> Done {
         let common = ["--query", "query.sql", "--reader", "an analyst", "--ticket", "T-1", "--class", class];
-        let common = [&common[..], &["--country", "DE", "--country", "JP", "--objects", "2"]].concat();
+        let common = [&common[..], &["--country", "DE", "--country", "JP"]].concat();
+        let common = if further.contains(&"--objects") { common } else { [&common[..], &["--objects", "2"]].concat() };
         let purpose = if further.contains(&"--purpose") { &[][..] } else { &["--purpose", PURPOSE] };
         self.data("request", "reader", &[&common[..], purpose, further].concat())
     }
 
     pub(crate) fn request(&self) -> String {
         self.request_with(APPROVED_CLASS, &[]).ok().json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// For so many objects.
+    pub(super) fn request_for(&self, objects: u64) -> String {
+        let done = self.request_with(APPROVED_CLASS, &["--objects", &objects.to_string()]).ok();
+        done.json()["id"].as_str().unwrap().to_owned()
     }
 
     pub(crate) fn approve(&self, request: &str) {

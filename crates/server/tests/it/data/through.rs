@@ -6,7 +6,7 @@ use std::process::Command;
 
 use attest::{AccessIntent, AccessOutcome, Ended};
 use seal::Destination;
-use stdx::{Clock as _, Digest, SystemClock, SystemEntropy, durable};
+use stdx::{Clock as _, Digest, Entropy as _, SystemClock, SystemEntropy, durable};
 use testkit::{APPROVED_CLASS, REGION};
 
 use super::gateway::{Desk, QUERY_FILE};
@@ -15,7 +15,7 @@ use crate::process::Server;
 use crate::raw;
 
 /// `cargo test -p server` alone builds no worker.
-fn program() -> std::path::PathBuf {
+pub(super) fn program() -> std::path::PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_clerestory")).with_file_name("clerestory-query");
     assert!(program.is_file(), "build it first: cargo build -p query");
     program
@@ -53,26 +53,64 @@ pub(super) fn with_real_worker(scene: Scene) -> (Desk<()>, Server) {
     (desk, worker.unwrap())
 }
 
-const COUNTED: &str =
+pub(super) const COUNTED: &str =
     "select country, rule, count(*) as events from detections group by country, rule order by country\n";
+
+/// A worker on this scene's host, which serves.
+pub(super) fn started(scene: &Scene) -> Server {
+    let system = &scene.system;
+    let folder = system.file("worker");
+    std::fs::create_dir_all(folder.join("policies")).unwrap();
+    std::fs::copy(system.file("vendor/policy/1.envelope"), folder.join("policies/1.envelope")).unwrap();
+    durable::write(&folder.join("host.key"), scene.host.to_secret_text().as_bytes()).unwrap();
+    std::fs::copy(system.file("enrolment"), folder.join("enrolment.bundle")).unwrap();
+    let text = format!(
+        "listen = \"stdin\"\nregion = \"{REGION}\"\npolicies = \"policies\"\ngenesis = \"{}\"\nhost_key = \
+         \"host.key\"\nenrolment = \"enrolment.bundle\"\nvault = \"{}\"\nmemory_mb = 256\n",
+        system.genesis,
+        system.vendor.url()
+    );
+    let config = folder.join("worker.toml");
+    durable::write(&config, text.as_bytes()).unwrap();
+    let mut server = Server::bound(config.clone());
+    let mut command = Command::new(program());
+    command.env_clear().args(["serve", "--config"]).arg(&config);
+    server.start_as(command);
+    server
+}
+
+/// A batch of detections, as an endpoint in this country seals them.
+pub(super) fn sealed<W>(desk: &Desk<W>, country: &str, count: usize) -> Vec<u8> {
+    let policy = desk.scene.system.policy();
+    let residency = policy.policy().residency.as_ref().unwrap();
+    let to = Destination::new(residency, policy.id(), country.parse().unwrap(), SystemClock::new().now()).unwrap();
+    let event = |_| {
+        let (mut id, sha256) = ([0; 16], Digest::of(country.as_bytes()));
+        SystemEntropy.fill(&mut id).unwrap();
+        format!(
+            "{{\"id\":\"{:032x}\",\"hour\":\"2026-11-22T14:00:00Z\",\"body\":{{\"detection\":{{\"rule\":\
+             \"a_marked_rule\",\"sha256\":\"{sha256}\",\"size\":68}}}}}}\n",
+            u128::from_be_bytes(id)
+        )
+    };
+    let lines: String = (0..count).map(event).collect();
+    to.seal(&APPROVED_CLASS.parse().unwrap(), lines.as_bytes(), &SystemEntropy).unwrap()
+}
 
 #[test]
 fn events_of_three_countries_come_to_who_was_approved_and_to_nobody_else() {
-    let (mut desk, worker) = with_real_worker(Scene::made());
+    let code = Command::new(program()).arg("code").output().unwrap();
+    let code = String::from_utf8(code.stdout).unwrap().trim_end().to_owned();
+    let mut worker = None;
+    let mut desk = Desk::with_worker(&code, |scene| {
+        let server = started(scene);
+        let url = server.url();
+        worker = Some(server);
+        url
+    });
     durable::write(&desk.scene.system.file(QUERY_FILE), COUNTED.as_bytes()).unwrap();
-    let policy = desk.scene.system.policy();
-    let residency = policy.policy().residency.as_ref().unwrap();
     for (country, count) in [("DE", 3), ("JP", 2), ("CH", 1)] {
-        let to = Destination::new(residency, policy.id(), country.parse().unwrap(), SystemClock::new().now()).unwrap();
-        let event = |number| {
-            let (id, sha256) = (format!("{number:032x}"), Digest::of(country.as_bytes()));
-            format!(
-                "{{\"id\":\"{id}\",\"hour\":\"2026-11-22T14:00:00Z\",\"body\":{{\"detection\":{{\"rule\":\"a_rule\",\
-                 \"sha256\":\"{sha256}\",\"size\":68}}}}}}\n"
-            )
-        };
-        let lines: String = (0..count).map(event).collect();
-        let object = to.seal(&APPROVED_CLASS.parse().unwrap(), lines.as_bytes(), &SystemEntropy).unwrap();
+        let object = sealed(&desk, country, count);
         let taken = raw::post(desk.scene.system.vendor.address(), "/v1/events", &object);
         assert_eq!(taken.status, 200, "{}", taken.text());
     }
@@ -85,7 +123,7 @@ fn events_of_three_countries_come_to_who_was_approved_and_to_nobody_else() {
     desk.approve(&request);
     let read = desk.data("query", "reader", &[&request, "--format", "csv"]).ok();
     // Switzerland's was not asked for.
-    assert_eq!(read.stdout.trim_end(), "country,rule,events\nDE,a_rule,3\nJP,a_rule,2");
+    assert_eq!(read.stdout.trim_end(), "country,rule,events\nDE,a_marked_rule,3\nJP,a_marked_rule,2");
     let intents = desk.logged::<AccessIntent>();
     assert_eq!((intents.len(), intents[0].1.predicate.budget.objects), (1, 2));
     assert_eq!(desk.outcomes(), [(Ended::Done, 2, read.stdout.len() as u64)]);
