@@ -37,6 +37,11 @@ const FOLDERS: [&str; 2] = ["custodian-supervisor", "custodian-member"];
 const QUERY: &str = "select line from detections\n";
 const CODE: &[u8] = b"a worker";
 const SCHEMA: &[u8] = b"line: text";
+/// A service's standing request for what needs an approval: the sample has no such rule.
+const RULES: &str = concat!(
+    include_str!("../../../../../docs/samples/access.cedar"),
+    "permit (principal in Organisation::\"vendor\", action, resource) when { context.standing };\n"
+);
 /// Services that ask at once.
 const READERS: usize = 48;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,9 +60,8 @@ fn add_residency(system: &System, policy: &mut Policy) -> anyhow::Result<()> {
         let made: Value = serde_json::from_str(&made)?;
         custodian.keys = Vec::<TimedKey>::deserialize(made.get("keys").context("no keys")?)?;
     }
-    let rules = include_bytes!("../../../../../docs/samples/access.cedar");
-    durable::write(&system.file("supervisor/access.cedar"), rules)?;
-    residency.rules = Some(Digest::of(rules));
+    durable::write(&system.file("supervisor/access.cedar"), RULES.as_bytes())?;
+    residency.rules = Some(Digest::of(RULES.as_bytes()));
     let keys = [
         ("supervisor", "supervisor", Role::Gateway),
         ("vendor", "vendor", Role::Reader),
