@@ -113,6 +113,17 @@ fn rewriting() -> Rewriting {
     }
 }
 
+fn report() -> CustodyReport {
+    CustodyReport {
+        position: supervisor("custody/member"),
+        region: "zurich".parse().unwrap(),
+        uses: 2,
+        opened: 6,
+        moved: 0,
+        missing: vec![id("intent")],
+    }
+}
+
 pub(crate) fn all() -> Vec<(&'static str, String)> {
     let by_person = request(ReaderKind::Person, AccessMode::BreakGlass, None);
     let standing = Standing { code: digest("code"), schema: digest("schema"), uses: 24 };
@@ -128,14 +139,6 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         ended: Ended::Done,
         rows: 12,
         bytes: 3456,
-    };
-    let report = CustodyReport {
-        position: supervisor("custody/member"),
-        region: "zurich".parse().unwrap(),
-        uses: 2,
-        opened: 6,
-        moved: 0,
-        missing: vec![id("intent")],
     };
     let object = |name: &str| attest::BatchId::from_bytes(digest(name).as_bytes()[..16].try_into().unwrap());
     let mut objects = vec![object("one"), object("another")];
@@ -182,7 +185,7 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         ("receipt", payload(&[("object", "sealed")], Receipt { region: "zurich".parse().unwrap(), bytes: 4321 })),
         ("worker-key", payload(&[CODE], worker())),
         ("rewriting", payload(&[("objects", "root"), ("segment", "made")], rewriting())),
-        ("custody-report", payload(&[("uses", "head")], report)),
+        ("custody-report", payload(&[("uses", "head")], report())),
         ("erasure-request", payload(&[("objects", "names")], erase)),
         ("erasure", payload(&[("objects", "names")], erased)),
     ]
