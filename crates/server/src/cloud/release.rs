@@ -13,6 +13,7 @@ use stdx::{Digest, durable};
 
 use super::is_malicious;
 use super::state::{Released, Verdicts};
+use crate::command::read_limited;
 use crate::config::{CloudSection, Config};
 use crate::line::{Line, Pushed};
 use crate::publish;
@@ -81,20 +82,25 @@ fn reasons(verdicts: &Verdicts) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// A copy of the tree as it is now.
+/// A copy of the vendor's tree as it is now. It may have no rules and no lists of its own: whether it is a tree is
+/// asked when verdicts are in it.
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     if to.exists() {
         fs::remove_dir_all(to).with_context(|| format!("can't remove `{}`", to.display()))?;
     }
-    let tree = RulesTree::from_folder(from).with_context(|| format!("the tree `{}`", from.display()))?;
-    durable::create_folder(to)?;
-    for (path, node) in detection::parse_manifest(&tree.manifest())?.iter() {
-        let at = to.join(path.as_str());
-        match node {
-            attest::tree::Node::File { digest, .. } => {
-                durable::write(&at, tree.content(digest).context("a file of the tree")?)?;
+    let mut left = vec![(from.to_owned(), to.to_owned())];
+    while let Some((from, to)) = left.pop() {
+        durable::create_folder(&to)?;
+        for entry in fs::read_dir(&from).with_context(|| format!("can't read `{}`", from.display()))? {
+            let entry = entry?;
+            let (path, at, kind) = (entry.path(), to.join(entry.file_name()), entry.file_type()?);
+            if kind.is_dir() {
+                left.push((path, at));
+            } else {
+                anyhow::ensure!(kind.is_file(), "`{}` is neither file nor folder", path.display());
+                let bytes = read_limited(&path, usize::try_from(detection::FILE_BYTES_MAX)?)?;
+                durable::write(&at, &bytes)?;
             }
-            _ => durable::create_folder(&at)?,
         }
     }
     Ok(())
