@@ -41,8 +41,10 @@ impl Gateway {
     }
 
     async fn settle_all(&self) -> Result<(), DataError> {
+        // One that ends while the list is read is on the list, and active no more.
+        let before = self.active().clone();
         for (intent, begun) in self.stream.open().await? {
-            if self.active().contains(&intent) {
+            if before.contains(&intent) || self.active().contains(&intent) {
                 continue;
             }
             let entry = self.end_of(intent, &begun).await?;

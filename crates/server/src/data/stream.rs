@@ -3,7 +3,7 @@
 //! An intent is noted as begun in the very value that gives it its place. It stays noted until its outcome is
 //! logged and every custodian has it, whatever ends this process in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use attest::{BundleEntry, Envelope, Position, StatementId};
@@ -107,34 +107,54 @@ impl AccessStream {
         }
     }
 
-    /// Writes these, and takes off the list what has ended.
-    async fn write_now(&self, jobs: &mut [Job]) -> Result<Vec<BundleEntry>, StreamError> {
+    /// Writes these, and takes off the list what has ended. One that can't be made is left out.
+    async fn write_now(&self, jobs: &mut [Job]) -> Result<Written, StreamError> {
         let ended: Vec<_> = self.ended.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
-        let written = self
+        let (mut next, mut failed) = (0, BTreeMap::new());
+        let entries = self
             .writer
             .write_all(|number, open, position| {
                 if number == 0 {
                     open.retain(|intent, _| !ended.contains(intent));
+                    next = 0;
+                    failed.clear();
                 }
-                let Some(job) = jobs.get_mut(number) else { return Ok(None) };
-                (job.make)(open, position).map(Some)
+                while let Some(job) = jobs.get_mut(next) {
+                    next += 1;
+                    match (job.make)(open, position.clone()) {
+                        Ok(envelope) => return Ok(Some(envelope)),
+                        Err(error) => drop(failed.insert(next - 1, format!("{error:#}"))),
+                    }
+                }
+                Ok(None)
             })
-            .await;
-        if written.is_ok() {
-            let mut held = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            held.retain(|intent| !ended.contains(intent));
-        }
-        written
+            .await?;
+        let mut held = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|intent| !ended.contains(intent));
+        Ok(Written { entries, failed })
     }
 }
 
-/// One that can't be written spoils its batch: each is told, and whoever can asks again.
-fn answer_all(jobs: Vec<Job>, written: Result<Vec<BundleEntry>, StreamError>) {
+/// What came of several statements.
+struct Written {
+    /// Of those that were made, in order.
+    entries: Vec<BundleEntry>,
+    /// Why others were not, by their number.
+    failed: BTreeMap<usize, String>,
+}
+
+/// Each is told its own; if the log takes none, whoever can asks again.
+fn answer_all(jobs: Vec<Job>, written: Result<Written, StreamError>) {
     match written {
-        Ok(entries) => {
-            for (job, entry) in jobs.into_iter().zip(entries) {
+        Ok(Written { entries, failed }) => {
+            let mut entries = entries.into_iter();
+            for (number, job) in jobs.into_iter().enumerate() {
+                let answer = match failed.get(&number) {
+                    Some(error) => Err(DataError::Log(error.clone())),
+                    None => entries.next().ok_or_else(|| DataError::Broken("the log left out an entry".to_owned())),
+                };
                 // Who asked may be gone.
-                let _ = job.answer.send(Ok(entry));
+                let _ = job.answer.send(answer);
             }
         }
         Err(error) => {
