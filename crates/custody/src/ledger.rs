@@ -1,6 +1,7 @@
 //! What a custodian remembers: every use, before its key is touched.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use attest::{RegionId, StatementId};
@@ -8,7 +9,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, UnixTime};
-use storage::{Key, LockStore, Swap, Version};
+use storage::{Key, LockBatch, Swap, Swapping, Version};
+use tokio::sync::oneshot;
 
 use crate::decide::{Admitted, Seen};
 use crate::erase::Erasable;
@@ -22,15 +24,17 @@ pub const OUTCOME_GRACE: Duration = Duration::from_secs(600);
 /// came of so many, nothing more is opened.
 const LEASES_MAX: usize = 4096;
 
-/// Others swap the same value; each try is a few milliseconds.
+/// Another process swaps the same value; each try is a few milliseconds.
 const ATTEMPTS_MAX: usize = 256;
+/// Uses and outcomes that share one wait for the disk.
+const BATCH_MAX: usize = 256;
 
 /// Why nothing was noted, and so nothing is opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The store failed. The intent may be used up.
-    #[error(transparent)]
-    Store(#[from] storage::Error),
+    #[error("{0}")]
+    Store(#[source] Arc<storage::Error>),
     /// What is in the store is not what was written.
     #[error("the custodian's ledger is damaged at `{0}`")]
     Damaged(Key),
@@ -56,16 +60,58 @@ pub enum LedgerError {
     Contended,
 }
 
+impl From<storage::Error> for LedgerError {
+    fn from(error: storage::Error) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl LedgerError {
+    /// What everybody is told of whom there was one store to write for.
+    fn for_all(&self) -> Self {
+        match self {
+            Self::Store(error) => Self::Store(Arc::clone(error)),
+            Self::Damaged(key) => Self::Damaged(key.clone()),
+            _ => Self::Contended,
+        }
+    }
+}
+
 /// What is to be opened, and on record with this custodian. Only [`Ledger::note`] makes one.
 #[derive(Debug)]
 pub struct Noted {
     pub(crate) admitted: Admitted,
 }
 
-/// The ledger of one custodian for one region.
+/// The ledger of one custodian for one region. Many who write at once share one swap.
 pub struct Ledger {
-    locks: Arc<dyn LockStore>,
+    locks: Arc<dyn LockBatch>,
     region: RegionId,
+    waiting: Mutex<Vec<Waiting>>,
+    /// Whoever has it writes for all who wait.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// What is to be put on record.
+enum Entry {
+    /// A use of an intent.
+    Use {
+        intent: StatementId,
+        request: StatementId,
+        limit: u64,
+        objects: usize,
+        lease: Lease,
+        now: UnixTime,
+        word: Word,
+    },
+    /// The end of a lease.
+    End { intent: StatementId, time: UnixTime },
+}
+
+/// Who waits for it.
+struct Waiting {
+    entry: Entry,
+    answer: oneshot::Sender<Result<(), LedgerError>>,
 }
 
 /// What all uses come to.
@@ -145,6 +191,73 @@ struct Count {
     uses: u64,
 }
 
+impl Entry {
+    const fn intent(&self) -> &StatementId {
+        match self {
+            Self::Use { intent, .. } | Self::End { intent, .. } => intent,
+        }
+    }
+
+    const fn request(&self) -> Option<StatementId> {
+        match self {
+            Self::Use { request, .. } => Some(*request),
+            Self::End { .. } => None,
+        }
+    }
+}
+
+/// What one swap changes.
+struct Page {
+    state: State,
+    /// How often requests were used, from which version on, and whether that has changed.
+    counts: BTreeMap<StatementId, (Count, Option<Version>, bool)>,
+    /// Intents that are used up by it.
+    intents: BTreeMap<StatementId, Use>,
+}
+
+impl Page {
+    /// Puts `entry` on it, if it may be; `known` are intents that are used up already.
+    fn take(&mut self, entry: &Entry, known: &BTreeSet<StatementId>) -> Result<(), LedgerError> {
+        let state = &mut self.state;
+        match entry {
+            Entry::Use { intent, request, limit, objects, lease, now, word } => {
+                if known.contains(intent) || self.intents.contains_key(intent) {
+                    return Err(LedgerError::Used(*intent));
+                }
+                if state.leases.len() >= LEASES_MAX {
+                    return Err(LedgerError::Outcomes);
+                }
+                if word.is_overruled_by(state.status.as_ref()) {
+                    return Err(LedgerError::Changed);
+                }
+                let (count, _, changed) = self.counts.entry(*request).or_default();
+                if count.uses >= *limit {
+                    return Err(LedgerError::Exhausted { request: *request, uses: count.uses });
+                }
+                count.uses += 1;
+                *changed = true;
+                self.intents.insert(*intent, Use { request: *request, objects: *objects, time: *now });
+                state.learn(*word);
+                state.uses += 1;
+                state.opened += *objects as u64;
+                state.head = Digest::of(format!("{}\n{intent}\n{objects}\n", state.head).as_bytes());
+                state.seen = state.seen.max(*now);
+                state.leases.push(lease.clone());
+            }
+            Entry::End { intent, time } => {
+                let leases = state.leases.len();
+                state.leases.retain(|lease| lease.intent != *intent);
+                // What has no lease, and was never used, is used up.
+                if leases == state.leases.len() && !known.contains(intent) && !self.intents.contains_key(intent) {
+                    self.intents.insert(*intent, Use { request: *intent, objects: 0, time: *time });
+                }
+                state.seen = state.seen.max(*time);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Default for State {
     fn default() -> Self {
         let head = Digest::of(b"");
@@ -164,8 +277,8 @@ impl Default for State {
 impl Ledger {
     /// The ledger in `locks`, which are this custodian's alone.
     #[must_use]
-    pub fn new(locks: Arc<dyn LockStore>, region: RegionId) -> Self {
-        Self { locks, region }
+    pub fn new(locks: Arc<dyn LockBatch>, region: RegionId) -> Self {
+        Self { locks, region, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
     /// What was seen before: what [`Custodian::seen`](crate::Custodian) must be.
@@ -213,43 +326,15 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub async fn note(&self, admitted: Admitted) -> Result<Noted, LedgerError> {
-        let state = self.load::<State>(&self.key("state")?).await?.0;
-        if state.leases.len() >= LEASES_MAX {
-            return Err(LedgerError::Outcomes);
-        }
-        if admitted.status.is_overruled_by(state.status.as_ref()) {
-            return Err(LedgerError::Changed);
-        }
-        let once = self.key(&format!("intent/{}", admitted.intent))?;
-        let objects = admitted.shares.len();
-        let value = encode(&Use { request: admitted.request, objects, time: admitted.now });
-        if self.locks.compare_and_swap(&once, None, value).await? == Swap::Lost {
-            return Err(LedgerError::Used(admitted.intent));
-        }
-        let limit = admitted.standing.map_or(1, |standing| standing.uses);
-        let request = admitted.request;
-        self.change(&self.key(&format!("request/{request}"))?, |count: &mut Count| {
-            if count.uses >= limit {
-                return Err(LedgerError::Exhausted { request, uses: count.uses });
-            }
-            count.uses += 1;
-            Ok(())
-        })
-        .await?;
-        self.change(&self.key("state")?, |state: &mut State| {
-            if state.leases.len() >= LEASES_MAX {
-                return Err(LedgerError::Outcomes);
-            }
-            if admitted.status.is_overruled_by(state.status.as_ref()) {
-                return Err(LedgerError::Changed);
-            }
-            state.learn(admitted.status);
-            state.uses += 1;
-            state.opened += objects as u64;
-            state.head = Digest::of(format!("{}\n{}\n{objects}\n", state.head, admitted.intent).as_bytes());
-            state.seen = state.seen.max(admitted.now);
-            state.leases.push(Lease { intent: admitted.intent, expires: admitted.expires });
-            Ok(())
+        let lease = Lease { intent: admitted.intent, expires: admitted.expires };
+        self.write(Entry::Use {
+            intent: admitted.intent,
+            request: admitted.request,
+            limit: admitted.standing.map_or(1, |standing| standing.uses),
+            objects: admitted.shares.len(),
+            lease,
+            now: admitted.now,
+            word: admitted.status,
         })
         .await?;
         Ok(Noted { admitted })
@@ -261,16 +346,79 @@ impl Ledger {
     /// [`LedgerError`].
     pub async fn close(&self, concluded: &Concluded) -> Result<(), LedgerError> {
         let outcome = &concluded.outcome;
-        let intent = outcome.statement().predicate.intent;
-        let unused = Use { request: intent, objects: 0, time: outcome.time() };
-        let (Swap::Won(_) | Swap::Lost) =
-            self.locks.compare_and_swap(&self.key(&format!("intent/{intent}"))?, None, encode(&unused)).await?;
-        self.change(&self.key("state")?, |state: &mut State| {
-            state.leases.retain(|lease| lease.intent != intent);
-            state.seen = state.seen.max(outcome.time());
-            Ok(())
-        })
-        .await
+        self.write(Entry::End { intent: outcome.statement().predicate.intent, time: outcome.time() }).await
+    }
+
+    /// Waits until this is on record; who comes first writes for all who have come by then.
+    async fn write(&self, entry: Entry) -> Result<(), LedgerError> {
+        let (answer, mut answered) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(Waiting { entry, answer });
+        loop {
+            let turn = self.turn.lock().await;
+            if let Ok(done) = answered.try_recv() {
+                return done;
+            }
+            let batch = {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                let count = waiting.len().min(BATCH_MAX);
+                waiting.drain(..count).collect::<Vec<_>>()
+            };
+            if batch.is_empty() {
+                // Whoever wrote for this one went away in the middle; whether it is on record nobody knows.
+                return Err(LedgerError::Contended);
+            }
+            let entries: Vec<&Entry> = batch.iter().map(|waiting| &waiting.entry).collect();
+            let mut written = match self.write_now(&entries).await {
+                Ok(written) => written,
+                Err(error) => entries.iter().map(|_| Err(error.for_all())).collect(),
+            };
+            drop(turn);
+            // Who asked may be gone.
+            for (waiting, done) in batch.into_iter().zip(written.drain(..)) {
+                let _ = waiting.answer.send(done);
+            }
+        }
+    }
+
+    /// Puts all of these on record in one swap, each unless it may not be.
+    async fn write_now(&self, entries: &[&Entry]) -> Result<Vec<Result<(), LedgerError>>, LedgerError> {
+        let state_key = self.key("state")?;
+        // Intents that another batch, or the one before a crash, has on record.
+        let mut known: BTreeSet<StatementId> = BTreeSet::new();
+        for _ in 0..ATTEMPTS_MAX {
+            let (state, version) = self.load::<State>(&state_key).await?;
+            let mut page = Page { state, counts: BTreeMap::new(), intents: BTreeMap::new() };
+            for request in entries.iter().filter_map(|entry| entry.request()) {
+                if !page.counts.contains_key(&request) {
+                    let (count, version) = self.load::<Count>(&self.request_key(&request)?).await?;
+                    page.counts.insert(request, (count, version, false));
+                }
+            }
+            let mut done: Vec<_> = entries.iter().map(|entry| page.take(entry, &known)).collect();
+            for (entry, done) in entries.iter().zip(&mut done).filter(|(_, done)| done.is_err()) {
+                // What was used is told so, whatever else may be wrong by now.
+                if self.locks.get(&self.intent_key(entry.intent())?).await?.is_some() {
+                    *done = Err(LedgerError::Used(*entry.intent()));
+                }
+            }
+            if done.iter().all(Result::is_err) {
+                return Ok(done);
+            }
+            let mut swaps = vec![Swapping { key: state_key.clone(), expected: version, bytes: encode(&page.state) }];
+            for (request, (count, version, _)) in page.counts.into_iter().filter(|(_, (_, _, changed))| *changed) {
+                swaps.push(Swapping { key: self.request_key(&request)?, expected: version, bytes: encode(&count) });
+            }
+            let (others, intents) = (swaps.len(), page.intents.keys().copied().collect::<Vec<_>>());
+            for (intent, once) in &page.intents {
+                swaps.push(Swapping { key: self.intent_key(intent)?, expected: None, bytes: encode(once) });
+            }
+            let lost = self.locks.swap_all(&swaps).await?;
+            if lost.is_empty() {
+                return Ok(done);
+            }
+            known.extend(lost.iter().filter_map(|at| intents.get(at.checked_sub(others)?)));
+        }
+        Err(LedgerError::Contended)
     }
 
     /// The last manifest of the region's vault that was seen. Who shows a vault without it shows another.
@@ -327,6 +475,7 @@ impl Ledger {
         key: &Key,
         change: impl Fn(&mut T) -> Result<(), LedgerError> + Send + Sync,
     ) -> Result<(), LedgerError> {
+        let _turn = self.turn.lock().await;
         for _ in 0..ATTEMPTS_MAX {
             let (mut value, version) = self.load::<T>(key).await?;
             change(&mut value)?;
@@ -337,10 +486,18 @@ impl Ledger {
         Err(LedgerError::Contended)
     }
 
+    fn intent_key(&self, intent: &StatementId) -> Result<Key, LedgerError> {
+        self.key(&format!("intent/{intent}"))
+    }
+
+    fn request_key(&self, request: &StatementId) -> Result<Key, LedgerError> {
+        self.key(&format!("request/{request}"))
+    }
+
     fn key(&self, name: &str) -> Result<Key, LedgerError> {
         let key = format!("custody/{}/{name}", self.region);
         key.parse().map_err(|error: storage::KeyError| {
-            LedgerError::Store(storage::Error::Setup {
+            LedgerError::from(storage::Error::Setup {
                 service: format!("region `{}`", self.region),
                 problem: error.to_string(),
                 hint: "give the region a shorter name",

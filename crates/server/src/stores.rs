@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use remote::{PostgresSettings, PostgresStore, S3Objects, S3Settings};
-use storage::{Catalog, FileObjects, Key, LockStore, Name, ObjectStore, SqliteStore};
+use storage::{Catalog, FileObjects, Key, LockBatch, LockStore, Name, ObjectStore, SqliteStore};
 
 use crate::config::{Config, ObjectsSection, Role, StateSection};
 use crate::kept::Kept;
@@ -46,6 +46,15 @@ impl State {
     /// Values that change by compare-and-swap only.
     #[must_use]
     pub fn locks(&self) -> Arc<dyn LockStore> {
+        match self {
+            Self::Sqlite(store, _) => Arc::new(store.clone()),
+            Self::Postgres(store) => Arc::new(store.clone()),
+        }
+    }
+
+    /// The same, where many change several of them at once.
+    #[must_use]
+    pub fn lock_batch(&self) -> Arc<dyn LockBatch> {
         match self {
             Self::Sqlite(store, _) => Arc::new(store.clone()),
             Self::Postgres(store) => Arc::new(store.clone()),

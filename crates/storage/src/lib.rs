@@ -29,6 +29,6 @@ pub use catalog::{Catalog, Enqueued, Job, JobKey, Lease, Record, RecordKey, Term
 pub use error::Error;
 pub use file::FileObjects;
 pub use key::{Folder, Key, KeyError, Listing, Name};
-pub use lock::{LockStore, Swap, Version, Versioned};
+pub use lock::{LockBatch, LockStore, Swap, Swapping, Version, Versioned};
 pub use objects::{MAX_OBJECT_BYTES, Move, ObjectStore, Piece, Put};
 pub use sqlite::SqliteStore;

@@ -67,3 +67,24 @@ pub trait LockStore: Send + Sync {
     /// never had a value).
     async fn compare_and_swap(&self, key: &Key, expected: Option<&Version>, bytes: Bytes) -> Result<Swap, Error>;
 }
+
+/// One of several swaps.
+#[derive(Clone, Debug)]
+pub struct Swapping {
+    /// The lock; no two of those that are swapped at once are the same.
+    pub key: Key,
+    /// What version it has: `None` if it has never had a value.
+    pub expected: Option<Version>,
+    /// Its next value.
+    pub bytes: Bytes,
+}
+
+/// A [`LockStore`] that swaps several locks at once: for writers who would wait for the disk once each.
+#[async_trait]
+pub trait LockBatch: LockStore {
+    /// Puts all of these in place if each lock has the version that is expected of it; if one has not, none. Gives
+    /// the places in `swaps` of those that had another version: none means that all are on disk.
+    ///
+    /// *Order*, *Retry*: as of [`LockStore::compare_and_swap`], for all of them together.
+    async fn swap_all(&self, swaps: &[Swapping]) -> Result<Vec<usize>, Error>;
+}

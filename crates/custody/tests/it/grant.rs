@@ -5,21 +5,21 @@ use std::sync::Arc;
 use custody::{FileKeys, GrantError, Granted, Ledger, grant_info};
 use seal::{DataKey, Kem, PrivateKey, Sealed, Share};
 use stdx::SystemEntropy;
-use storage::{LockStore, SqliteStore};
+use storage::{LockBatch, SqliteStore};
 use testkit::REGION;
 
 use crate::scene::{Made, Scene};
 
 pub(crate) async fn ledger(folder: &std::path::Path, name: &str) -> Ledger {
     let store = SqliteStore::create(&folder.join(name)).await.unwrap();
-    let locks: Arc<dyn LockStore> = Arc::new(store);
+    let locks: Arc<dyn LockBatch> = Arc::new(store);
     Ledger::new(locks, REGION.parse().unwrap())
 }
 
 /// The same after a restart.
 pub(crate) async fn reopened(folder: &std::path::Path, name: &str) -> Ledger {
     let store = SqliteStore::open(&folder.join(name)).await.unwrap();
-    let locks: Arc<dyn LockStore> = Arc::new(store);
+    let locks: Arc<dyn LockBatch> = Arc::new(store);
     Ledger::new(locks, REGION.parse().unwrap())
 }
 

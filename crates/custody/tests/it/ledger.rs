@@ -1,5 +1,7 @@
 //! Once each, on record before the key, and not without an outcome for long.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use attest::{AccessOutcome, Bundle, Ended, Standing, Subject};
@@ -8,7 +10,7 @@ use policy::Role;
 use stdx::Digest;
 use testkit::SUPERVISOR_LOG;
 
-use crate::grant::ledger;
+use crate::grant::{ledger, reopened};
 use crate::scene::{Made, Scene};
 
 #[tokio::test]
@@ -34,6 +36,44 @@ async fn an_intent_is_used_once_and_a_request_as_often_as_it_says() {
     let totals = ledger.totals(scene.now()).await.unwrap();
     assert_eq!((totals.uses, totals.opened), (2, 4), "two objects each");
     assert_ne!(totals.head, Digest::of(b""));
+}
+
+/// Intents of one request that is good for ten, all at once, each brought twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_are_counted_as_one_after_the_other_would_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Arc::new(ledger(folder.path(), "state.sqlite").await);
+    let mut scene = Scene::new();
+    scene.plan.standing = Some(Standing { code: Digest::of(b"code"), schema: Digest::of(b"schema"), uses: 10 });
+    let mut made = scene.make();
+    let mut admitted = Vec::new();
+    for _ in 0..16 {
+        admitted.extend([(); 2].map(|()| scene.decide_as("member", &made.ask()).unwrap()));
+        made.intent = scene.intent(made.request.id(), &made.headers);
+        made.bundle = scene.prove(&made);
+    }
+    let intents: BTreeSet<_> = admitted.iter().map(custody::Admitted::intent).collect();
+    assert_eq!(intents.len(), 16);
+    let mut tasks = tokio::task::JoinSet::new();
+    for one in admitted {
+        let ledger = Arc::clone(&ledger);
+        tasks.spawn(async move { ledger.note(one).await.map(drop) });
+    }
+    let (mut noted, mut used, mut exhausted) = (0, 0, 0);
+    for done in tasks.join_all().await {
+        match done {
+            Ok(()) => noted += 1,
+            Err(LedgerError::Used(intent)) => used += usize::from(intents.contains(&intent)),
+            Err(LedgerError::Exhausted { uses: 10, .. }) => exhausted += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((noted, used + exhausted), (10, 22));
+    let totals = ledger.totals(scene.now()).await.unwrap();
+    assert_eq!((totals.uses, totals.opened, totals.open.len()), (10, 20, 10));
+    // Others of the same process, and after a restart, see the same.
+    let again = reopened(folder.path(), "state.sqlite").await;
+    assert_eq!(again.totals(scene.now()).await.unwrap(), totals);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use policy::Role;
 use query::{Frames, Host, Memory, Place, Ports, Vault, VaultError, Worker, WorkerError};
 use seal::{Destination, Header, PrivateKey, PublicKey};
 use stdx::{Clock as _, Digest, ManualClock, SystemEntropy, UnixTime};
-use storage::{FileObjects, LockStore, ObjectStore, SqliteStore};
+use storage::{FileObjects, LockBatch, ObjectStore, SqliteStore};
 use tempfile::TempDir;
 use testkit::{Custody, PURPOSE, REGION, SUPERVISOR_LOG, World};
 use tlog::{KeyKind, SignerKey};
@@ -132,7 +132,7 @@ impl Scene {
         let mut ledgers = BTreeMap::new();
         for organisation in ["supervisor", "member"] {
             let store = SqliteStore::create(&folder.path().join(format!("{organisation}.sqlite"))).await.unwrap();
-            let locks: Arc<dyn LockStore> = Arc::new(store);
+            let locks: Arc<dyn LockBatch> = Arc::new(store);
             ledgers.insert(organisation, Ledger::new(locks, REGION.parse().unwrap()));
         }
         let bundle = world.bundle(&[(SUPERVISOR_LOG, &enrolment)]);

@@ -131,7 +131,7 @@ impl Desk {
         let log = log.context("a policy with regions has a log for them")?;
         let with_parts = |region: RegionId| {
             let status = StatusSource::new(&log, &region, &domain.client, Arc::clone(&domain.clock));
-            (region.clone(), (Ledger::new(state.locks(), region), status))
+            (region.clone(), (Ledger::new(state.lock_batch(), region), status))
         };
         let regions = regions.into_iter().map(with_parts).collect();
         let keys = Arc::new(KeyRing::open(section)?);

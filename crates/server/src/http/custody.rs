@@ -48,12 +48,18 @@ async fn grant(State(desk): State<Arc<Desk>>, request: Request) -> Result<Respon
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|it| it.to_str().ok()?.parse::<usize>().ok()).unwrap_or(GRANT_BYTES_MAX);
     let kibibytes = u32::try_from(length.min(GRANT_BYTES_MAX).div_ceil(1 << 10)).unwrap_or(u32::MAX);
-    let Ok(_permit) = KIBIBYTES.try_acquire_many(kibibytes.max(1)) else {
+    let Ok(permit) = KIBIBYTES.try_acquire_many(kibibytes.max(1)) else {
         return Err(HttpError::new(Code::Busy, "other requests are being worked on"));
     };
     let body = axum::body::to_bytes(request.into_body(), length.min(GRANT_BYTES_MAX)).await;
     let body = body.map_err(|error| HttpError::new(Code::TooLong, error.to_string()))?;
-    let granted = desk.grant(parse::<GrantRequest>(&body)?).await;
+    let asked = parse::<GrantRequest>(&body)?;
+    // To its end, also if the gateway goes away: others are put on record with it.
+    let done = tokio::spawn(async move {
+        let _permit = permit;
+        desk.grant(asked).await
+    });
+    let granted = done.await.unwrap_or_else(|error| Err(DeskError::Thread(error)));
     metrics().grant(if granted.is_ok() { "granted" } else { "refused" });
     let granted = granted.map_err(|error| refused(&error))?.iter().map(share).collect();
     Ok(([(header::CACHE_CONTROL, NO_CACHE)], Json(GrantAnswer { granted })).into_response())
@@ -69,7 +75,8 @@ fn share(granted: &Granted) -> GrantedShare {
 
 async fn outcome(State(desk): State<Arc<Desk>>, body: Result<Bytes, BytesRejection>) -> Result<Json<()>, HttpError> {
     let note: OutcomeNote = parse(&checked_body(body)?)?;
-    desk.close(&note.outcome).await.map_err(|error| refused(&error))?;
+    let closed = tokio::spawn(async move { desk.close(&note.outcome).await }).await;
+    closed.unwrap_or_else(|error| Err(DeskError::Thread(error))).map_err(|error| refused(&error))?;
     Ok(Json(()))
 }
 

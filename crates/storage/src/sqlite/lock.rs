@@ -2,9 +2,11 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use sqlx::query::QueryScalar;
+use sqlx::{Database, Sqlite};
 
 use super::{SqliteStore, failed};
-use crate::{Error, Key, LockStore, Swap, Version, Versioned};
+use crate::{Error, Key, LockBatch, LockStore, Swap, Swapping, Version, Versioned};
 
 #[async_trait]
 impl LockStore for SqliteStore {
@@ -18,25 +20,56 @@ impl LockStore for SqliteStore {
     }
 
     async fn compare_and_swap(&self, key: &Key, expected: Option<&Version>, bytes: Bytes) -> Result<Swap, Error> {
-        // Rows are never deleted, so counting up by one never repeats a version.
-        let statement = match expected {
-            None => {
-                "INSERT INTO locks (key, version, bytes) VALUES (?1, 1, ?2)
-                 ON CONFLICT (key) DO NOTHING RETURNING version"
-            }
-            Some(_) => {
-                "UPDATE locks SET bytes = ?2, version = version + 1 WHERE key = ?1 AND version = ?3 RETURNING version"
-            }
-        };
-        let mut query = sqlx::query_scalar(statement).bind(key.as_str()).bind(bytes.as_ref());
-        if let Some(version) = expected {
-            // A version that another kind of store made is no version of this lock.
-            let Ok(version) = version.as_str().parse::<i64>() else { return Ok(Swap::Lost) };
-            query = query.bind(version);
-        }
+        let Some(query) = swap(key, expected, &bytes) else { return Ok(Swap::Lost) };
         // To its end: a statement is committed when it is done, and not yet at its first row. What fails
         // in between (the sync, say) is told to nobody who has gone away with the row.
         let won: Vec<i64> = query.fetch_all(&self.pool).await.map_err(failed("swap a lock"))?;
         Ok(won.first().map_or(Swap::Lost, |version| Swap::Won(Version::new(version.to_string()))))
+    }
+}
+
+/// The statement of a swap; none if no row can have such a version: one that another kind of store made.
+fn swap<'q>(
+    key: &'q Key,
+    expected: Option<&Version>,
+    bytes: &'q Bytes,
+) -> Option<QueryScalar<'q, Sqlite, i64, <Sqlite as Database>::Arguments>> {
+    // Rows are never deleted, so counting up by one never repeats a version.
+    let statement = match expected {
+        None => {
+            "INSERT INTO locks (key, version, bytes) VALUES (?1, 1, ?2)
+             ON CONFLICT (key) DO NOTHING RETURNING version"
+        }
+        Some(_) => {
+            "UPDATE locks SET bytes = ?2, version = version + 1 WHERE key = ?1 AND version = ?3 RETURNING version"
+        }
+    };
+    let query = sqlx::query_scalar(statement).bind(key.as_str()).bind(bytes.as_ref());
+    match expected {
+        Some(version) => Some(query.bind(version.as_str().parse::<i64>().ok()?)),
+        None => Some(query),
+    }
+}
+
+#[async_trait]
+impl LockBatch for SqliteStore {
+    async fn swap_all(&self, swaps: &[Swapping]) -> Result<Vec<usize>, Error> {
+        // It writes from its beginning on: else another process could come in between.
+        let begun = self.pool.begin_with("BEGIN IMMEDIATE").await;
+        let mut transaction = begun.map_err(failed("swap locks"))?;
+        let mut lost = Vec::new();
+        for (at, swapping) in swaps.iter().enumerate() {
+            let Swapping { key, expected, bytes } = swapping;
+            let won = match swap(key, expected.as_ref(), bytes) {
+                Some(query) => query.fetch_optional(&mut *transaction).await.map_err(failed("swap locks"))?,
+                None => None,
+            };
+            if won.is_none() {
+                lost.push(at);
+            }
+        }
+        let done = if lost.is_empty() { transaction.commit().await } else { transaction.rollback().await };
+        done.map_err(failed("swap locks"))?;
+        Ok(lost)
     }
 }
