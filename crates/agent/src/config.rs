@@ -260,6 +260,12 @@ impl Config {
         self.products.iter().find(|product| product.id == *rules)
     }
 
+    /// The product whose set is asked for known-bad files.
+    pub(crate) fn known(&self) -> Option<&Product> {
+        let rules = &self.lookup.as_ref()?.rules;
+        self.products.iter().find(|product| product.id == *rules)
+    }
+
     /// The ring of a product on this machine.
     #[must_use]
     pub fn ring_of(&self, product: &Product) -> Ring {

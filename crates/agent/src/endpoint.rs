@@ -15,6 +15,7 @@ use crate::config::{Config, Product};
 use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::journal::{Entry, Event, Journal};
+use crate::lookup;
 use crate::memory::{Memory, Prover};
 use crate::report::{Change, Report};
 use crate::rules::{self, Gate};
@@ -164,6 +165,28 @@ impl<'a> Endpoint<'a> {
         let slots = self.slots(self.config.scanned().ok_or_else(none)?)?;
         slots.check_active(slots.record.active.as_ref().ok_or_else(none)?)?;
         Ok(slots.current().join(detection::BUNDLE_FILE))
+    }
+
+    /// The folder with the set that `[lookup]` names, and the set's digest as it was installed; none if no release
+    /// with a set is in use.
+    ///
+    /// # Errors
+    /// [`Failure`] if what is installed can't be told.
+    pub(crate) fn set(&self) -> Result<Option<(PathBuf, Digest)>, Failure> {
+        let Some(product) = self.config.known() else { return Ok(None) };
+        let slots = self.slots(product)?;
+        let files = slots.record.active.iter().flat_map(|active| &active.files);
+        let digest = files.filter(|file| file.name == detection::SET_FILE).map(|file| file.sha256).next();
+        Ok(digest.map(|digest| (slots.current(), digest)))
+    }
+
+    /// The file with that set, which is what was installed.
+    ///
+    /// # Errors
+    /// [`Failure`] if somebody altered it.
+    pub fn set_file(&self) -> Result<Option<PathBuf>, Failure> {
+        let (found, folder) = (lookup::set_in_use(self)?, self.set()?);
+        Ok(found.and(folder).map(|(folder, _)| folder.join(detection::SET_FILE)))
     }
 
     /// A confined child that has compiled the rules in use.

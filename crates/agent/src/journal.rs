@@ -46,6 +46,8 @@ pub enum Event {
     Asked,
     /// Rules found something in a file.
     Found,
+    /// The set of known-bad files may have a content: it does, or this is one in 65,536.
+    Listed,
     /// A file, or a part of it, was not scanned.
     NotScanned,
     /// Changes were missed, and all is scanned again.

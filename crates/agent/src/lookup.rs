@@ -3,20 +3,21 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use api::{BodyLimit, ErrorClass, MediaType};
 use attest::OrganisationId;
 use detection::SET_FILE;
 use oblivious::{Answered, KeyConfiguration, Question, REQUEST_TYPE, RESPONSE_BYTES_MAX};
 use policy::{LookupPolicy, Relay};
-use reputation::{Answer, AnswerError, Prefix, PrefixBits, ReputationSet, SET_BYTES_MAX, Verdict};
+use reputation::{Answer, AnswerError, Prefix, PrefixBits, ReputationSet, Verdict};
 use serde::Serialize;
 use stdx::Digest;
 
 use crate::config::{Config, LookupSection};
 use crate::endpoint::{Endpoint, Ports};
 use crate::failure::Failure;
+use crate::rules;
 use crate::share::{Body, Bounds, Class, Found, Share, SharePorts, Statistic, Tally};
 
 /// What the set says.
@@ -127,8 +128,9 @@ pub fn look_up(config: &Config, ports: Ports<'_>, share: SharePorts<'_>, target:
     let endpoint = Endpoint::read(config, ports)?;
     let section = config.lookup.as_ref();
     let sha256 = target.digest()?;
-    let set = match section {
-        Some(section) => ask_set(config, section, &sha256)?,
+    let set = match set_in_use(&endpoint)? {
+        Some((set, _)) if set.may_contain(&sha256) => SetSays::Listed,
+        Some(_) => SetSays::NotListed,
         None => SetSays::NoSet,
     };
     let not_asked = |why: &str| Ok(Known { sha256, set, bucket: BucketSays::NotAsked(why.to_owned()) });
@@ -160,25 +162,19 @@ pub fn look_up(config: &Config, ports: Ports<'_>, share: SharePorts<'_>, target:
     Ok(Known { sha256, set, bucket })
 }
 
-/// The set of the rules in use. It was verified when it was installed; a damaged one is said to be so.
-fn ask_set(config: &Config, section: &LookupSection, sha256: &Digest) -> Result<SetSays, Failure> {
-    let path = config.install.join(section.rules.as_str()).join("current").join(SET_FILE);
-    let bytes = match read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(SetSays::NoSet),
-        other => other.map_err(|error| Failure::file(&path, &error))?,
-    };
-    let set = ReputationSet::parse(&bytes).map_err(|error| {
-        const HINT: &str = "`clerestory-agent update` installs the rules again when the next release comes";
-        Failure::rejected("lookup-set", format!("{}: {error}", path.display()), HINT)
-    })?;
-    Ok(if set.may_contain(sha256) { SetSays::Listed } else { SetSays::NotListed })
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(SET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// The set of the rules in use, and its file, if it is what was installed.
+pub(crate) fn set_in_use(endpoint: &Endpoint<'_>) -> Result<Option<(ReputationSet, Vec<u8>)>, Failure> {
+    const HINT: &str = "nothing by hand: the next look at the channel mends it";
+    let Some((folder, expected)) = endpoint.set()? else { return Ok(None) };
+    let altered = |what: &str| Failure::rejected("lookup-set", format!("{}: {what}", folder.display()), HINT);
+    let (set, bytes) = rules::read_set(&folder)
+        .map_err(|failure| altered(&failure.message))?
+        .ok_or_else(|| altered(&format!("`{SET_FILE}` is not there any more")))?;
+    let found = Digest::of(&bytes);
+    if found != expected {
+        return Err(altered(&format!("the set's SHA-256 is {found}, installed was {expected}")));
+    }
+    Ok(Some((set, bytes)))
 }
 
 /// One question.

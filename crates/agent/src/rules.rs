@@ -58,8 +58,8 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// The set of hashes in a folder, if there is one.
-pub(crate) fn read_set(folder: &Path) -> Result<Option<ReputationSet>, Failure> {
+/// The set of hashes in a folder, if there is one, and its file's bytes.
+pub(crate) fn read_set(folder: &Path) -> Result<Option<(ReputationSet, Vec<u8>)>, Failure> {
     let path = folder.join(SET_FILE);
     let mut bytes = Vec::new();
     match File::open(&path).and_then(|file| file.take(SET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)) {
@@ -67,10 +67,11 @@ pub(crate) fn read_set(folder: &Path) -> Result<Option<ReputationSet>, Failure> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::file(&path, &error)),
     }
-    ReputationSet::parse(&bytes).map(Some).map_err(|error| {
+    let set = ReputationSet::parse(&bytes).map_err(|error| {
         const HINT: &str = "report it to the vendor; what is installed stays";
         Failure::rejected(NOT_COMPILED, format!("{}: {error}", path.display()), HINT)
-    })
+    })?;
+    Ok(Some((set, bytes)))
 }
 
 /// The gate: a confined child that compiles rules and says what they find in samples. The child that

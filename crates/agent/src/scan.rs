@@ -17,12 +17,16 @@ use crate::sharing;
 
 /// Has the scanner look at files with the rules in use; what it says and how it ends are the answer.
 pub(crate) fn scan(arguments: &Arguments, config: &Config, ports: Ports<'_>, paths: &[PathBuf]) -> anyhow::Result<u8> {
-    let rules = Endpoint::read(config, ports)?.rules()?;
+    let endpoint = Endpoint::read(config, ports)?;
+    let rules = endpoint.rules()?;
     let mut command = Command::new(detection::beside_this_program()?);
     if arguments.json {
         command.arg("--json");
     }
     command.arg("--rules").arg(rules);
+    if let Some(set) = endpoint.set_file()? {
+        command.arg("--set").arg(set);
+    }
     if !sharing::shares_detections(config, ports)? {
         // What a file is called is never an option.
         return Err(command.arg("--").args(paths).exec()).context("clerestory-scan");

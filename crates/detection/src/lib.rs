@@ -32,7 +32,7 @@ pub use rules::{
     decide, diff, hidden_character, parse_manifest, skeleton, visible,
 };
 pub use worker::{
-    Answer, Assembled, Connection, Declared, FileReport, Isolation, Item, Limits, Loaded, Match, Note, NoteCode,
-    Received, RejectedFile, Request, RulesFile, Scanned, SelfTest, StringHit, Unpacking, WireError, Worker,
+    Answer, Assembled, Connection, Declared, FileReport, Isolation, Item, Limits, Listed, Loaded, Match, Note,
+    NoteCode, Received, RejectedFile, Request, RulesFile, Scanned, SelfTest, StringHit, Unpacking, WireError, Worker,
     WorkerError, beside_this_program, decode_files, encode_files,
 };

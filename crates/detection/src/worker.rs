@@ -21,8 +21,8 @@ pub use error::WorkerError;
 pub use files::{RulesFile, decode_files, encode_files};
 pub use limits::Limits;
 pub use messages::{
-    Answer, Assembled, Declared, FileReport, Isolation, Item, Loaded, Match, Note, NoteCode, RejectedFile, Request,
-    Scanned, SelfTest, StringHit,
+    Answer, Assembled, Declared, FileReport, Isolation, Item, Listed, Loaded, Match, Note, NoteCode, RejectedFile,
+    Request, Scanned, SelfTest, StringHit,
 };
 pub use unpacking::Unpacking;
 pub use wire::{Connection, Received, WireError};
@@ -42,6 +42,8 @@ pub struct Worker {
     limits: Limits,
     /// What a new child loads, in memory that nobody can change.
     rules: Option<File>,
+    /// And what it knows.
+    set: Option<File>,
     running: Running,
 }
 
@@ -52,7 +54,7 @@ impl Worker {
     /// If the program can't be started, or its isolation can't be had.
     pub fn start(program: &Path, limits: Limits) -> Result<Self, WorkerError> {
         let running = Running::start(program, &limits)?;
-        Ok(Self { program: program.to_owned(), limits, rules: None, running })
+        Ok(Self { program: program.to_owned(), limits, rules: None, set: None, running })
     }
 
     /// What isolation the child has.
@@ -108,6 +110,24 @@ impl Worker {
         }
     }
 
+    /// Says of every content that is scanned from now on whether this set of hashes
+    /// (`hashes.fuse`, `reputation::ReputationSet`) may have it; without a set, of none.
+    ///
+    /// # Errors
+    /// [`WorkerError::Rules`] if it is no set: then the one before is still in use. Otherwise as for
+    /// [`Worker::assemble`].
+    pub fn know(&mut self, set: Option<&[u8]>) -> Result<(), WorkerError> {
+        let set = set.map(sealed).transpose()?;
+        match self.ask(&Request::Know, set.as_ref(), "reading a set of hashes")?.message {
+            Answer::Known => {
+                self.set = set;
+                Ok(())
+            }
+            Answer::Refused { problem } => Err(WorkerError::Rules { problem }),
+            _ => Err(self.nonsense("reading a set of hashes")),
+        }
+    }
+
     /// What a rule of the bundle that was loaded last says of itself; none if it has no such rule.
     ///
     /// # Errors
@@ -146,14 +166,20 @@ impl Worker {
     /// A new child in the place of one that has ended, with the same rules.
     fn restart(&mut self, during: &'static str) -> Result<(), WorkerError> {
         self.running = Running::start(&self.program, &self.limits)?;
-        let Some(rules) = &self.rules else { return Ok(()) };
-        let answer = self.running.ask(&Request::Load, Some(rules), RULES_TIME_MAX);
-        match answer.map(|received| received.message) {
-            Ok(Answer::Loaded(_)) => Ok(()),
-            Ok(Answer::Refused { problem }) => Err(WorkerError::Rules { problem }),
-            Ok(_) => Err(WorkerError::Nonsense { during }),
-            Err(error) => Err(WorkerError::Ended { during: "loading rules again", problem: self.running.end(&error) }),
+        let had = [(Request::Load, &self.rules), (Request::Know, &self.set)];
+        for (request, file) in had.into_iter().filter(|(_, file)| file.is_some()) {
+            let answer = self.running.ask(&request, file.as_ref(), RULES_TIME_MAX);
+            match answer.map(|received| received.message) {
+                Ok(Answer::Loaded(_) | Answer::Known) => {}
+                Ok(Answer::Refused { problem }) => return Err(WorkerError::Rules { problem }),
+                Ok(_) => return Err(WorkerError::Nonsense { during }),
+                Err(error) => {
+                    let problem = self.running.end(&error);
+                    return Err(WorkerError::Ended { during: "loading rules again", problem });
+                }
+            }
         }
+        Ok(())
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) struct Arguments {
     /// The rules: YARA source. By default those that the agent keeps up to date
     #[arg(long, value_name = "FILE", default_value = "/opt/clerestory/rules/current/rules.yar")]
     pub(crate) rules: PathBuf,
+    /// A set of known-bad files (`hashes.fuse`): contents that it may have are LISTED
+    #[arg(long, value_name = "FILE")]
+    pub(crate) set: Option<PathBuf>,
     /// How many files are looked at at the same time; by default one for each processor
     #[arg(long, value_name = "NUMBER")]
     pub(crate) threads: Option<NonZeroU16>,

@@ -70,6 +70,10 @@ fn scan(arguments: &Arguments) -> anyhow::Result<u8> {
     let mut worker = Worker::start(&std::env::current_exe()?, limits)?;
     let loaded = worker.load(&rules).with_context(|| arguments.rules.display().to_string())?;
     drop(rules);
+    if let Some(path) = &arguments.set {
+        let known = read_rules(path).map_err(anyhow::Error::from).and_then(|set| Ok(worker.know(Some(&set))?));
+        known.with_context(|| path.display().to_string())?;
+    }
     warn(&loaded);
     let progress = Progress::new(arguments);
     let output = Output::new(arguments, &progress).context("--json-to")?;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, StdoutLock, Write as _};
 
-use detection::{FileReport, Loaded, Match, Note, SelfTest};
+use detection::{FileReport, Listed, Loaded, Match, Note, SelfTest};
 use serde::Serialize;
 use stdx::Digest;
 
@@ -34,6 +34,9 @@ struct Summary {
     bytes: u64,
     /// Files in which something was found.
     found: u64,
+    /// Files of these that the set may have, or that hold one.
+    #[serde(skip_serializing_if = "is_zero")]
+    listed: u64,
     /// Files and folders that were not looked at, or not as a whole, though they were to be.
     incomplete: u64,
     /// Links, which are not followed.
@@ -46,6 +49,11 @@ struct Summary {
     rules: u64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 #[derive(Serialize)]
 struct FileLine<'a> {
     path: &'a str,
@@ -53,6 +61,8 @@ struct FileLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<Digest>,
     matches: &'a [Match],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    listed: &'a [Listed],
     notes: &'a [Note],
 }
 
@@ -77,9 +87,11 @@ impl<'a> Output<'a> {
         self.progress.add(report.bytes);
         self.summary.files += 1;
         self.summary.bytes += report.bytes;
-        self.summary.found += u64::from(!report.matches.is_empty());
+        let found = !report.matches.is_empty() || !report.listed.is_empty();
+        self.summary.found += u64::from(found);
+        self.summary.listed += u64::from(!report.listed.is_empty());
         self.summary.incomplete += u64::from(!report.notes.is_empty());
-        if report.matches.is_empty() && report.notes.is_empty() {
+        if !found && report.notes.is_empty() {
             return;
         }
         self.say(report);
@@ -96,16 +108,17 @@ impl<'a> Output<'a> {
                 let code = detection::NoteCode::Unreadable;
                 let notes = vec![Note { inside: Vec::new(), code, message: error.to_string() }];
                 let path = passed.path.clone();
-                self.say(&FileReport { path, bytes: 0, sha256: None, matches: Vec::new(), notes });
+                let (matches, listed) = (Vec::new(), Vec::new());
+                self.say(&FileReport { path, bytes: 0, sha256: None, matches, listed, notes });
             }
         }
     }
 
     fn say(&mut self, report: &FileReport) {
-        let FileReport { path, bytes, sha256, matches, notes } = report;
+        let FileReport { path, bytes, sha256, matches, listed, notes } = report;
         let path = path.to_string_lossy();
         let json = || {
-            let line = FileLine { path: &path, bytes: *bytes, sha256: *sha256, matches, notes };
+            let line = FileLine { path: &path, bytes: *bytes, sha256: *sha256, matches, listed, notes };
             // Only a map with keys that are no text can't be written.
             serde_json::to_string(&line).unwrap_or_default() + "\n"
         };
@@ -114,7 +127,7 @@ impl<'a> Output<'a> {
         {
             self.failed = copy.write_all(json().as_bytes()).err();
         }
-        let text = if self.json { json() } else { lines(&path, matches, notes) };
+        let text = if self.json { json() } else { lines(&path, report) };
         self.print(&text);
     }
 
@@ -144,16 +157,19 @@ impl<'a> Output<'a> {
     }
 }
 
-fn lines(path: &str, matches: &[Match], notes: &[Note]) -> String {
+fn lines(path: &str, report: &FileReport) -> String {
     let mut text = String::new();
-    for one in matches {
+    for one in &report.matches {
         let _ = write!(text, "FOUND {} in {}", one.rule, shown(path, &one.inside));
         if let Some(first) = one.strings.first() {
             let _ = write!(text, " (${} at {})", first.name, first.offset);
         }
         text.push('\n');
     }
-    for note in notes {
+    for one in &report.listed {
+        let _ = writeln!(text, "LISTED {} in {}", one.sha256, shown(path, &one.inside));
+    }
+    for note in &report.notes {
         let _ = writeln!(text, "NOT LOOKED AT {}: {}", shown(path, &note.inside), printable(&note.message));
     }
     text
@@ -187,6 +203,9 @@ impl std::fmt::Display for Summary {
             "{} files, {} bytes, {} rules: found something in {}",
             self.files, self.bytes, self.rules, self.found
         )?;
+        if self.listed > 0 {
+            writeln!(f, "LISTED as known to be bad: {} (one content in 65,536 is so by accident)", self.listed)?;
+        }
         if self.incomplete > 0 {
             writeln!(f, "NOT LOOKED AT, or not as a whole: {}", self.incomplete)?;
         }

@@ -10,13 +10,14 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use detection::{Answer, Connection, Isolation, Limits, Loaded, Received, Request, WireError, decode_files};
+use reputation::ReputationSet;
 use sandbox::{ByteSize, Confinement, SandboxError, confine_self};
 use stdx::Digest;
 
 use crate::engine::{Engine, prepare};
 use crate::{assemble, self_test};
 
-use file::{FileJob, read, words};
+use file::{FileJob, With, read, words};
 
 /// Descriptors beside those of the files under way: the three standard ones, and one that is read.
 const OPEN_FILES: u64 = 8;
@@ -67,6 +68,7 @@ struct Shared {
     limits: Limits,
     jobs: Mutex<Receiver<Job>>,
     engine: Mutex<Option<Engine>>,
+    set: Mutex<Option<Arc<ReputationSet>>>,
     /// The engine of the bundle with this digest, which was assembled last: who makes a bundle loads it next.
     assembled: Mutex<Option<(Digest, Engine)>>,
 }
@@ -75,6 +77,7 @@ struct Shared {
 enum Job {
     Assemble(OwnedFd),
     Load(OwnedFd),
+    Know(Option<OwnedFd>),
     Scan(FileJob),
     Describe(String),
 }
@@ -90,6 +93,7 @@ fn serve(connection: Connection<io::Stdin>, limits: Limits) -> Result<(), WireEr
         limits,
         jobs: Mutex::new(taken),
         engine: Mutex::new(None),
+        set: Mutex::new(None),
         assembled: Mutex::new(None),
     });
     for _ in 0..threads {
@@ -100,6 +104,7 @@ fn serve(connection: Connection<io::Stdin>, limits: Limits) -> Result<(), WireEr
         let job = match (received.message, received.descriptor) {
             (Request::Assemble, Some(file)) => Job::Assemble(file),
             (Request::Load, Some(file)) => Job::Load(file),
+            (Request::Know, file) => Job::Know(file),
             (Request::Scan { id, path }, Some(file)) => Job::Scan(FileJob { id, path, file }),
             (Request::Describe { rule }, None) => Job::Describe(rule),
             _ => return Err(WireError::Malformed),
@@ -119,9 +124,10 @@ impl Shared {
             let answered = match job {
                 Job::Assemble(file) => self.assemble(&file),
                 Job::Load(file) => self.load(&file),
+                Job::Know(file) => self.know(file.as_ref()),
                 Job::Scan(job) => {
-                    let engine = locked(&self.engine).clone();
-                    self.answer(&Answer::Scanned(job.scan(engine, &self.limits, &mut buffer)), &[])
+                    let with = With { engine: locked(&self.engine).clone(), set: locked(&self.set).clone() };
+                    self.answer(&Answer::Scanned(job.scan(with, &self.limits, &mut buffer)), &[])
                 }
                 Job::Describe(rule) => {
                     let engine = locked(&self.engine).clone();
@@ -145,6 +151,19 @@ impl Shared {
             Ok((engine, loaded)) => {
                 *locked(&self.engine) = Some(engine);
                 Answer::Loaded(loaded)
+            }
+            Err(problem) => Answer::Refused { problem },
+        };
+        self.answer(&answer, &[])
+    }
+
+    fn know(&self, file: Option<&OwnedFd>) -> Result<(), WireError> {
+        let parse =
+            |file| ReputationSet::parse(&read_rules(file)?).map_err(|error| format!("a set of hashes: {error}"));
+        let answer = match file.map(|file| caught(|| parse(file))).transpose() {
+            Ok(set) => {
+                *locked(&self.set) = set.map(Arc::new);
+                Answer::Known
             }
             Err(problem) => Answer::Refused { problem },
         };

@@ -18,6 +18,7 @@ use stdx::{Clock as _, Digest, SystemClock};
 use crate::config::Config;
 use crate::endpoint::{Endpoint, Ports};
 use crate::failure::Failure;
+use crate::lookup::set_in_use;
 use crate::rules;
 use crate::share::Body;
 use crate::slots::Installed;
@@ -84,6 +85,8 @@ impl Findings {
 struct Inbox {
     pending: Pending,
     order: Option<Order>,
+    /// Another set of known-bad files than before, or none any more.
+    set: Option<Option<Vec<u8>>>,
     told: Told,
     findings: Findings,
     /// The engine could not be had again after its end.
@@ -114,6 +117,8 @@ pub struct Guard {
     clock: SystemClock,
     /// What the engine was made of.
     using: Option<(StatementId, Digest)>,
+    /// The set of known-bad files that it asks besides.
+    knows: Option<Digest>,
     /// Dropping it ends the watching.
     _watcher: RecommendedWatcher,
 }
@@ -135,7 +140,7 @@ impl Guard {
             .name("scan".to_owned())
             .spawn(move || scanning.run())
             .map_err(|error| Failure::unavailable(format!("no thread to scan with: {error}")))?;
-        Ok(Some(Self { shared, clock, using: None, _watcher: watcher }))
+        Ok(Some(Self { shared, clock, using: None, knows: None, _watcher: watcher }))
     }
 
     /// Goes over to the rules that are in use now, if they are others than before. The child that has
@@ -145,6 +150,7 @@ impl Guard {
     /// [`Failure`] if the rules can't be read or compiled; there is no engine then.
     pub fn adopt(&mut self, config: &Config, ports: Ports<'_>) -> Result<(), Failure> {
         let endpoint = Endpoint::read(config, ports)?;
+        self.adopt_set(&endpoint)?;
         let product = config.scanned().map(|product| (product, endpoint.slots(product)));
         let slots = product.map(|(_, slots)| slots).transpose()?;
         let active = slots.as_ref().and_then(|slots| Some((slots, slots.record.active.as_ref()?)));
@@ -169,6 +175,23 @@ impl Guard {
         self.using = if done.is_ok() { wanted } else { None };
         self.shared.change(|inbox| inbox.order = Some(order));
         done
+    }
+
+    /// Goes over to the set of known-bad files that is in use now. Nothing is scanned anew for it: what is known of
+    /// a file that was there before is what `lookup` says.
+    fn adopt_set(&mut self, endpoint: &Endpoint<'_>) -> Result<(), Failure> {
+        let wanted = endpoint.set()?.map(|(_, digest)| digest);
+        if wanted == self.knows {
+            return Ok(());
+        }
+        // One that is damaged is as good as none, until it was mended.
+        self.knows = None;
+        let found = set_in_use(endpoint);
+        let set = found.as_ref().ok().and_then(Option::as_ref).map(|(_, bytes)| bytes.clone());
+        self.shared.change(|inbox| inbox.set = Some(set));
+        found?;
+        self.knows = wanted;
+        Ok(())
     }
 
     /// Waits for as long, or until the engine has ended; tells what happened meanwhile. What rules find

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use detection::{FileReport, Item, NoteCode, Worker};
+use detection::{FileReport, Item, Listed, NoteCode, Worker};
 use stdx::{Clock as _, SystemClock};
 
 use super::pending::Due;
@@ -29,12 +29,24 @@ pub(super) struct Scanning {
     clock: SystemClock,
     walk: Walk,
     engine: Option<Worker>,
+    set: Option<Vec<u8>>,
+    /// The engine has not been told of the set.
+    told: bool,
 }
 
 impl Scanning {
     pub(super) fn new(config: &Config, folders: Vec<PathBuf>, shared: Arc<Shared>) -> Self {
         let journal = Journal::new(&config.state);
-        Self { folders, shared, journal, clock: SystemClock::new(), walk: Walk::default(), engine: None }
+        Self {
+            folders,
+            shared,
+            journal,
+            clock: SystemClock::new(),
+            walk: Walk::default(),
+            engine: None,
+            set: None,
+            told: true,
+        }
     }
 
     /// Scans for as long as the process lives.
@@ -42,7 +54,7 @@ impl Scanning {
         loop {
             self.wait();
             if let Some(mut engine) = self.engine.take() {
-                let lives = self.scan(&mut engine);
+                let lives = self.tell_set(&mut engine) && self.scan(&mut engine);
                 self.engine = lives.then_some(engine);
             }
         }
@@ -55,9 +67,12 @@ impl Scanning {
         loop {
             match inbox.order.take() {
                 // The engine before ends here.
-                Some(Order::Engine(engine)) => self.engine = Some(*engine),
+                Some(Order::Engine(engine)) => (self.engine, self.told) = (Some(*engine), self.set.is_none()),
                 Some(Order::Nothing) => self.engine = None,
                 None => {}
+            }
+            if let Some(set) = inbox.set.take() {
+                (self.set, self.told) = (set, false);
             }
             let now = self.clock.monotonic();
             let due = inbox.pending.next();
@@ -67,6 +82,19 @@ impl Scanning {
             let time = due.filter(|_| self.engine.is_some()).map_or(REST, |due| due.saturating_sub(now));
             inbox = shared.news.wait_timeout(inbox, time).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Gives the engine the set that it is to ask. Whether it lives.
+    fn tell_set(&mut self, engine: &mut Worker) -> bool {
+        let done = if self.told { Ok(()) } else { engine.know(self.set.as_deref()) };
+        self.told = done.is_ok();
+        let Err(error) = done else { return true };
+        write(&self.journal, &self.clock, Event::Unhealthy, Path::new(""), &format!("the scanner: {error}"));
+        self.shared.change(|inbox| {
+            inbox.told.crashes += 1;
+            inbox.engine_lost = true;
+        });
+        false
     }
 
     /// Scans what is there until there is no more of it, or other rules are. Whether the engine lives.
@@ -119,7 +147,7 @@ impl Scanning {
 fn next(walk: &mut Walk, folders: &[PathBuf], shared: &Shared, to: (&Journal, &SystemClock)) -> Option<Item> {
     loop {
         let mut inbox = shared.inbox();
-        if inbox.order.is_some() {
+        if inbox.order.is_some() || inbox.set.is_some() {
             return None;
         }
         let due = inbox.pending.take(to.1.monotonic());
@@ -154,6 +182,14 @@ fn tell(report: &FileReport, journal: &Journal, clock: &SystemClock) {
         };
         let rules: Vec<_> = report.matches.iter().take(RULES_MAX).map(inside).collect();
         write(journal, clock, Event::Found, &report.path, &rules.join(", "));
+    }
+    if !report.listed.is_empty() {
+        let content = |one: &Listed| match one.inside.join(" > ") {
+            place if place.is_empty() => one.sha256.to_string(),
+            place => format!("{} in {place}", one.sha256),
+        };
+        let contents: Vec<_> = report.listed.iter().take(RULES_MAX).map(content).collect();
+        write(journal, clock, Event::Listed, &report.path, &contents.join(", "));
     }
     for note in &report.notes {
         let detail = format!("{}: {}", note.code.as_str(), note.message);

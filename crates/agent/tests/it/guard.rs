@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use agent::{Body, ShareEvent};
 use notify::{RecursiveMode, Watcher as _};
+use reputation::ReputationSet;
 use stdx::{Clock as _, Digest, SystemClock, durable};
 use testkit::RULES_PRODUCT;
 
@@ -151,6 +152,58 @@ fn what_changes_is_scanned_with_the_rules_in_use() {
     running.tells("watched/waiting\",\"detail\":\"three\"");
     let journal = rules.scene.journal();
     assert!(journal.contains("\"event\":\"found\"") && journal.contains("watched/later"), "{journal}");
+}
+
+/// An archive with one member.
+fn archive(name: &str, content: &str) -> String {
+    let (name, length) = (format!("{name}/"), content.len());
+    format!("!<arch>\n{name:<16}{:<12}{:<6}{:<6}{:<8}{length:<10}`\n{content}", 0, 0, 0, 100_644)
+}
+
+#[test]
+fn what_the_set_knows_is_said_also_inside_of_containers() {
+    let mut rules = present_day();
+    let config = rules.scene.folder.path().join("agent.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("[scan]", &format!("[lookup]\nrules = \"{RULES_PRODUCT}\"\n[scan]"));
+    durable::write(&config, text.as_bytes()).unwrap();
+    let set = |content: &str| ReputationSet::build(vec![Digest::of(content.as_bytes())]).unwrap().to_bytes();
+    let watched = rules.scene.folder.path().join("watched");
+    let (bad, worse) = (Digest::of(b"a bad file"), Digest::of(b"a worse file"));
+    put(&watched.join("old"), "a bad file");
+    rules.release_with_set(&rule("one", "first"), &set("a bad file"));
+    let mut running = Running::start(&rules);
+    running.says("signatures 1 (#1) installed");
+    running.tells(&format!("\"event\":\"listed\",\"object\":\"{}\"", watched.join("old").display()));
+    running.write("in.a", &archive("offer.exe", "a bad file"));
+    assert!(running.tells("watched/in.a").contains(&format!("{bad} in offer.exe")));
+
+    // Another set takes over with the same rules, which are not compiled again.
+    let scanner = running.scanner();
+    rules.release_with_set(&rule("one", "first"), &set("a worse file"));
+    running.says("signatures 2 (#2) installed");
+    running.write("later", "a worse file");
+    assert!(running.tells("watched/later").contains(&worse.to_string()));
+    running.write("then", "a bad file, and the first");
+    running.write("last", "a bad file");
+    running.write("end", "first");
+    running.tells("watched/end\",\"detail\":\"one\"");
+    let journal = rules.scene.journal();
+    assert!(!journal.contains("watched/last"), "what the set does not know any more: {journal}");
+
+    // The scanner is another one after its end, and knows the same.
+    let process = rustix::process::Pid::from_raw(running.scanner().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    running.write("again", "a worse file");
+    assert!(running.tells("\"listed\"").contains("watched/again"));
+    drop((running, scanner));
+
+    let scan = |name: &str| agent(&rules).args(["--json", "scan"]).arg(watched.join(name)).output().unwrap();
+    let output = scan("later");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(&format!("\"listed\":[{{\"inside\":[],\"sha256\":\"{worse}\"}}]")), "{said}");
+    assert_eq!(scan("old").status.code(), Some(0));
 }
 
 /// What waits to be shared.

@@ -13,7 +13,9 @@ use oblivious::{Answered, GatewayKey, Question};
 use policy::{LookupPolicy, Relay};
 use reputation::{PrefixBits, ReputationSet, Sources};
 use stdx::{Digest, SystemEntropy, durable};
+use testkit::RULES_PRODUCT;
 
+use crate::rules::Rules;
 use crate::scene::Scene;
 
 fn hashes(start: u32, count: u32) -> Vec<Digest> {
@@ -70,7 +72,7 @@ impl Cloud {
 }
 
 struct Machine {
-    scene: Scene,
+    rules: Rules,
     cloud: Cloud,
     config: Config,
 }
@@ -82,21 +84,17 @@ impl Machine {
         let cloud = Cloud::new(key, lie);
         let relays = vec![Relay { organisation: "supervisor".parse().unwrap(), url: cloud.url.parse().unwrap() }];
         let lookup = LookupPolicy { gateway: "vendor".parse().unwrap(), key: configuration, prefix_bits: 2, relays };
-        let scene = Scene::under(|policy| policy.lookup = Some(lookup));
-        let config = Config {
-            lookup: Some(LookupSection { rules: "rules".parse().unwrap(), relay: None }),
-            ..scene.config.clone()
-        };
-        // As a release of rules leaves it.
-        let folder = config.install.join("rules/current");
-        durable::create_folder(&folder).unwrap();
+        let mut rules = Rules::of(Scene::under(|policy| policy.lookup = Some(lookup)));
         let set = ReputationSet::build(hashes(0, 3000)).unwrap();
-        durable::write(&folder.join("hashes.fuse"), &set.to_bytes()).unwrap();
-        Self { scene, cloud, config }
+        rules.release_with_set(b"rule none { condition: false }\n", &set.to_bytes());
+        assert_eq!(rules.scene.update().exit_code(), 0);
+        let lookup = Some(LookupSection { rules: RULES_PRODUCT.parse().unwrap(), relay: None });
+        let config = Config { lookup, ..rules.scene.config.clone() };
+        Self { rules, cloud, config }
     }
 
     fn share_ports(&self) -> SharePorts<'_> {
-        SharePorts { clock: &self.scene.world.clock, disk: &RealDisk, entropy: &SystemEntropy }
+        SharePorts { clock: &self.rules.scene.world.clock, disk: &RealDisk, entropy: &SystemEntropy }
     }
 
     fn agree(&self, classes: &[Class]) {
@@ -107,8 +105,13 @@ impl Machine {
     fn look_up(&self, digest: &Digest) -> Result<Known, Failure> {
         let client = Client::new(std::time::Duration::from_secs(5));
         let gate = Gate::default();
-        let ports =
-            Ports { clock: &self.scene.world.clock, disk: &RealDisk, progress: &(), client: &client, rules: &gate };
+        let ports = Ports {
+            clock: &self.rules.scene.world.clock,
+            disk: &RealDisk,
+            progress: &(),
+            client: &client,
+            rules: &gate,
+        };
         look_up(&self.config, ports, self.share_ports(), &Target::Hash(*digest))
     }
 
@@ -191,10 +194,15 @@ fn another_bucket_and_another_relay_are_refused() {
 
 #[test]
 fn a_damaged_set_is_said_to_be_damaged() {
-    let machine = Machine::new(|bucket| bucket);
-    let path = machine.config.install.join("rules/current/hashes.fuse");
-    durable::write(&path, b"clerestory-fuse 2\n").unwrap();
-    assert_eq!(machine.look_up(&hashes(7, 1)[0]).unwrap_err().code, "lookup-set");
+    let mut machine = Machine::new(|bucket| bucket);
+    let path = machine.config.install.join(RULES_PRODUCT).join("current/hashes.fuse");
+    let other = ReputationSet::build(hashes(900_000, 10)).unwrap().to_bytes();
+    for damaged in [&b"clerestory-fuse 2\n"[..], &other] {
+        durable::write(&path, damaged).unwrap();
+        assert_eq!(machine.look_up(&hashes(7, 1)[0]).unwrap_err().code, "lookup-set");
+    }
     durable::remove(&path).unwrap();
+    assert_eq!(machine.look_up(&hashes(7, 1)[0]).unwrap_err().code, "lookup-set");
+    machine.config.lookup.as_mut().unwrap().rules = "other".parse().unwrap();
     assert_eq!(machine.look_up(&hashes(7, 1)[0]).unwrap().set, SetSays::NoSet);
 }

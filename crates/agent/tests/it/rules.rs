@@ -2,7 +2,7 @@
 
 use agent::Change;
 use attest::{Floor, Lane, ReleaseNumber, Ring};
-use detection::{BUNDLE_FILE, Patch, Step};
+use detection::{BUNDLE_FILE, Patch, SET_FILE, Step};
 use stdx::{Digest, durable};
 use testkit::{RULES_PRODUCT, ReleaseOptions, Released};
 
@@ -29,8 +29,11 @@ pub(crate) struct Rules {
 
 impl Rules {
     pub(crate) fn new() -> Self {
+        Self::of(Scene::new())
+    }
+
+    pub(crate) fn of(mut scene: Scene) -> Self {
         scanner();
-        let mut scene = Scene::new();
         scene.lanes = &[Lane::Slow, Lane::Fast];
         scene.reconfigure(OWNER);
         scene.release(b"program");
@@ -61,6 +64,15 @@ impl Rules {
         self.scene.publish_files(&released, Lane::Fast, &all);
         self.contents.push(content.to_vec());
         released
+    }
+
+    /// Releases rules, and a set of hashes with them.
+    pub(crate) fn release_with_set(&mut self, content: &[u8], set: &[u8]) {
+        let version = format!("{}", self.contents.len() + 1);
+        let files = [(BUNDLE_FILE, content), (SET_FILE, set)];
+        let released = self.scene.world.release_with(RULES_PRODUCT, &version, &files, &ReleaseOptions::rules());
+        self.scene.publish_files(&released, Lane::Fast, &[content, set]);
+        self.contents.push(content.to_vec());
     }
 
     fn path(&self, slot: &str) -> std::path::PathBuf {

@@ -19,6 +19,8 @@ pub enum Request {
     Assemble,
     /// Compile the bundle in the descriptor.
     Load,
+    /// From now on say which contents the set of hashes in the descriptor may have; without one, of none.
+    Know,
     /// Scan the file in the descriptor.
     Scan {
         /// What the answer is to be called; never used twice.
@@ -60,6 +62,8 @@ pub enum Answer {
         /// Why.
         problem: String,
     },
+    /// The set is in use.
+    Known,
     /// One file was scanned.
     Scanned(Scanned),
     /// The rule that was asked for.
@@ -176,6 +180,8 @@ pub struct Scanned {
     pub sha256: Option<Digest>,
     /// The rules that match.
     pub matches: Vec<Match>,
+    /// The contents that the set may have.
+    pub listed: Vec<Listed>,
     /// What was not looked at, and why.
     pub notes: Vec<Note>,
 }
@@ -191,8 +197,19 @@ pub struct FileReport {
     pub sha256: Option<Digest>,
     /// The rules that match.
     pub matches: Vec<Match>,
+    /// The contents that the set may have.
+    pub listed: Vec<Listed>,
     /// What was not looked at, and why.
     pub notes: Vec<Note>,
+}
+
+/// A content that the set of known-bad hashes may have: it has it, or it is one in 65,536 that it takes for others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Where in the file: the containers' members from the outermost, none for the file itself.
+    pub inside: Vec<String>,
+    /// Of the content.
+    pub sha256: Digest,
 }
 
 /// A rule matches.

@@ -77,7 +77,14 @@ impl Worker {
                 let message = format!("the scanner ended twice at this file: {}", self.running.end(&error));
                 self.restart("scanning")?;
                 let note = Note { inside: Vec::new(), code: NoteCode::Ended, message };
-                Ok(FileReport { path, bytes: 0, sha256: None, matches: Vec::new(), notes: vec![note] })
+                Ok(FileReport {
+                    path,
+                    bytes: 0,
+                    sha256: None,
+                    matches: Vec::new(),
+                    listed: Vec::new(),
+                    notes: vec![note],
+                })
             }
         }
     }
@@ -115,7 +122,7 @@ impl Session {
 
     fn settle(&self, queue: &mut Queue, scanned: Scanned) -> Result<FileReport, WireError> {
         let file = queue.take(scanned.id, self.clock.monotonic()).ok_or(WireError::Malformed)?;
-        let Scanned { bytes, sha256, matches, notes, .. } = scanned;
-        Ok(FileReport { path: file.item.path, bytes, sha256, matches, notes })
+        let Scanned { bytes, sha256, matches, listed, notes, .. } = scanned;
+        Ok(FileReport { path: file.item.path, bytes, sha256, matches, listed, notes })
     }
 }

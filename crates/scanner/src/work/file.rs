@@ -4,8 +4,10 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use detection::{Limits, Note, NoteCode, Scanned};
+use detection::{Limits, Listed, Note, NoteCode, Scanned};
+use reputation::ReputationSet;
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, pread};
 use stdx::Digest;
@@ -28,14 +30,17 @@ pub(super) struct FileJob {
 }
 
 impl FileJob {
-    pub(super) fn scan(self, engine: Option<Engine>, limits: &Limits, buffer: &mut Vec<u8>) -> Scanned {
-        let mut scanned = Scanned { id: self.id, bytes: 0, sha256: None, matches: Vec::new(), notes: Vec::new() };
-        let Some(engine) = engine else {
+    pub(super) fn scan(self, with: With, limits: &Limits, buffer: &mut Vec<u8>) -> Scanned {
+        let (matches, listed, notes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut scanned = Scanned { id: self.id, bytes: 0, sha256: None, matches, listed, notes };
+        let Some(engine) = with.engine else {
             scanned.notes.push(note(NoteCode::Engine, "no rules are loaded"));
             return scanned;
         };
         // What was found before a flaw of the engine or of a parser shows counts.
-        let done = catch_unwind(AssertUnwindSafe(|| self.read_and_ask(engine, limits, buffer, &mut scanned)));
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            self.read_and_ask(engine, with.set.as_deref(), limits, buffer, &mut scanned);
+        }));
         if let Err(panic) = done {
             scanned.notes.push(note(NoteCode::Engine, &format!("a flaw of the scanner: {}", words(panic.as_ref()))));
         }
@@ -45,7 +50,14 @@ impl FileJob {
         scanned
     }
 
-    fn read_and_ask(&self, mut engine: Engine, limits: &Limits, buffer: &mut Vec<u8>, scanned: &mut Scanned) {
+    fn read_and_ask(
+        &self,
+        mut engine: Engine,
+        set: Option<&ReputationSet>,
+        limits: &Limits,
+        buffer: &mut Vec<u8>,
+        scanned: &mut Scanned,
+    ) {
         let deadline = Deadline::after(limits.file_time);
         let whole = match read(&self.file, limits.file_bytes, buffer) {
             Ok(Read::Whole) => true,
@@ -59,13 +71,27 @@ impl FileJob {
         scanned.bytes = buffer.len() as u64;
         let content = Content { path: &self.path, inside: &[], bytes: buffer };
         scanned.matches = engine.scan(&content, &deadline, &mut scanned.notes);
+        scanned.listed.extend(listed(set.filter(|_| whole), &content));
         let is_late = || deadline.left().is_none();
-        let mut members = Members { path: &self.path, engine, deadline, scanned };
+        let mut members = Members { path: &self.path, engine, set, deadline, scanned };
         unpack(&self.path, buffer, &limits.unpacking, &is_late, &mut members);
         if whole && !scanned.matches.is_empty() {
             scanned.sha256 = Some(Digest::of(buffer));
         }
     }
+}
+
+/// What a file is looked at with.
+pub(super) struct With {
+    pub(super) engine: Option<Engine>,
+    pub(super) set: Option<Arc<ReputationSet>>,
+}
+
+/// Whether the set may have this content. Nothing at all is no file that somebody could have known.
+fn listed(set: Option<&ReputationSet>, content: &Content<'_>) -> Option<Listed> {
+    let set = set.filter(|_| !content.bytes.is_empty())?;
+    let sha256 = Digest::of(content.bytes);
+    set.may_contain(&sha256).then(|| Listed { inside: content.inside.to_vec(), sha256 })
 }
 
 /// With names of 255 bytes at 16 depths, and strings, they take 6 MB of an answer's 16 MiB.
@@ -75,6 +101,7 @@ const MATCHES_MAX: usize = 1_000;
 struct Members<'a> {
     path: &'a str,
     engine: Engine,
+    set: Option<&'a ReputationSet>,
     deadline: Deadline,
     scanned: &'a mut Scanned,
 }
@@ -83,7 +110,8 @@ impl Visitor for Members<'_> {
     fn member(&mut self, inside: &[String], bytes: &[u8]) -> ControlFlow<()> {
         let content = Content { path: self.path, inside, bytes };
         self.scanned.matches.extend(self.engine.scan(&content, &self.deadline, &mut self.scanned.notes));
-        if self.scanned.matches.len() < MATCHES_MAX {
+        self.scanned.listed.extend(listed(self.set, &content));
+        if self.scanned.matches.len() + self.scanned.listed.len() < MATCHES_MAX {
             return ControlFlow::Continue(());
         }
         self.note(content.note(NoteCode::TooMany, "so much was found that the rest was not looked at"));

@@ -1,6 +1,7 @@
 //! What a worker says of rules and files.
 
 use detection::{Limits, SelfTest, StringHit, Worker, WorkerError};
+use reputation::ReputationSet;
 use stdx::Digest;
 
 use crate::place::{Place, RULES, eicar, limits, program, rules, scan, worker};
@@ -37,6 +38,47 @@ fn of_what_is_not_read_as_a_whole_nobody_says_the_hash() {
     let mut worker = worker(Limits { file_bytes: 16, ..limits(1) });
     let report = worker.scan_one(place.item("long", b"find me in a file that goes on")).unwrap();
     assert_eq!((rules(&report), report.sha256), (vec!["marked"], None));
+}
+
+#[test]
+fn contents_are_compared_with_a_set_wherever_they_lie() {
+    let place = Place::new();
+    let mut worker = worker(Limits { file_bytes: 400, ..limits(2) });
+    let set = |contents: &[&[u8]]| {
+        ReputationSet::build(contents.iter().map(|bytes| Digest::of(bytes)).collect()).unwrap().to_bytes()
+    };
+    let long = [b'x'; 400];
+    worker.know(Some(&set(&[b"bad", b"", &long]))).unwrap();
+    let mut archive = ar::Builder::new(Vec::new());
+    archive.append(&ar::Header::new(b"inner".to_vec(), 3), &b"bad"[..]).unwrap();
+    let archive = archive.into_inner().unwrap();
+    let ask = |worker: &mut Worker| {
+        let items = vec![
+            place.item("a", b"bad"),
+            place.item("b", b"bad, and find me"),
+            place.item("c", b""),
+            place.item("d", &archive),
+            place.item("e", &[b'x'; 401]),
+        ];
+        let reports = scan(worker, items);
+        assert_eq!(rules(&reports[1]), ["marked"]);
+        let listed = |report: &detection::FileReport| {
+            report.listed.iter().map(|one| (one.inside.join("!"), one.sha256)).collect::<Vec<_>>()
+        };
+        reports.iter().map(listed).collect::<Vec<_>>()
+    };
+    let of = |inside: &str| vec![(inside.to_owned(), Digest::of(b"bad"))];
+    let found = [of(""), vec![], vec![], of("inner"), vec![]];
+    assert_eq!(ask(&mut worker), found);
+    // What is no set changes nothing, and a new child knows what the one before knew.
+    let error = worker.know(Some(b"clerestory-fuse 2\n")).unwrap_err();
+    assert!(error.to_string().contains("a set of hashes: does not begin with"), "{error}");
+    assert_eq!(ask(&mut worker), found);
+    let process = rustix::process::Pid::from_raw(worker.process().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(ask(&mut worker), found);
+    worker.know(None).unwrap();
+    assert_eq!(ask(&mut worker), [vec![], vec![], vec![], vec![], vec![]]);
 }
 
 #[test]
