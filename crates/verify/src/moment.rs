@@ -51,8 +51,8 @@ impl Moment {
     /// that counts.
     pub(crate) fn check_status(&self, evidence: UnixTime, expires: UnixTime) -> Result<(), Refusal> {
         const WHAT: &str = "the status";
-        if matches!(self.means, Means::Network) {
-            self.check_between(WHAT, UnixTime::EPOCH, expires)?;
+        if matches!(self.means, Means::Network) && expires < self.now {
+            return Err(Refusal::Expired { what: WHAT, until: expires, now: self.now });
         }
         let age = self.now.since(evidence);
         if age > self.age_max { Err(Refusal::Stale { what: WHAT, age, age_max: self.age_max }) } else { Ok(()) }

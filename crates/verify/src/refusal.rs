@@ -71,6 +71,16 @@ pub enum Refusal {
         /// How old it may be.
         age_max: Duration,
     },
+    /// Past its end.
+    #[error("{what} was for the time until {until}; it is {now}")]
+    Expired {
+        /// What.
+        what: &'static str,
+        /// Until when.
+        until: UnixTime,
+        /// What time it is taken to be.
+        now: UnixTime,
+    },
     /// Outside the time for which it was made.
     #[error("{what} is for the time from {from} to {until}; it is {now}")]
     OutOfTime {
@@ -175,7 +185,7 @@ impl Refusal {
             Self::Unproven(_) => "unproven",
             Self::Environment(_) => "environment",
             Self::Stale { .. } => "stale",
-            Self::OutOfTime { .. } => "out-of-time",
+            Self::Expired { .. } | Self::OutOfTime { .. } => "out-of-time",
             Self::Rollback { .. } => "rollback",
             Self::EpochJump { .. } => "epoch-jump",
             Self::Revoked(_) => "revoked",
@@ -203,7 +213,7 @@ impl Refusal {
                 "this bundle is not evidence for what was asked; get the right one"
             }
             Self::Environment(_) => "pin the environment (`clerestory assembly pin`) and build again",
-            Self::Stale { .. } | Self::OutOfTime { .. } => {
+            Self::Stale { .. } | Self::Expired { .. } | Self::OutOfTime { .. } => {
                 "check this machine's clock and its connection to the channel"
             }
             Self::Rollback { .. } => "something older than what this machine has seen was offered; look at the channel",

@@ -12,3 +12,4 @@ pub(crate) mod scene;
 mod stand;
 mod stops;
 mod through;
+mod units;

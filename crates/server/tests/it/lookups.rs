@@ -1,14 +1,15 @@
 //! Look-ups through a relay: it sees who asks, the gateway sees what, and neither sees both.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use oblivious::{Answered, KeyConfiguration, Question, REQUEST_TYPE, RESPONSE_TYPE, ask};
 use policy::{LookupPolicy, Relay};
 use reputation::{Answer, Prefix, PrefixBits, Verdict};
-use stdx::{Digest, SystemEntropy, durable};
+use stdx::{Clock as _, Digest, SystemClock, SystemEntropy, durable};
 use testkit::{Capture, Packet, add_address, in_own_network};
 
 use crate::process::{Done, Server, run};
@@ -95,6 +96,36 @@ fn a_known_hash_is_found_through_the_relay_and_another_is_not() {
         let ready = get(server.address(), "/readyz");
         assert_eq!(ready.status, 200, "{ready:?}");
     }
+}
+
+/// Replaces the list as an operator does, and waits until that shows.
+fn relist(folder: &Path, list: &[Digest], mut until: impl FnMut() -> bool) {
+    let list: Vec<String> = list.iter().map(ToString::to_string).collect();
+    durable::write(&folder.join("gateway/hashes/malicious.txt"), list.join("\n").as_bytes()).unwrap();
+    let (clock, until_s) = (SystemClock::new(), Duration::from_secs(20));
+    let begin = clock.monotonic();
+    while !until() {
+        assert!(clock.monotonic() - begin < until_s, "the gateway does not follow its lists");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_gateway_follows_its_lists_and_keeps_the_ones_before_when_others_cant_be_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut gateway, key) = gateway(folder.path());
+    let relay = relay(folder.path(), gateway.address());
+    let found = |number| look_up(&relay, &key, &hashes(number, 1)[0]) == Some(Verdict::Malicious);
+    assert!(found(17) && !found(5_360));
+    relist(folder.path(), &hashes(20, 5_350), || found(5_360));
+    assert!(!found(17), "what is on no list any more is still known");
+    // Ten hashes in four buckets would tell what is asked.
+    let mut said = BufReader::new(gateway.stderr()).lines();
+    relist(folder.path(), &hashes(17, 10), || said.next().unwrap().unwrap().contains("those before stay"));
+    assert!(found(5_360) && !found(17));
+    relist(folder.path(), &hashes(0, 5_350), || found(17));
+    drop(said);
+    gateway.kill();
 }
 
 /// One request as a gateway gets it, answered with `answer`.

@@ -16,12 +16,12 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/systemd")
 }
 
-fn unit(name: &str) -> String {
+pub(crate) fn unit(name: &str) -> String {
     std::fs::read_to_string(folder().join(name)).unwrap()
 }
 
 /// The values of a directive, in order.
-fn values(unit: &str, directive: &str) -> Vec<String> {
+pub(crate) fn values(unit: &str, directive: &str) -> Vec<String> {
     let lines = unit.lines().filter_map(|line| line.strip_prefix(directive)?.strip_prefix('='));
     lines.map(str::to_owned).collect()
 }
@@ -39,6 +39,8 @@ fn systemd_accepts_the_units_and_finds_them_hardened() {
     let others = [
         "relay.service",
         "gateway.service",
+        "custodian.service",
+        "worker.service",
         "agent.service",
         "agent.timer",
         "guard.service",
@@ -48,8 +50,8 @@ fn systemd_accepts_the_units_and_finds_them_hardened() {
     units.extend(others.map(|name| format!("clerestory-{name}")));
     for name in &units {
         // The programs are not installed here; some program must be.
-        let text =
-            unit(name).replace("/usr/bin/clerestory-agent", "/bin/true").replace("/usr/bin/clerestory", "/bin/true");
+        let programs = ["/usr/bin/clerestory-agent", "/usr/bin/clerestory-query", "/usr/bin/clerestory"];
+        let text = programs.iter().fold(unit(name), |text, program| text.replace(program, "/bin/true"));
         stdx::durable::write(&copies.path().join(name), text.as_bytes()).unwrap();
     }
     for name in &units {
@@ -105,7 +107,7 @@ fn calls(trace: &str) -> Vec<(&str, &str)> {
 }
 
 /// What a role did, compared with what its unit lets it do.
-fn check(role: &str, unit: &str, trace: &str, state: &Path) {
+pub(crate) fn check(role: &str, unit: &str, trace: &str, state: &Path) {
     let allowed = allowed_calls(unit);
     let calls = calls(trace);
     assert!(calls.len() > 500, "{role}: the trace is empty");
@@ -138,6 +140,23 @@ fn check(role: &str, unit: &str, trace: &str, state: &Path) {
     assert!(!sockets.is_empty() || role == "witness", "{role}: no socket was opened");
 }
 
+/// Traces what it is given, as a child of its own, so that signals reach the program.
+pub(crate) fn traced(trace: &Path) -> Command {
+    let mut command = Command::new("strace");
+    command.env_clear().env("PATH", "/usr/bin:/bin").args(["-D", "-f", "-qq", "-s", "512", "-o"]).arg(trace);
+    command
+}
+
+/// The trace of a program that has ended well: the tracer ends after it.
+pub(crate) fn ended(trace: &Path) -> String {
+    loop {
+        let text = std::fs::read_to_string(trace).unwrap();
+        if text.lines().any(|line| line.contains("exit_group(0")) {
+            return text;
+        }
+    }
+}
+
 #[test]
 fn a_role_does_nothing_that_its_unit_forbids() {
     let mut system = System::made();
@@ -156,9 +175,7 @@ fn a_role_does_nothing_that_its_unit_forbids() {
         let config = arguments.last().unwrap();
         system.run(&["check-config", "--config", config]).ok();
         let trace = system.file(&format!("{role}.trace"));
-        // The tracer is a child of its own, so that signals reach the role.
-        let mut command = Command::new("strace");
-        command.env_clear().env("PATH", "/usr/bin:/bin").args(["-D", "-f", "-qq", "-s", "512", "-o"]).arg(&trace);
+        let mut command = traced(&trace);
         command.arg(env!("CARGO_BIN_EXE_clerestory")).args(&arguments);
         let server = match role {
             "vendor" => &mut system.vendor,
@@ -178,13 +195,6 @@ fn a_role_does_nothing_that_its_unit_forbids() {
     assert_eq!([system.vendor.stop().code, system.supervisor.stop().code], [0, 0]);
     assert_eq!(system.witnesses[0].stop().code, 0);
     for (role, (unit, trace, state)) in traces {
-        // The tracer ends after what it traces.
-        let trace = loop {
-            let text = std::fs::read_to_string(&trace).unwrap();
-            if text.lines().any(|line| line.contains("exit_group(0")) {
-                break text;
-            }
-        };
-        check(role, &unit, &trace, &state);
+        check(role, &unit, &ended(&trace), &state);
     }
 }

@@ -21,31 +21,17 @@ pub(super) fn program() -> std::path::PathBuf {
     program
 }
 
+/// What its enrolment names.
+pub(super) fn code() -> String {
+    let code = Command::new(program()).arg("code").output().unwrap();
+    String::from_utf8(code.stdout).unwrap().trim_end().to_owned()
+}
+
 /// Everything runs, with a worker as users run it.
 pub(super) fn with_real_worker(scene: Scene) -> (Desk<()>, Server) {
-    let program = program();
-    let code = Command::new(&program).arg("code").output().unwrap();
-    let code = String::from_utf8(code.stdout).unwrap().trim_end().to_owned();
     let mut worker = None;
-    let desk = Desk::of(scene, &code, |scene| {
-        let system = &scene.system;
-        let folder = system.file("worker");
-        std::fs::create_dir_all(folder.join("policies")).unwrap();
-        std::fs::copy(system.file("vendor/policy/1.envelope"), folder.join("policies/1.envelope")).unwrap();
-        durable::write(&folder.join("host.key"), scene.host.to_secret_text().as_bytes()).unwrap();
-        std::fs::copy(system.file("enrolment"), folder.join("enrolment.bundle")).unwrap();
-        let text = format!(
-            "listen = \"stdin\"\nregion = \"{REGION}\"\npolicies = \"policies\"\ngenesis = \"{}\"\nhost_key = \
-             \"host.key\"\nenrolment = \"enrolment.bundle\"\nvault = \"{}\"\nmemory_mb = 256\n",
-            system.genesis,
-            system.vendor.url()
-        );
-        let config = folder.join("worker.toml");
-        durable::write(&config, text.as_bytes()).unwrap();
-        let mut server = Server::bound(config.clone());
-        let mut command = Command::new(&program);
-        command.env_clear().args(["serve", "--config"]).arg(&config);
-        server.start_as(command);
+    let desk = Desk::of(scene, &code(), |scene| {
+        let server = started(scene);
         let url = server.url();
         worker = Some(server);
         url
@@ -58,6 +44,15 @@ pub(super) const COUNTED: &str =
 
 /// A worker on this scene's host, which serves.
 pub(super) fn started(scene: &Scene) -> Server {
+    let mut server = installed(scene);
+    let mut command = Command::new(program());
+    command.env_clear().args(["serve", "--config", server.config()]);
+    server.start_as(command);
+    server
+}
+
+/// The same, not started yet.
+pub(super) fn installed(scene: &Scene) -> Server {
     let system = &scene.system;
     let folder = system.file("worker");
     std::fs::create_dir_all(folder.join("policies")).unwrap();
@@ -72,11 +67,7 @@ pub(super) fn started(scene: &Scene) -> Server {
     );
     let config = folder.join("worker.toml");
     durable::write(&config, text.as_bytes()).unwrap();
-    let mut server = Server::bound(config.clone());
-    let mut command = Command::new(program());
-    command.env_clear().args(["serve", "--config"]).arg(&config);
-    server.start_as(command);
-    server
+    Server::bound(config)
 }
 
 /// A batch of detections, as an endpoint in this country seals them.
@@ -97,26 +88,23 @@ pub(super) fn sealed<W>(desk: &Desk<W>, country: &str, count: usize) -> Vec<u8> 
     to.seal(&APPROVED_CLASS.parse().unwrap(), lines.as_bytes(), &SystemEntropy).unwrap()
 }
 
-#[test]
-fn events_of_three_countries_come_to_who_was_approved_and_to_nobody_else() {
-    let code = Command::new(program()).arg("code").output().unwrap();
-    let code = String::from_utf8(code.stdout).unwrap().trim_end().to_owned();
-    let mut worker = None;
-    let mut desk = Desk::with_worker(&code, |scene| {
-        let server = started(scene);
-        let url = server.url();
-        worker = Some(server);
-        url
-    });
+/// Three of Germany, two of Japan, one of Switzerland, in segments.
+pub(super) fn taken(desk: &mut Desk<()>) {
     durable::write(&desk.scene.system.file(QUERY_FILE), COUNTED.as_bytes()).unwrap();
     for (country, count) in [("DE", 3), ("JP", 2), ("CH", 1)] {
-        let object = sealed(&desk, country, count);
+        let object = sealed(desk, country, count);
         let taken = raw::post(desk.scene.system.vendor.address(), "/v1/events", &object);
         assert_eq!(taken.status, 200, "{}", taken.text());
     }
     // What a process leaves behind becomes segments when the next one comes.
     assert_eq!(desk.scene.system.vendor.stop().code, 0);
     desk.scene.system.vendor.start();
+}
+
+#[test]
+fn events_of_three_countries_come_to_who_was_approved_and_to_nobody_else() {
+    let (mut desk, worker) = with_real_worker(Scene::made());
+    taken(&mut desk);
     let request = desk.request();
     assert_eq!(desk.query(&request).code, 1);
     assert!(desk.logged::<AccessIntent>().is_empty());
