@@ -1,5 +1,6 @@
 //! What a custodian remembers: every use, before its key is touched.
 
+use std::collections::btree_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -389,9 +390,9 @@ impl Ledger {
             let (state, version) = self.load::<State>(&state_key).await?;
             let mut page = Page { state, counts: BTreeMap::new(), intents: BTreeMap::new() };
             for request in entries.iter().filter_map(|entry| entry.request()) {
-                if !page.counts.contains_key(&request) {
+                if let MapEntry::Vacant(place) = page.counts.entry(request) {
                     let (count, version) = self.load::<Count>(&self.request_key(&request)?).await?;
-                    page.counts.insert(request, (count, version, false));
+                    place.insert((count, version, false));
                 }
             }
             let mut done: Vec<_> = entries.iter().map(|entry| page.take(entry, &known)).collect();
