@@ -37,6 +37,14 @@ impl Workspace {
     pub(crate) fn cargo<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>) -> Command {
         let mut command = Command::new(cargo_program());
         command.args(arguments).current_dir(&self.root).stdin(Stdio::null()).stdout(std::io::stderr());
+        // What `cargo run` says of this package is not so of those that are built. Build scripts that look at it
+        // (ring's does) would run anew whenever cargo is called by hand in between, and all that stands on them.
+        let of_this_package = |name: &&str| OF_PACKAGE.iter().any(|prefix| name.starts_with(prefix));
+        for (name, _) in std::env::vars_os() {
+            if let Some(name) = name.to_str().filter(of_this_package) {
+                command.env_remove(name);
+            }
+        }
         command
     }
 }
@@ -167,11 +175,24 @@ fn cargo_program() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
+/// What cargo tells the programs that it runs of their package.
+const OF_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
-    use super::program_in;
+    use super::{Workspace, program_in};
+
+    #[test]
+    fn what_cargo_calls_this_package_is_not_passed_on() {
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some(), "run it by cargo");
+        let command = Workspace::find().unwrap().cargo(["--version"]);
+        let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        let taken: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).collect();
+        assert!(taken.iter().any(|(name, _)| *name == "CARGO_MANIFEST_DIR"), "{taken:?}");
+        assert!(taken.iter().all(|(name, _)| of_package(name.to_str().unwrap())), "{taken:?}");
+    }
 
     #[test]
     fn the_program_is_found_among_cargos_messages() {
