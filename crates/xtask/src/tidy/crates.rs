@@ -60,7 +60,7 @@ const TABLE: &[Row] = &[
     },
     row("conformance", &[FOUNDATION]),
     // Leaves: heavy programs that others start and talk to, and never link.
-    row("scanner", &[&["stdx", "sandbox", "detection"]]),
+    row("scanner", &[&["stdx", "sandbox", "detection", "reputation"]]),
     row("query", &[FOUNDATION, PORTS, ENGINES]),
     row("token", &[FOUNDATION]),
     // Tools. The tasks build in seconds, so that they can say what is wrong with the rest.
@@ -104,6 +104,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "assembly",
             "channel",
             "vault",
+            "custody",
             "server",
             "query",
             "bench",
