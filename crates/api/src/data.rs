@@ -294,7 +294,7 @@ pub struct ErasureAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VaultErasure {
-    /// A bundle with the logged request, and nothing else.
+    /// A bundle with the logged request, and the logged `erasure` of a custodian at least.
     pub evidence: String,
 }
 
@@ -414,6 +414,9 @@ pub struct Replaced {
     pub doubles: u64,
     /// Objects that could not be read, and stay as they are.
     pub unread: u64,
+    /// Events that are not in it any more, since they were erased.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub omitted: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]

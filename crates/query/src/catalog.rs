@@ -1,5 +1,6 @@
 //! Which objects a region has, as the chain of its manifests says.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use attest::{CountryCode, DataClass, RegionId};
@@ -97,13 +98,26 @@ impl Catalog {
         let chain = self.newest().await?;
         let segments = chain.segments().filter(|segment| segment.class == *class);
         let located = segments.flat_map(|segment| self.located(segment));
-        Ok(located.filter(|object| countries.contains(&object.country)).collect())
+        // What was erased no custodian opens, and all else with it neither.
+        Ok(located.filter(|it| countries.contains(&it.country) && !chain.is_erased(&it.id)).collect())
     }
 
-    /// All objects of the segments that are to be written anew next.
+    /// All objects of the segments that are to be written anew next. Those that have objects which no custodian opens any
+    /// more the vault itself writes anew first.
     pub(crate) async fn to_rewrite(&self, wish: &Wish<'_>) -> Result<Vec<Located>, CatalogError> {
         let chain = self.newest().await?;
-        Ok(choose(chain.segments(), wish).into_iter().flat_map(|segment| self.located(segment)).collect())
+        let opens = |segment: &&Segment| segment.objects.iter().all(|kept| !chain.is_erased(&kept.id));
+        let chosen = choose(chain.segments().filter(opens), chain.unclean(), wish);
+        Ok(chosen.into_iter().flat_map(|segment| self.located(segment)).collect())
+    }
+
+    /// What is to be erased of what these segments were made of, each with what shows it.
+    pub(crate) async fn erased_in(
+        &self,
+        segments: &BTreeSet<Digest>,
+    ) -> Result<BTreeMap<BatchId, Digest>, CatalogError> {
+        let chain = self.newest().await?;
+        Ok(segments.iter().flat_map(|segment| chain.erased_in(segment)).collect())
     }
 
     fn located(&self, segment: &Segment) -> Vec<Located> {

@@ -1,7 +1,7 @@
 //! Which segments are written anew next: whole ones, of one day, so that nothing is kept for more than a day beyond its
 //! time because of what it lies with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use attest::{CountryCode, DataClass};
 use stdx::Digest;
@@ -27,20 +27,26 @@ pub(crate) struct Wish<'a> {
     pub(crate) code: Digest,
 }
 
-/// The oldest day's segments in lines, as far as they fit; where there are none, small ones in columns that become one.
-/// Nothing, if there is nothing to do.
-pub(crate) fn choose<'a>(segments: impl Iterator<Item = &'a Segment>, wish: &Wish<'_>) -> Vec<&'a Segment> {
-    let (mut lines, mut columns): (Days<'a>, Days<'a>) = (Days::new(), Days::new());
+/// The oldest day's segments of columns with events that are to be erased (`unclean`), as far as they fit; where there are
+/// none, those in lines; and then small ones in columns that become one. Nothing, if there is nothing to do.
+pub(crate) fn choose<'a>(
+    segments: impl Iterator<Item = &'a Segment>,
+    unclean: &BTreeSet<Digest>,
+    wish: &Wish<'_>,
+) -> Vec<&'a Segment> {
+    let (mut erased, mut lines, mut columns): (Days<'a>, Days<'a>, Days<'a>) = Default::default();
     for segment in segments.filter(|segment| wish.covers(segment)) {
         let day = segment.until.seconds() / DAY_S;
         let tried = segment.unread.as_ref().is_none_or(|unread| unread.code == wish.code);
-        if segment.from.is_none() || !tried {
+        if unclean.contains(&segment.segment) {
+            erased.entry(day).or_default().push(segment);
+        } else if segment.from.is_none() || !tried {
             lines.entry(day).or_default().push(segment);
         } else if segment.bytes <= SMALL_BYTES_MAX {
             columns.entry(day).or_default().push(segment);
         }
     }
-    let first = lines.into_values().map(|day| wish.fit(day)).find(|day| !day.is_empty());
+    let first = erased.into_values().chain(lines.into_values()).map(|day| wish.fit(day)).find(|day| !day.is_empty());
     let merged = || columns.into_values().map(|day| wish.fit(day)).find(|day| day.len() > 1);
     first.or_else(merged).unwrap_or_default()
 }
@@ -104,10 +110,15 @@ mod tests {
     }
 
     fn chosen(segments: &[(&str, Segment)]) -> Vec<String> {
+        chosen_with(segments, &[])
+    }
+
+    fn chosen_with(segments: &[(&str, Segment)], unclean: &[&str]) -> Vec<String> {
         let countries: [CountryCode; 2] = ["DE", "JP"].map(|it| it.parse().unwrap());
         let class = "detections".parse().unwrap();
         let wish = Wish { class: &class, countries: &countries, objects: 4, bytes: 100, code: Digest::of(CODE) };
-        let found = choose(segments.iter().map(|(_, segment)| segment), &wish);
+        let unclean = unclean.iter().map(|name| Digest::of(name.as_bytes())).collect();
+        let found = choose(segments.iter().map(|(_, segment)| segment), &unclean, &wish);
         let name = |it: &&Segment| segments.iter().find(|(_, segment)| segment.segment == it.segment).unwrap().0;
         let mut names: Vec<String> = found.iter().map(|it| name(it).to_owned()).collect();
         names.sort();
@@ -137,5 +148,14 @@ mod tests {
         assert_eq!(chosen(&[("a", columns("a", 1, Some(b"older code")))]), ["a"]);
         let lines = ("d", segment("d", 3, "DE", 1));
         assert_eq!(chosen(&[two[0].clone(), two[1].clone(), lines]), ["d"], "lines come first");
+    }
+
+    #[test]
+    fn what_has_erased_events_comes_before_all_else_however_large_it_is_and_alone() {
+        let large = Segment { bytes: 90, ..columns("c", 2, Some(CODE)) };
+        let all = [("a", columns("a", 1, None)), ("b", segment("b", 1, "DE", 1)), ("c", large)];
+        assert_eq!(chosen_with(&all, &["c"]), ["c"]);
+        assert_eq!(chosen_with(&all, &["a", "c"]), ["a"], "one day at a time");
+        assert_eq!(chosen_with(&all, &[]), ["b"]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::BaseUrl;
 use async_trait::async_trait;
-use attest::{DataClass, RegionId};
+use attest::{BUNDLE_BYTES_MAX, DataClass, RegionId};
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use stdx::Digest;
@@ -54,6 +54,9 @@ pub trait Vault: fmt::Debug + Send + Sync {
     /// A manifest of `region`, if it is there yet.
     async fn manifest(&self, region: &RegionId, number: u64) -> Result<Option<Bytes>, VaultError>;
 
+    /// The bundle of this SHA-256, which shows that objects are to be erased.
+    async fn evidence(&self, region: &RegionId, evidence: &Digest) -> Result<Bytes, VaultError>;
+
     /// These bytes of a segment: as many as were asked for.
     async fn read(&self, place: &Place, range: Range<u64>) -> Result<Bytes, VaultError>;
 }
@@ -98,6 +101,15 @@ impl Vault for HttpVault {
         match response.status().as_u16() {
             404 => Ok(None),
             200 => Ok(Some(Self::body(&url, response, MANIFEST_BYTES_MAX as u64).await?)),
+            status => Err(VaultError::new(&url, format!("status {status}"))),
+        }
+    }
+
+    async fn evidence(&self, region: &RegionId, evidence: &Digest) -> Result<Bytes, VaultError> {
+        let url = self.base.join(&format!("{}/{region}/erasures/{evidence}", api::path::VAULT));
+        let response = self.client.get(&url).send().await.map_err(|error| VaultError::new(&url, error))?;
+        match response.status().as_u16() {
+            200 => Self::body(&url, response, BUNDLE_BYTES_MAX as u64).await,
             status => Err(VaultError::new(&url, format!("status {status}"))),
         }
     }

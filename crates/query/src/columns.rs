@@ -1,10 +1,10 @@
 //! Events in columns, as they are written anew: Parquet in memory, each event once.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringViewArray};
+use datafusion::arrow::array::{ArrayRef, AsArray as _, BooleanArray, RecordBatch, StringViewArray};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
@@ -12,8 +12,9 @@ use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::parquet::errors::ParquetError;
-use seal::BatchId;
-use stdx::Digest;
+use datafusion::parquet::file::metadata::KeyValue;
+use seal::{BatchId, OwnerSecret};
+use stdx::{Digest, Entropy, EntropyError};
 
 use crate::table::{Table, data_type};
 
@@ -22,6 +23,10 @@ const FILE_BYTES: usize = 32 << 20;
 
 /// The object in which an event came. Queries don't see it.
 const BATCH: &str = "batch";
+
+/// In the file's metadata: what the name of its object is made of. Whoever can read all of it may have it erased, when
+/// something else has taken its place.
+const OWNER: &str = "owner";
 
 /// What files have: the table's columns without the country, which their headers say, and where each event came from.
 pub(crate) fn written(table: &Table) -> SchemaRef {
@@ -39,15 +44,38 @@ pub(crate) enum ColumnsError {
     Parquet(#[from] ParquetError),
     #[error("other columns than are written here")]
     Schema,
+    #[error("nothing says what its name was made of")]
+    Owner,
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
 }
 
-/// The events that a file has.
-pub(crate) fn read(table: &Table, file: Bytes) -> Result<Vec<RecordBatch>, ColumnsError> {
+/// A file, and what the name of the object that holds it is made of.
+pub(crate) struct File {
+    pub(crate) owner: OwnerSecret,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The events that a file has, and what its object's name was made of.
+pub(crate) fn read(table: &Table, file: Bytes) -> Result<(Vec<RecordBatch>, OwnerSecret), ColumnsError> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)?;
-    if reader.schema().fields() != written(table).fields() {
+    let schema = written(table);
+    if reader.schema().fields() != schema.fields() {
         return Err(ColumnsError::Schema);
     }
-    Ok(reader.build()?.collect::<Result<_, _>>()?)
+    let said = reader.metadata().file_metadata().key_value_metadata();
+    let owner = said.and_then(|all| all.iter().find(|it| it.key == OWNER)?.value.as_ref()?.parse().ok());
+    let owner = owner.ok_or(ColumnsError::Owner)?;
+    let events = reader.build()?.map(|events| RecordBatch::try_new(Arc::clone(&schema), events?.columns().to_vec()));
+    Ok((events.collect::<Result<_, _>>()?, owner))
+}
+
+/// Events but for those that came in one of these objects.
+pub(crate) fn without(events: &RecordBatch, left_out: &BTreeSet<BatchId>) -> Result<RecordBatch, ColumnsError> {
+    let batches = events.column_by_name(BATCH).ok_or(ColumnsError::Schema)?.as_string_view();
+    let stays = |name: &str| name.parse().is_ok_and(|name: BatchId| !left_out.contains(&name));
+    let stay: BooleanArray = batches.iter().map(|name| Some(name.is_some_and(stays))).collect();
+    Ok(filter_record_batch(events, &stay)?)
 }
 
 /// Events as they come from an endpoint's batch, with its name: country is the last of the table's columns.
@@ -60,7 +88,8 @@ pub(crate) fn named(table: &Table, events: &RecordBatch, batch: BatchId) -> Resu
 }
 
 /// Files that are being written, of one country.
-pub(crate) struct Columns {
+pub(crate) struct Columns<'a> {
+    entropy: &'a dyn Entropy,
     schema: SchemaRef,
     /// What an endpoint wrote of an event.
     own: Vec<usize>,
@@ -73,10 +102,11 @@ pub(crate) struct Columns {
     pub(crate) doubles: u64,
 }
 
-impl Columns {
-    pub(crate) fn new(table: &Table) -> Result<Self, ColumnsError> {
+impl<'a> Columns<'a> {
+    pub(crate) fn new(table: &Table, entropy: &'a dyn Entropy) -> Result<Self, ColumnsError> {
         let fields = table.columns().iter().map(|column| SortField::new(data_type(column.kind)));
         Ok(Self {
+            entropy,
             schema: written(table),
             own: (0..table.columns().len()).collect(),
             rows: RowConverter::new(fields.collect())?,
@@ -88,7 +118,7 @@ impl Columns {
     }
 
     /// Adds what was not there; gives a file when it is full.
-    pub(crate) fn add(&mut self, events: &RecordBatch) -> Result<Option<Vec<u8>>, ColumnsError> {
+    pub(crate) fn add(&mut self, events: &RecordBatch) -> Result<Option<File>, ColumnsError> {
         let rows = self.rows.convert_columns(events.project(&self.own)?.columns())?;
         let is_new: BooleanArray = rows.iter().map(|row| Some(self.seen.insert(short(row.as_ref())))).collect();
         let new = filter_record_batch(events, &is_new)?;
@@ -100,15 +130,21 @@ impl Columns {
         };
         writer.write(&new)?;
         if writer.bytes_written() + writer.in_progress_size() >= FILE_BYTES {
-            return Ok(Some(writer.into_inner()?));
+            return self.file(writer).map(Some);
         }
         self.writer = Some(writer);
         Ok(None)
     }
 
     /// The last file, if anything was added since the one before.
-    pub(crate) fn finish(&mut self) -> Result<Option<Vec<u8>>, ColumnsError> {
-        self.writer.take().map(ArrowWriter::into_inner).transpose().map_err(Into::into)
+    pub(crate) fn finish(&mut self) -> Result<Option<File>, ColumnsError> {
+        self.writer.take().map(|writer| self.file(writer)).transpose()
+    }
+
+    fn file(&self, mut writer: ArrowWriter<Vec<u8>>) -> Result<File, ColumnsError> {
+        let owner = OwnerSecret::draw(self.entropy)?;
+        writer.append_key_value_metadata(KeyValue::new(OWNER.to_owned(), owner.to_text()));
+        Ok(File { owner, bytes: writer.into_inner()? })
     }
 }
 

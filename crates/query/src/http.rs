@@ -72,7 +72,8 @@ impl WorkerError {
             }
             Self::Objects(_) => ("objects", Rejected, "plan again: the objects may have been written anew meanwhile"),
             Self::Busy => ("busy", Unavailable, "try again later"),
-            Self::Manifests(_) => ("vault", Unavailable, "try again when the vault answers"),
+            Self::Erasure(_) | Self::NotErased(_) => ("not-erased", Rejected, "the vault must show what was erased"),
+            Self::Manifests(_) | Self::Vault(_) => ("vault", Unavailable, "try again when the vault answers"),
             Self::Policy(_) | Self::Enrolment(_) | Self::Entropy(_) | Self::Seal(_) | Self::Threads(_) | Self::Died => {
                 ("worker", Fatal, "the operator must look at this worker")
             }

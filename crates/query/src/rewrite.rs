@@ -1,7 +1,7 @@
 //! Writing sealed objects anew: what endpoints sealed as lines, and small columns, become larger columns, sealed for the
 //! same region, country and class to the custodians' keys of now. Nothing of it leaves in the open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use api::{Made, RESULT_FRAME_BYTES_MAX, ResultEnd, result_end, result_frame};
 use attest::{CountryCode, DataClass, Envelope, Rewriting, Statement, StatementId, Subject, objects_root};
 use datafusion::arrow::array::RecordBatch;
 use futures::FutureExt as _;
-use seal::Destination;
+use seal::{BatchId, Destination};
 use stdx::{Digest, Entropy, Hasher};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use vault::SEGMENT_MARK;
 
 use crate::catalog::{Form, Located};
 use crate::ciphertext::{Vault, VaultError};
-use crate::columns::{self, Columns, ColumnsError};
+use crate::columns::{self, Columns, ColumnsError, File};
 use crate::engine::Planned;
 use crate::raw::{self, Known};
 use crate::store::{SealedStore, path_of};
@@ -55,6 +55,8 @@ pub(crate) struct Rewrites {
     pub(crate) intent: StatementId,
     /// The bundle that the custodians got.
     pub(crate) evidence: String,
+    /// Objects whose events are not written again: they were erased.
+    pub(crate) left_out: BTreeSet<BatchId>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +93,8 @@ struct Written {
     events: u64,
     doubles: u64,
     unread: Vec<Digest>,
+    omitted: u64,
+    owners: Vec<Digest>,
 }
 
 impl Rewrites {
@@ -125,9 +129,9 @@ impl Rewrites {
         for (country, destination) in &self.destinations {
             let mut objects: Vec<&Located> = self.objects.iter().filter(|it| it.country == *country).collect();
             objects.sort_by_key(|it| (it.taken.last, it.place.segment, it.at));
-            let mut columns = Columns::new(self.table)?;
+            let mut columns = Columns::new(self.table, &*self.entropy)?;
             for object in objects {
-                let events = match self.events(object).await? {
+                let events = match self.events(object, &mut written).await? {
                     Some(events) => events,
                     None => {
                         // Other code may read it. Until then it stays as its endpoint has sealed it.
@@ -151,22 +155,34 @@ impl Rewrites {
         }
         if let Some(destination) = self.destinations.values().next().filter(|_| sent.made == 0) {
             // There is no event in any of them. A segment needs something of its own all the same.
-            let mut none = Columns::new(self.table)?;
+            let mut none = Columns::new(self.table, &*self.entropy)?;
             let empty = RecordBatch::new_empty(columns::written(self.table));
             none.add(&empty)?;
-            self.seal(destination, &none.finish()?.unwrap_or_default(), sent).await?;
+            if let Some(file) = none.finish()? {
+                self.seal(destination, &file, sent).await?;
+            }
         }
         written.unread.sort();
+        written.owners.sort();
         Ok(written)
     }
 
     /// The events of an object; `None` if an endpoint has sealed something else.
-    async fn events(&self, object: &Located) -> Result<Option<Vec<RecordBatch>>, RewriteError> {
+    async fn events(&self, object: &Located, written: &mut Written) -> Result<Option<Vec<RecordBatch>>, RewriteError> {
         let path = path_of(object.id);
         let bytes = self.store.bytes(&path).unwrap_or_default();
         let plaintext = self.store.plaintext(&path, 0..bytes).await.map_err(|_| RewriteError::Read)?;
         if object.taken.form == Form::Columns {
-            return columns::read(self.table, plaintext).map(Some).map_err(|_| RewriteError::Columns);
+            let (all, owner) = columns::read(self.table, plaintext).map_err(|_| RewriteError::Columns)?;
+            if owner.name() != object.id {
+                return Err(RewriteError::Columns);
+            }
+            written.owners.push(owner.to_digest());
+            let stay = all.iter().map(|events| columns::without(events, &self.left_out));
+            let stay: Vec<RecordBatch> = stay.collect::<Result<_, _>>()?;
+            let count = |events: &[RecordBatch]| events.iter().map(|it| it.num_rows() as u64).sum::<u64>();
+            written.omitted += count(&all) - count(&stay);
+            return Ok(Some(stay));
         }
         let country = object.country.to_string();
         let known = Known { taken: object.taken.last, country: &country };
@@ -175,8 +191,8 @@ impl Rewrites {
         Ok(Some(named.collect::<Result<_, _>>()?))
     }
 
-    async fn seal(&self, destination: &Destination, file: &[u8], sent: &mut Sent<'_>) -> Result<(), RewriteError> {
-        let sealed = destination.seal(&self.class, file, &*self.entropy)?;
+    async fn seal(&self, destination: &Destination, file: &File, sent: &mut Sent<'_>) -> Result<(), RewriteError> {
+        let sealed = destination.seal_owned(&file.owner, &self.class, &file.bytes, &*self.entropy)?;
         sent.made += 1;
         sent.object(&sealed).await
     }
@@ -198,6 +214,9 @@ impl Rewrites {
             events: written.events,
             doubles: written.doubles,
             unread: written.unread,
+            left_out: self.left_out.iter().copied().collect(),
+            omitted: written.omitted,
+            owners: written.owners,
         };
         let subject = vec![Subject::new("objects", root), Subject::new("segment", segment)];
         let refuse = |error: &dyn std::fmt::Display| RewriteError::Statement(error.to_string());

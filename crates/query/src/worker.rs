@@ -1,6 +1,6 @@
 //! The worker: its host's key, its own keys for a day, and one answer for each intent.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,16 +11,17 @@ use api::{Plan, PlanRequest, RESULT_FRAME_BYTES_MAX, ResultFormat, Rewrite, RunR
 use attest::{Bundle, DataClass, Envelope, RegionId, Statement, StatementId, Subject, WorkerEnrolment, WorkerKey};
 use futures::{FutureExt as _, StreamExt as _};
 use policy::Role;
-use seal::{Destination, Header, Kem, PrivateKey};
+use seal::{BatchId, Destination, Header, Kem, PrivateKey};
 use stdx::{Clock, Digest, Entropy, UnixTime};
 use tlog::SignerKey;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use vault::{NotRenounced, Renounced};
 use verify::Evidence;
 
 use crate::admit::{Admitted, Ask, Reader, Refused, admit};
 use crate::catalog::{Catalog, CatalogError, Located};
 use crate::choose::Wish;
-use crate::ciphertext::Vault;
+use crate::ciphertext::{Vault, VaultError};
 use crate::engine::{EngineError, Memory, Query, Running, Threads, stopped};
 use crate::grants::{GrantFault, Grants, locate, sent_heads, vault_heads};
 use crate::output::{Output, OutputError, TextMax};
@@ -108,6 +109,15 @@ pub enum WorkerError {
         /// What may.
         expected: Digest,
     },
+    /// The vault wants something left out, and does not show that it may be.
+    #[error("nothing shows that object {0} was erased")]
+    NotErased(BatchId),
+    /// What is to show that something was erased does not.
+    #[error(transparent)]
+    Erasure(#[from] NotRenounced),
+    /// The vault failed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// What was written anew can't be sealed.
     #[error(transparent)]
     Seal(#[from] seal::SealError),
@@ -322,6 +332,7 @@ impl Worker {
                 destinations.insert(country, Destination::again(residency, policy.id(), place, admitted.now)?);
             }
         }
+        let left_out = self.left_out(&objects).await?;
         let (sender, frames) = mpsc::channel(WAITING);
         let rewrites = Rewrites {
             table,
@@ -335,11 +346,32 @@ impl Worker {
             enrolment: self.enrolment,
             intent: admitted.intent,
             evidence,
+            left_out,
         };
         tracing::info!(data.intent = %admitted.intent, "objects are being written anew");
         let time = admitted.expires.since(admitted.now);
         self.threads.spawn(rewrites.give(sender, time, permit));
         Ok(frames)
+    }
+
+    /// Objects whose events are not written again. That they are to be erased the vault says; that they may be, a custodian
+    /// has said in the log.
+    async fn left_out(&self, objects: &[Located]) -> Result<BTreeSet<BatchId>, WorkerError> {
+        let segments = objects.iter().map(|object| object.place.segment).collect();
+        let erased = self.catalog.erased_in(&segments).await?;
+        let mut shown: BTreeSet<BatchId> = BTreeSet::new();
+        for evidence in erased.values().collect::<BTreeSet<_>>() {
+            let bundle = self.catalog.vault().evidence(&self.host.region, evidence).await?;
+            let mut policies = self.policies.lock().await;
+            let renounced = Renounced::check(policies.newest()?, &bundle)?;
+            if *renounced.region() == self.host.region {
+                shown.extend(renounced.objects());
+            }
+        }
+        match erased.keys().find(|name| !shown.contains(name)) {
+            Some(name) => Err(WorkerError::NotErased(*name)),
+            None => Ok(erased.into_keys().collect()),
+        }
     }
 
     async fn admit(

@@ -28,6 +28,12 @@ impl OwnerSecret {
         Ok(Self(bytes))
     }
 
+    /// These.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
     /// The object's name: the first 16 bytes of the SHA-256 of `clerestory/owner/v1`, a line feed, and the secret.
     #[must_use]
     pub fn name(&self) -> BatchId {
@@ -37,10 +43,16 @@ impl OwnerSecret {
         BatchId::from_bytes(name)
     }
 
+    /// As it is shown: written like a digest.
+    #[must_use]
+    pub fn to_digest(&self) -> Digest {
+        Digest::from_bytes(*self.0)
+    }
+
     /// 64 hexadecimal digits.
     #[must_use]
     pub fn to_text(&self) -> String {
-        Digest::from_bytes(*self.0).to_string()
+        self.to_digest().to_string()
     }
 }
 
@@ -49,7 +61,7 @@ impl FromStr for OwnerSecret {
 
     fn from_str(text: &str) -> Result<Self, OwnerSecretError> {
         let digest: Digest = text.parse().map_err(|_| OwnerSecretError)?;
-        Ok(Self(Zeroizing::new(*digest.as_bytes())))
+        Ok(Self::from_bytes(*digest.as_bytes()))
     }
 }
 

@@ -46,8 +46,12 @@ impl std::fmt::Display for Compacted {
         let Replaced { class, segments_before, objects_before, bytes_before, objects, bytes, events, .. } = &self.0;
         write!(f, "{class}: {objects_before} objects of {segments_before} segments are {objects} of one now, ")?;
         write!(f, "{bytes_before} bytes are {bytes}, {events} events")?;
-        let Replaced { doubles, unread, .. } = self.0;
-        let more = [(doubles, "stood there twice"), (unread, "objects can't be read, and stay as they are")];
+        let Replaced { doubles, unread, omitted, .. } = self.0;
+        let more = [
+            (doubles, "stood there twice"),
+            (unread, "objects can't be read, and stay as they are"),
+            (omitted, "events were erased"),
+        ];
         more.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, what)| write!(f, "; {count} {what}"))?;
         writeln!(f)
     }

@@ -32,7 +32,7 @@ use crate::http::{self, Stop};
 use crate::lease::Lease;
 use crate::metrics::{LogProbe, Probes, Steps, StoreProbe};
 use crate::stores::{self, Access, State};
-use crate::supervise::{StatusProbe, Supervisor};
+use crate::supervise::{ErasureProbe, StatusProbe, Supervisor};
 use crate::{cloud, follow, key_file, peer, policy_folder, publish};
 
 /// Tells the parts of a process when to stop. Requests come first: they need the tasks.
@@ -113,6 +113,8 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
                 let gateway = gateway.context("the gateway of data can't be opened")?;
                 service.probes.add(AccessProbe(Arc::clone(&gateway)));
                 service.tasks.spawn(Arc::clone(&gateway).settle(duty.clone(), stop.tasks.clone()));
+                service.probes.add(ErasureProbe(Arc::clone(&supervisor)));
+                service.tasks.spawn(Arc::clone(&supervisor).keep_erasing(duty.clone(), stop.tasks.clone()));
                 let private = gateway.private().clone();
                 let holder = Holder::new(private, Arc::clone(&supervisor.domain().policy));
                 desk = desk.merge(http::data::router(gateway)).merge(http::ledger::router(holder));

@@ -95,6 +95,12 @@ impl Admission {
         &self.classes
     }
 
+    /// Whether this region is kept here.
+    #[must_use]
+    pub fn keeps(&self, region: &RegionId) -> bool {
+        self.regions.contains_key(region)
+    }
+
     /// The regions that are kept here.
     pub(crate) fn regions(&self) -> impl Iterator<Item = &RegionId> {
         self.regions.keys()

@@ -1,7 +1,7 @@
 //! Manifests: which segments a region has. Each says what changed after the one before it; none ever changes.
 //! This part of them knows no store.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use attest::{CountryCode, DataClass, RegionId, TYPE_BASE};
 use seal::BatchId;
@@ -83,6 +83,16 @@ pub struct Announced {
     pub class: DataClass,
 }
 
+/// Objects that nobody opens any more, and that are to go from here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToErase {
+    /// SHA-256 of what shows it ([`Renounced`](crate::Renounced)), which lies in the store.
+    pub evidence: Digest,
+    /// Their names, ascending.
+    pub objects: Vec<BatchId>,
+}
+
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,12 +109,22 @@ pub struct Manifest {
     /// A segment that will take the place of others. From now on it may lie in the store.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub announced: Option<Announced>,
+    /// Objects that are to go, and whose events are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub erased: Option<ToErase>,
     /// Segments that are there from now on.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub added: Vec<Segment>,
     /// Segments that are not, or that will not be.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub removed: Vec<Digest>,
+    /// Objects to be erased, of which nothing is in what takes the place of the removed segments: ascending.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub left_out: Vec<BatchId>,
+    /// What the names of the columns in the removed segments were made of, ascending: whoever wants may have these
+    /// erased, wherever they are, since what they held is in what takes their place.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub owners: Vec<Digest>,
 }
 
 /// A manifest that nobody who keeps the region has written, or that was changed.
@@ -130,6 +150,12 @@ pub struct Chain {
     /// Names from segments that this one has replaced: what comes again is known as long as it lasts.
     inherited: HashMap<Digest, Vec<BatchId>>,
     announced: BTreeMap<Digest, DataClass>,
+    /// What is to be erased, with what shows it.
+    erased: BTreeMap<BatchId, Digest>,
+    /// Segments of columns that have events of it.
+    unclean: BTreeSet<Digest>,
+    /// Segments that were there.
+    gone: HashSet<Digest>,
     bytes: u64,
 }
 
@@ -147,6 +173,9 @@ impl Chain {
             ids: HashMap::new(),
             inherited: HashMap::new(),
             announced: BTreeMap::new(),
+            erased: BTreeMap::new(),
+            unclean: BTreeSet::new(),
+            gone: HashSet::new(),
             bytes: 0,
         }
     }
@@ -183,7 +212,38 @@ impl Chain {
     /// them anew.
     pub fn made_of(&self, names: &BTreeSet<BatchId>) -> impl Iterator<Item = Digest> {
         let made = self.segments.values().filter(|segment| segment.from.is_some()).map(|segment| segment.segment);
-        made.filter(|it| self.inherited.get(it).is_some_and(|had| had.iter().any(|name| names.contains(name))))
+        made.filter(|it| self.inherited(it).any(|name| names.contains(name)))
+    }
+
+    /// Whether the object of this name is to go from here.
+    #[must_use]
+    pub fn is_erased(&self, id: &BatchId) -> bool {
+        self.erased.contains_key(id)
+    }
+
+    /// What shows that objects are to go: the SHA-256 of each bundle.
+    #[must_use]
+    pub fn evidence(&self) -> BTreeSet<Digest> {
+        self.erased.values().copied().collect()
+    }
+
+    /// What is to be erased of what this segment has or was made of, each with what shows it.
+    pub fn erased_in(&self, segment: &Digest) -> impl Iterator<Item = (BatchId, Digest)> {
+        let own = self.segments.get(segment).into_iter().flat_map(|it| &it.objects).map(|kept| &kept.id);
+        let names = own.chain(self.inherited(segment));
+        names.filter_map(|name| self.erased.get(name).map(|evidence| (*name, *evidence)))
+    }
+
+    /// Segments of columns that have events of what is to be erased: a worker must make them anew without these.
+    #[must_use]
+    pub const fn unclean(&self) -> &BTreeSet<Digest> {
+        &self.unclean
+    }
+
+    /// Whether a segment of this name was there, or was to come, and will not be again: whoever has been slow may delete
+    /// it at any time.
+    pub(crate) fn was_there(&self, segment: &Digest) -> bool {
+        self.gone.contains(segment)
     }
 
     /// SHA-256 of the object of this name, if it is there, or was until others replaced it.
@@ -221,7 +281,7 @@ impl Chain {
         Ok(self.apply(manifest, bytes))
     }
 
-    fn checked(&self, bytes: &[u8]) -> Result<Manifest, ChainError> {
+    pub(crate) fn checked(&self, bytes: &[u8]) -> Result<Manifest, ChainError> {
         let refuse = |problem: &str| self.error(problem);
         if bytes.len() > MANIFEST_BYTES_MAX {
             return Err(refuse("is too long"));
@@ -236,6 +296,10 @@ impl Chain {
         if manifest.previous != self.last.map(|(_, digest)| digest) {
             return Err(refuse("does not follow the one before it"));
         }
+        let is_list = manifest.left_out.is_sorted_by(|left, right| left < right);
+        if !is_list || manifest.left_out.iter().any(|name| !self.is_erased(name)) {
+            return Err(refuse("leaves out what nobody has erased"));
+        }
         Ok(manifest)
     }
 
@@ -244,15 +308,19 @@ impl Chain {
     }
 
     /// The manifest that would come next, with this change.
-    pub(crate) fn draft(&self, Change { announced, added, removed }: Change) -> (Manifest, Vec<u8>) {
+    pub(crate) fn draft(&self, change: Change) -> (Manifest, Vec<u8>) {
+        let Change { announced, erased, added, removed, left_out, owners } = change;
         let manifest = Manifest {
             manifest_type: format!("{TYPE_BASE}{TYPE}"),
             region: self.region.clone(),
             number: self.next(),
             previous: self.last.map(|(_, digest)| digest),
             announced,
+            erased,
             added,
             removed,
+            left_out,
+            owners,
         };
         let bytes = encode(&manifest);
         (manifest, bytes)
@@ -262,7 +330,15 @@ impl Chain {
         self.last = Some((manifest.number, Digest::of(bytes)));
         let (mut gone, mut names) = (Vec::new(), Vec::new());
         self.announced.extend(manifest.announced.into_iter().map(|it| (it.segment, it.class)));
+        if let Some(ToErase { evidence, objects }) = manifest.erased {
+            let names = objects.iter().copied().collect();
+            let made: Vec<Digest> = self.made_of(&names).collect();
+            self.unclean.extend(made);
+            self.erased.extend(objects.into_iter().map(|name| (name, evidence)));
+        }
         for digest in manifest.removed {
+            self.gone.insert(digest);
+            self.unclean.remove(&digest);
             gone.extend(self.announced.remove(&digest).map(|class| (class, digest)));
             if let Some(segment) = self.segments.remove(&digest) {
                 names.extend(segment.objects.iter().map(|kept| kept.id));
@@ -271,8 +347,17 @@ impl Chain {
                 gone.push((segment.class, digest));
             }
         }
+        for name in &manifest.left_out {
+            self.ids.remove(name);
+        }
+        names.retain(|name| manifest.left_out.binary_search(name).is_err());
         match manifest.added.first() {
-            Some(heir) if !names.is_empty() => drop(self.inherited.insert(heir.segment, names)),
+            Some(heir) if !names.is_empty() => {
+                if heir.from.is_some() && names.iter().any(|name| self.is_erased(name)) {
+                    self.unclean.insert(heir.segment);
+                }
+                self.inherited.insert(heir.segment, names);
+            }
             _ => names.iter().for_each(|id| {
                 self.ids.remove(id);
             }),
@@ -291,8 +376,11 @@ impl Chain {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Change {
     pub(crate) announced: Option<Announced>,
+    pub(crate) erased: Option<ToErase>,
     pub(crate) added: Vec<Segment>,
     pub(crate) removed: Vec<Digest>,
+    pub(crate) left_out: Vec<BatchId>,
+    pub(crate) owners: Vec<Digest>,
 }
 
 fn encode(manifest: &Manifest) -> Vec<u8> {

@@ -10,7 +10,7 @@ use stdx::Digest;
 use storage::{Folder, Listing, ObjectStore};
 
 use crate::chain::{Chain, Segment};
-use crate::manifest::{ManifestError, Manifests, manifest_key, segment_key};
+use crate::manifest::{ManifestError, Manifests, evidence_key, manifest_key, segment_key};
 use crate::wal::{self, WalError};
 
 /// Something that is not as it was written.
@@ -68,6 +68,13 @@ pub async fn check(objects: &Arc<dyn ObjectStore>) -> Result<Checked, storage::E
             };
             if let Some(problem) = problem {
                 checked.damage(key, problem);
+            }
+        }
+        for evidence in manifests.chain().evidence() {
+            checked.objects += 1;
+            let Ok(key) = evidence_key(manifests.chain().region(), &evidence) else { continue };
+            if objects.get(&key).await?.is_none_or(|bytes| Digest::of(&bytes) != evidence) {
+                checked.damage(key, "is missing, or not what a manifest names");
             }
         }
     }
@@ -131,6 +138,12 @@ async fn copy_region(from: &Arc<dyn ObjectStore>, to: &dyn ObjectStore, region: 
             return Err(ManifestError::NoSegment(region, missing));
         }
     }
+    for evidence in manifests.chain().evidence() {
+        let key = evidence_key(&region, &evidence).map_err(|error| manifests.bad(&error))?;
+        if let Some(bytes) = from.get(&key).await? {
+            to.put(&key, bytes).await?;
+        }
+    }
     for number in 1..manifests.chain().next() {
         let key = manifest_key(&region, number).map_err(|error| manifests.bad(&error))?;
         if let Some(bytes) = from.get(&key).await? {
@@ -140,7 +153,7 @@ async fn copy_region(from: &Arc<dyn ObjectStore>, to: &dyn ObjectStore, region: 
     Ok(())
 }
 
-/// Every region of which there is a manifest or a segment.
+/// Every region of which there is anything.
 async fn regions(objects: &Arc<dyn ObjectStore>, checked: &mut Checked) -> Result<BTreeSet<RegionId>, storage::Error> {
     let (mut regions, mut listing) = (BTreeSet::new(), Listing::of(Folder::Root));
     loop {
@@ -149,8 +162,8 @@ async fn regions(objects: &Arc<dyn ObjectStore>, checked: &mut Checked) -> Resul
             let mut parts = key.as_str().split('/');
             let (kind, region) = (parts.next(), parts.next().and_then(|region| region.parse().ok()));
             match (kind, region) {
-                (Some("manifest" | "segment"), Some(region)) => drop(regions.insert(region)),
-                _ => checked.damage(key, "is neither a manifest nor a segment"),
+                (Some("manifest" | "segment" | "erasure"), Some(region)) => drop(regions.insert(region)),
+                _ => checked.damage(key, "is neither a manifest nor a segment, nor shows an erasure"),
             }
         }
         match page.into_iter().next_back() {

@@ -1,17 +1,18 @@
 //! The manifests of a region in a store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use attest::{DataClass, RegionId};
 use bytes::Bytes;
-use seal::{BatchId, Header};
+use seal::Header;
 use stdx::{Digest, UnixTime};
 use storage::{Error, Folder, Key, KeyError, Listing, ObjectStore};
 
-use crate::chain::{Announced, Chain, ChainError, Change, Gone, Segment};
+use crate::chain::{Announced, Chain, ChainError, Change, Gone, Segment, ToErase};
+use crate::renounced::Renounced;
 use crate::rewriting::Replacement;
-use crate::segment::Building;
+use crate::segment::{Building, renamed};
 
 /// As many intakes would have to commit between a look and a swap, again and again.
 const ATTEMPTS_MAX: usize = 64;
@@ -32,8 +33,11 @@ pub enum ManifestError {
     #[error("region `{0}` has no segment {1}")]
     NoSegment(RegionId, Digest),
     /// Somebody else has decided that it does not come.
-    #[error("segment {1}, which was announced for region `{0}`, was withdrawn meanwhile")]
+    #[error("segment {1} of region `{0}` was withdrawn, and does not come again")]
     Withdrawn(RegionId, Digest),
+    /// It has what was erased meanwhile.
+    #[error("segment {1} of region `{0}` has what was erased meanwhile")]
+    Unclean(RegionId, Digest),
 }
 
 /// What an erasure came to.
@@ -51,6 +55,14 @@ pub struct Erased {
 /// When the region's name is too long for a key.
 pub fn manifest_key(region: &RegionId, number: u64) -> Result<Key, KeyError> {
     format!("manifest/{region}/{number:016}").parse()
+}
+
+/// Where the bundle lies that shows that objects are to be erased.
+///
+/// # Errors
+/// When the region's name is too long for a key.
+pub fn evidence_key(region: &RegionId, evidence: &Digest) -> Result<Key, KeyError> {
+    format!("erasure/{region}/{evidence}").parse()
 }
 
 /// Where a segment lies.
@@ -119,22 +131,45 @@ impl Manifests {
     /// # Errors
     /// [`ManifestError`]; the segment may then be there already, without a manifest.
     pub async fn add(&mut self, segment: Segment, bytes: Bytes) -> Result<(), ManifestError> {
-        let key = self.segment_key(&segment.class, &segment.segment)?;
-        self.objects.put(&key, bytes).await?;
-        self.commit(|chain| {
-            if chain.segment(&segment.segment).is_some() {
-                return None;
-            }
+        let put = self.put_new(segment, bytes, |chain, segment| {
             let mut segment = segment.clone();
             segment.objects.retain(|kept| chain.object(&kept.id).is_none());
-            (!segment.objects.is_empty()).then(|| Change { added: vec![segment], ..Change::default() })
-        })
-        .await?;
-        if self.chain.segment(&segment.segment).is_none() {
-            // All of it is in other segments already.
-            self.objects.delete(&key).await?;
+            if segment.objects.is_empty() {
+                // All of it is in other segments already. From now on nobody adds it, and so it can be deleted.
+                return Change { removed: vec![segment.segment], ..Change::default() };
+            }
+            Change { added: vec![segment], ..Change::default() }
+        });
+        put.await
+    }
+
+    /// Puts a segment into the store, and commits what `change` makes of it, unless it is there already. A name that was
+    /// taken back is not taken again: whoever has yet to delete that one, however slow, would delete this.
+    async fn put_new(
+        &mut self,
+        segment: Segment,
+        bytes: Bytes,
+        change: impl Fn(&Chain, &Segment) -> Change,
+    ) -> Result<(), ManifestError> {
+        let (mut segment, mut bytes) = (segment, bytes);
+        loop {
+            let key = self.segment_key(&segment.class, &segment.segment)?;
+            self.objects.put(&key, bytes.clone()).await?;
+            let mut was_there = false;
+            self.commit(|chain| {
+                was_there = chain.was_there(&segment.segment);
+                let is_there = chain.segment(&segment.segment).is_some();
+                (!was_there && !is_there).then(|| change(chain, &segment))
+            })
+            .await?;
+            if self.chain.segment(&segment.segment).is_none() {
+                self.objects.delete(&key).await?;
+            }
+            if !was_there {
+                return Ok(());
+            }
+            (segment, bytes) = renamed(segment, &bytes);
         }
-        Ok(())
     }
 
     /// Puts a segment into the place of others: announced first, so that whatever ends this in between, the next who
@@ -143,16 +178,21 @@ impl Manifests {
     ///
     /// # Errors
     /// [`ManifestError::NoSegment`] if one of those is not there (any more), [`ManifestError::Withdrawn`] if somebody
-    /// did not want to wait: nothing has changed then.
+    /// did not want to wait, [`ManifestError::Unclean`] if more is to be erased by now: nothing has changed then.
     pub async fn replace(&mut self, replacement: &Replacement) -> Result<(), ManifestError> {
-        let Replacement { segment, bytes, replaced } = replacement;
+        let Replacement { segment, bytes, replaced, left_out, owners } = replacement;
         let (name, class) = (segment.segment, segment.class.clone());
+        let mut was_there = false;
         self.commit(|chain| {
-            let known = chain.segment(&name).is_some() || chain.is_announced(&name);
+            was_there = chain.was_there(&name);
+            let known = was_there || chain.segment(&name).is_some() || chain.is_announced(&name);
             let announced = Some(Announced { segment: name, class: class.clone() });
             (!known).then(|| Change { announced, ..Change::default() })
         })
         .await?;
+        if was_there {
+            return Err(ManifestError::Withdrawn(self.chain.region().clone(), name));
+        }
         self.objects.put(&self.segment_key(&class, &name)?, bytes.clone()).await?;
         let (region, mut refused) = (self.chain.region().clone(), None);
         self.commit(|chain| {
@@ -163,9 +203,12 @@ impl Manifests {
             refused = match missing {
                 _ if !chain.is_announced(&name) => Some(ManifestError::Withdrawn(region.clone(), name)),
                 Some(missing) => Some(ManifestError::NoSegment(region.clone(), missing)),
+                None if chain.to_leave_out(replaced) != *left_out => Some(ManifestError::Unclean(region.clone(), name)),
                 None => None,
             };
-            let change = Change { added: vec![segment.clone()], removed: replaced.clone(), ..Change::default() };
+            let (added, removed) = (vec![segment.clone()], replaced.clone());
+            let (left_out, owners) = (left_out.clone(), owners.clone());
+            let change = Change { added, removed, left_out, owners, ..Change::default() };
             refused.is_none().then_some(change)
         })
         .await?;
@@ -198,55 +241,85 @@ impl Manifests {
         Ok(count)
     }
 
-    /// Writes every segment that has one of these objects anew without them, and deletes the one before. What was made
-    /// of such objects by a worker is named and left as it is: only a worker can read it. Safe to repeat.
+    /// Puts on record that these objects are to go, with what shows it; then writes every segment that has one of them anew
+    /// without them. What was made of such objects by a worker is named and left as it is: only a worker can read it. Safe
+    /// to repeat.
+    ///
+    /// # Errors
+    /// [`ManifestError`]; what is left undone is done by the next call, or by [`Manifests::leave_out`].
+    pub async fn erase(&mut self, renounced: &Renounced) -> Result<Erased, ManifestError> {
+        self.refresh().await?;
+        let evidence = renounced.name();
+        let key = evidence_key(self.chain.region(), &evidence).map_err(|error| self.bad(&error))?;
+        self.objects.put(&key, renounced.evidence().clone()).await?;
+        let names = renounced.objects();
+        self.commit(|chain| {
+            let known = names.iter().all(|name| chain.is_erased(name));
+            let erased = Some(ToErase { evidence, objects: names.iter().copied().collect() });
+            (!known).then(|| Change { erased, ..Change::default() })
+        })
+        .await?;
+        let objects = self.leave_out().await?;
+        Ok(Erased { objects, made_of_them: self.chain.made_of(names).collect() })
+    }
+
+    /// Writes every segment anew, as it was sealed, that has an object which is to be erased: also what came after that was
+    /// said. Gives how many objects went.
     ///
     /// # Errors
     /// [`ManifestError`]; what is left undone is done by the next call.
-    pub async fn erase(&mut self, names: &BTreeSet<BatchId>) -> Result<Erased, ManifestError> {
-        self.refresh().await?;
-        let mut erased = Erased::default();
-        let has = |segment: &&Segment| segment.objects.iter().any(|kept| names.contains(&kept.id));
+    pub async fn leave_out(&mut self) -> Result<usize, ManifestError> {
+        let mut count = 0;
+        let has = |segment: &&Segment| segment.objects.iter().any(|kept| self.chain.is_erased(&kept.id));
         for old in self.chain.segments().filter(has).cloned().collect::<Vec<_>>() {
-            erased.objects += self.leave_out(&old, names).await?;
+            count += self.leave_out_of(&old).await?;
         }
         self.delete_removed().await?;
-        erased.made_of_them = self.chain.made_of(names).collect();
-        Ok(erased)
+        Ok(count)
     }
 
     /// Gives how many objects went. Nothing is announced: the same attempt again makes the same bytes, under the same
-    /// name, so that what an attempt has left in the store is no waste, and is never deleted under another's hands.
-    async fn leave_out(&mut self, old: &Segment, names: &BTreeSet<BatchId>) -> Result<usize, ManifestError> {
+    /// name, so that what an attempt has left in the store is no waste.
+    async fn leave_out_of(&mut self, old: &Segment) -> Result<usize, ManifestError> {
         let key = self.segment_key(&old.class, &old.segment)?;
         let damaged = |what: &str| self.chain.error(format!("names the segment {}, which {what}", old.segment));
         let bytes = self.objects.get(&key).await?.ok_or_else(|| damaged("is missing"))?;
-        let mut building = Building::new();
-        for kept in old.objects.iter().filter(|kept| !names.contains(&kept.id)) {
+        let (mut building, mut left_out) = (Building::new(), Vec::new());
+        for kept in &old.objects {
+            if self.chain.is_erased(&kept.id) {
+                left_out.push(kept.id);
+                continue;
+            }
             let range = usize::try_from(kept.at).ok().zip(usize::try_from(kept.at.saturating_add(kept.bytes)).ok());
             let object = range.and_then(|(from, to)| bytes.get(from..to)).ok_or_else(|| damaged("is cut off"))?;
             let (header, start) = Header::parse(object).map_err(|_| damaged("is not as it was written"))?;
             building.add(&header, start, object);
         }
-        let gone = old.objects.len() - building.len();
-        let mut added = Vec::new();
-        if building.len() > 0 {
-            let (segment, bytes) = building.finish(old.class.clone(), old.until);
-            let unread = old.unread.clone().map(|mut unread| {
-                unread.objects.retain(|object| !names.contains(object));
-                unread
-            });
-            let unread = unread.filter(|unread| !unread.objects.is_empty());
-            self.objects.put(&self.segment_key(&segment.class, &segment.segment)?, bytes).await?;
-            added.push(Segment { from: old.from, unread, ..segment });
+        left_out.sort_unstable();
+        let (count, removed) = (left_out.len(), old.segment);
+        let change = |added: Vec<Segment>| Change {
+            added,
+            removed: vec![removed],
+            left_out: left_out.clone(),
+            ..Change::default()
+        };
+        if building.len() == 0 {
+            self.commit(|chain| chain.segment(&removed).map(|_| change(Vec::new()))).await?;
+            return Ok(count);
         }
-        let removed = old.segment;
-        self.commit(|chain| {
-            let change = Change { added: added.clone(), removed: vec![removed], ..Change::default() };
-            chain.segment(&removed).map(|_| change)
+        let (segment, bytes) = building.finish(old.class.clone(), old.until);
+        let unread = old.unread.clone().map(|mut unread| {
+            unread.objects.retain(|object| left_out.binary_search(object).is_err());
+            unread
+        });
+        let segment = Segment { from: old.from, unread: unread.filter(|it| !it.objects.is_empty()), ..segment };
+        self.put_new(segment, bytes, |chain, segment| match chain.segment(&removed) {
+            Some(_) => change(vec![segment.clone()]),
+            // Somebody else has, or its time is over.
+            None => Change { removed: vec![segment.segment], ..Change::default() },
         })
         .await?;
-        Ok(gone)
+        Ok(count)
     }
 
     /// Takes back the segments whose time is over, as `retention_s` says for each class: first in the

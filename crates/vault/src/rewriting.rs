@@ -10,7 +10,7 @@ use attest::{
 };
 use bytes::Bytes;
 use policy::{Residency, Role};
-use seal::{BatchId, Header};
+use seal::{BatchId, Header, OwnerSecret};
 use stdx::{Digest, UnixTime};
 use verify::{Evidence, Recorded, TrustedPolicy};
 
@@ -71,6 +71,10 @@ pub struct Replacement {
     pub(crate) segment: Segment,
     pub(crate) bytes: Bytes,
     pub(crate) replaced: Vec<Digest>,
+    /// Of which erased objects nothing is in it: all that were in what it replaces.
+    pub(crate) left_out: Vec<BatchId>,
+    /// What the names of the columns that it replaces were made of.
+    pub(crate) owners: Vec<Digest>,
 }
 
 impl Vouched {
@@ -123,6 +127,16 @@ impl Chain {
         if named != [objects_root(read.values().map(|kept| kept.header)), Digest::of(made)] {
             return Err(RewritingError::Unfit("is about other objects, or another segment"));
         }
+        if says.left_out != self.to_leave_out(&says.replaced) {
+            return Err(RewritingError::Unfit("leaves out what nobody has erased, or not all that is"));
+        }
+        let columns = segments.iter().flat_map(|it| it.objects.iter().filter(|kept| !it.has_lines(&kept.id)));
+        let columns: BTreeSet<BatchId> = columns.map(|kept| kept.id).collect();
+        let named = says.owners.iter().map(|owner| OwnerSecret::from_bytes(*owner.as_bytes()).name());
+        let is_list = says.owners.is_sorted_by(|left, right| left < right);
+        if !is_list || named.collect::<BTreeSet<_>>() != columns {
+            return Err(RewritingError::Unfit("does not say what the names of the columns were made of"));
+        }
         let (objects, unread) = self.objects_in((admission, made), says, &read)?;
         let first = segments.iter().map(|it| it.from.unwrap_or(it.until)).min();
         let last = segments.iter().map(|it| it.until).max();
@@ -132,7 +146,14 @@ impl Chain {
         }
         segment.from = first;
         segment.unread = (!unread.is_empty()).then_some(Unread { code: vouched.code, objects: unread });
-        Ok(Replacement { segment, bytes, replaced: says.replaced.clone() })
+        let Rewriting { replaced, left_out, owners, .. } = says.clone();
+        Ok(Replacement { segment, bytes, replaced, left_out, owners })
+    }
+
+    /// What must not be in what takes the place of these.
+    pub(crate) fn to_leave_out(&self, replaced: &[Digest]) -> Vec<BatchId> {
+        let erased = replaced.iter().flat_map(|it| self.erased_in(it)).map(|(name, _)| name);
+        erased.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The objects of the segment that was made: new ones, which an intake would take, and those that stay as they are.
@@ -220,17 +241,17 @@ impl Offer<'_> {
 }
 
 /// In the log of all access, and by this organisation.
-fn recorded<P: Predicate>(
+pub(crate) fn recorded<P: Predicate>(
     recorded: &Recorded<P>,
     role: Role,
     residency: &Residency,
     by: Option<&OrganisationId>,
-) -> Result<(), RewritingError> {
+) -> Result<(), verify::Refusal> {
     if *recorded.checkpoint().origin() != residency.log {
         let (id, expected) = (recorded.id(), residency.log.to_string());
         let found = recorded.checkpoint().origin().clone();
-        return Err(verify::Refusal::WrongLog { id, expected, found }.into());
+        return Err(verify::Refusal::WrongLog { id, expected, found });
     }
     let signed = by.is_none_or(|by| recorded.signers().iter().any(|signer| signer.organisation == *by));
-    if signed { Ok(()) } else { Err(verify::Refusal::NotSigned { id: recorded.id(), role }.into()) }
+    if signed { Ok(()) } else { Err(verify::Refusal::NotSigned { id: recorded.id(), role }) }
 }

@@ -54,6 +54,12 @@ impl Building {
     }
 }
 
+/// The same segment under another name: a record of no bytes stands for nothing.
+pub(crate) fn renamed(segment: Segment, bytes: &Bytes) -> (Segment, Bytes) {
+    let bytes = Bytes::from([bytes, &length(&[])[..]].concat());
+    (Segment { segment: Digest::of(&bytes), bytes: bytes.len() as u64, ..segment }, bytes)
+}
+
 /// An object's length as it stands before it.
 pub(crate) fn length(object: &[u8]) -> [u8; 4] {
     u32::try_from(object.len()).expect("an object is admitted with less than 256 MiB and a header").to_be_bytes()
@@ -70,7 +76,7 @@ pub fn objects_of(segment: &Bytes) -> Result<Vec<Bytes>, SegmentError> {
     records(segment, SEGMENT_MARK.len())
 }
 
-/// What lies behind `start`, each with its length before it.
+/// What lies behind `start`, each with its length before it; those of no bytes are none.
 pub(crate) fn records(bytes: &Bytes, start: usize) -> Result<Vec<Bytes>, SegmentError> {
     let (mut objects, mut at) = (Vec::new(), start);
     while at < bytes.len() {
@@ -78,7 +84,9 @@ pub(crate) fn records(bytes: &Bytes, start: usize) -> Result<Vec<Bytes>, Segment
         let (length, _) = bytes.get(at..).and_then(<[u8]>::split_first_chunk::<4>).ok_or_else(damaged)?;
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| damaged())?;
         let end = (at + 4).checked_add(length).filter(|end| *end <= bytes.len()).ok_or_else(damaged)?;
-        objects.push(bytes.slice(at + 4..end));
+        if length > 0 {
+            objects.push(bytes.slice(at + 4..end));
+        }
         at = end;
     }
     Ok(objects)

@@ -290,6 +290,11 @@ impl Roller {
             if count > 0 {
                 tracing::info!(data.region = %region, data.segments = count, "segments are gone: their time was over");
             }
+            // What an erasure has not come to, and what was sent again after it.
+            let count = manifests.leave_out().await?;
+            if count > 0 {
+                tracing::info!(data.region = %region, data.objects = count, "objects are gone: they were erased");
+            }
         }
         self.count();
         Ok(())

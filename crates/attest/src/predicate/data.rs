@@ -316,6 +316,16 @@ pub struct Rewriting {
     /// Objects whose content this code can't read, by the SHA-256 of their headers, ascending: they are in nothing that
     /// was made, and stay as they are.
     pub unread: Vec<Digest>,
+    /// Objects whose events were in what was read and are not in what was made, since they are erased: ascending.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub left_out: Vec<BatchId>,
+    /// How many events that are.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub omitted: u64,
+    /// What the names of those objects were made of that a worker had made, ascending: all they held is in what was made,
+    /// but for what is left out, and so anybody may have them erased.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub owners: Vec<Digest>,
 }
 
 impl Predicate for Rewriting {

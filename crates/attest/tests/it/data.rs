@@ -110,7 +110,15 @@ fn rewriting() -> Rewriting {
         events: 511,
         doubles: 1,
         unread: vec![digest("header")],
+        left_out: Vec::new(),
+        omitted: 0,
+        owners: Vec::new(),
     }
+}
+
+fn rewriting_of_columns() -> Rewriting {
+    let left_out = vec![attest::BatchId::from_bytes(digest("one").as_bytes()[..16].try_into().unwrap())];
+    Rewriting { events: 500, left_out, omitted: 11, owners: vec![digest("owner")], ..rewriting() }
 }
 
 fn report() -> CustodyReport {
@@ -185,6 +193,7 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         ("receipt", payload(&[("object", "sealed")], Receipt { region: "zurich".parse().unwrap(), bytes: 4321 })),
         ("worker-key", payload(&[CODE], worker())),
         ("rewriting", payload(&[("objects", "root"), ("segment", "made")], rewriting())),
+        ("rewriting-of-columns", payload(&[("objects", "root"), ("segment", "made")], rewriting_of_columns())),
         ("custody-report", payload(&[("uses", "head")], report())),
         ("erasure-request", payload(&[("objects", "names")], erase)),
         ("erasure", payload(&[("objects", "names")], erased)),

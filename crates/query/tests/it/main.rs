@@ -11,6 +11,7 @@
 mod attacks;
 mod disk;
 mod documents;
+mod erasing;
 mod queries;
 mod refused;
 mod rewriting;

@@ -11,9 +11,9 @@ use api::{
 };
 use async_trait::async_trait;
 use attest::{
-    AccessApproval, AccessIntent, AccessMode, AccessRequest, Budget, Bundle, Commitment, Envelope, Opening, Predicate,
-    PrivateField, ReaderKind, RegionId, RegionStatus, Standing, Statement, StatementId, Subject, WorkerEnrolment,
-    WorkerKey,
+    AccessApproval, AccessIntent, AccessMode, AccessRequest, Budget, Bundle, Commitment, Envelope, Erasure,
+    ErasureRequest, Opening, Predicate, PrivateField, ReaderKind, RegionId, RegionStatus, Standing, Statement,
+    StatementId, Subject, WorkerEnrolment, WorkerKey,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,13 +21,13 @@ use bytes::Bytes;
 use custody::{Ask, Custodian, FileKeys, Ledger, Seen, current, decide, objects_root};
 use policy::Role;
 use query::{Frames, Host, Memory, Place, Ports, Vault, VaultError, Worker, WorkerError};
-use seal::{Destination, Header, PrivateKey, PublicKey};
+use seal::{BatchId, Destination, Header, PrivateKey, PublicKey};
 use stdx::{Clock as _, Digest, ManualClock, SystemEntropy, UnixTime};
 use storage::{FileObjects, LockBatch, ObjectStore, SqliteStore};
 use tempfile::TempDir;
 use testkit::{Custody, PURPOSE, REGION, SUPERVISOR_LOG, World};
 use tlog::{KeyKind, SignerKey};
-use vault::{Admission, Chain, Manifests, Offer, Replacement, RewritingError};
+use vault::{Admission, Chain, Manifests, NotRenounced, Offer, Renounced, Replacement, RewritingError};
 
 /// The vault's objects, without HTTP between.
 #[derive(Clone)]
@@ -43,6 +43,11 @@ impl std::fmt::Debug for OnDisk {
 impl Vault for OnDisk {
     async fn manifest(&self, region: &RegionId, number: u64) -> Result<Option<Bytes>, VaultError> {
         Ok(self.0.get(&format!("manifest/{region}/{number:016}").parse().unwrap()).await.unwrap())
+    }
+
+    async fn evidence(&self, region: &RegionId, evidence: &Digest) -> Result<Bytes, VaultError> {
+        let failed = || VaultError::Failed { what: evidence.to_string(), why: "it is not there".to_owned() };
+        self.0.get(&vault::evidence_key(region, evidence).unwrap()).await.unwrap().ok_or_else(failed)
     }
 
     async fn read(&self, place: &Place, range: Range<u64>) -> Result<Bytes, VaultError> {
@@ -238,6 +243,36 @@ impl Scene {
             count += 1;
         }
         count
+    }
+
+    /// The logged request to erase these.
+    pub(crate) fn erasure_request(&mut self, mut objects: Vec<BatchId>) -> Envelope {
+        objects.sort();
+        let subject = vec![custody::erasure_subject(&objects)];
+        let position = self.world.position(SUPERVISOR_LOG, "access/supervisor");
+        let request = ErasureRequest { position, region: REGION.parse().unwrap(), objects, deadline: self.in_s(60) };
+        self.record(subject, request, ("supervisor", Role::Recorder))
+    }
+
+    /// A custodian's logged word that it has.
+    pub(crate) fn erasure(&mut self, request: StatementId) -> Envelope {
+        let position = self.world.position(SUPERVISOR_LOG, "custody/supervisor");
+        let region = REGION.parse().unwrap();
+        let word = Erasure { position, request, region, rows: 0, horizon: self.in_s(60) };
+        self.record(vec![Subject::new("objects", Digest::of(b""))], word, ("supervisor", Role::Custodian))
+    }
+
+    pub(crate) fn renounced(&self, evidence: &[&Envelope]) -> Result<Renounced, NotRenounced> {
+        let entries: Vec<_> = evidence.iter().map(|envelope| (SUPERVISOR_LOG, *envelope)).collect();
+        Renounced::check(self.world.policy(), &self.world.bundle(&entries).to_bytes())
+    }
+
+    /// Has the vault erase these, as a gateway does it after the custodians.
+    pub(crate) async fn erase(&mut self, objects: Vec<BatchId>) -> vault::Erased {
+        let request = self.erasure_request(objects);
+        let word = self.erasure(request.id());
+        let renounced = self.renounced(&[&request, &word]).unwrap();
+        self.manifests().await.erase(&renounced).await.unwrap()
     }
 
     pub(crate) async fn plan(&self, question: &Question) -> Result<Plan, WorkerError> {

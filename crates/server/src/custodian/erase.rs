@@ -1,10 +1,11 @@
 //! What owners have erased.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use attest::{Bundle, Envelope, Erasure, RegionId, Statement};
-use custody::{Custodian, Erasable, Erasing, Seen, erasable};
+use attest::{BatchId, Bundle, Envelope, Erasure, RegionId, Statement};
+use custody::{Custodian, Erasable, Erasing, Refusal, Seen, erasable};
 use seal::OwnerSecret;
 use stdx::{SystemEntropy, UnixTime};
 use storage::{Key, Swap};
@@ -39,7 +40,26 @@ impl Desk {
         if let Some(kept) = kept {
             return Bundle::parse(&kept.bytes).map_err(|error| failed(error.into()));
         }
+        self.refuse_living(&note.region, &erasable).await?;
         self.erase_now(&note.region, &erasable, &key).await.map_err(failed)
+    }
+
+    /// What a worker has made is erased when others have taken its place. On the way to the vault its gateway sees what its
+    /// name was made of, and could have it erased before anything has.
+    async fn refuse_living(&self, region: &RegionId, erasable: &Erasable) -> Result<(), DeskError> {
+        let (ledger, _) = self.region(region)?;
+        let seen = ledger.vault().await?;
+        let failed = |error: anyhow::Error| DeskError::Erasure(format!("{error:#}"));
+        let vault = self.config.vault.as_ref().ok_or_else(|| failed(no_vault().into()))?;
+        let (_, chain) = tokio::task::block_in_place(|| self.chain(vault, region, seen)).map_err(failed)?;
+        let columns = chain.segments().flat_map(|it| it.objects.iter().filter(|kept| !it.has_lines(&kept.id)));
+        let columns: BTreeSet<BatchId> = columns.map(|kept| kept.id).collect();
+        match erasable.objects().iter().find(|object| columns.contains(*object)) {
+            Some(living) => {
+                Err(Refusal::Object(*living, "a worker has made it, and the vault has it".to_owned()).into())
+            }
+            None => Ok(()),
+        }
     }
 
     async fn erase_now(&self, region: &RegionId, erasable: &Erasable, key: &Key) -> anyhow::Result<Bundle> {
@@ -64,11 +84,6 @@ impl Desk {
     /// Whatever is in the table goes with the table's key. What is not may be sealed to any key whose time has begun
     /// and that is still here; nobody is believed which one that is.
     fn erasing(&self, region: &RegionId, erasable: &Erasable) -> anyhow::Result<Erasing> {
-        if self.config.vault.is_none() {
-            return Err(Failure::refused("no key is ever destroyed here, so nothing can be erased")
-                .hint("set `vault` in the custodian's configuration to the vendor's URL")
-                .into());
-        }
         let rows = self.keys.table().rows_of(erasable.objects())?;
         let all_moved = rows.iter().all(|rows| *rows > 0);
         let (here, now) = (self.keys.all()?, self.domain.clock.now());
@@ -82,6 +97,11 @@ impl Desk {
         }
         Ok(Erasing { rows: rows.iter().sum(), horizon })
     }
+}
+
+fn no_vault() -> Failure {
+    Failure::refused("no key is ever destroyed here, so nothing can be erased")
+        .hint("set `vault` in the custodian's configuration to the vendor's URL")
 }
 
 fn receipt_key(region: &RegionId, erasable: &Erasable) -> anyhow::Result<Key> {

@@ -122,14 +122,14 @@ impl Desk {
         Ok(times)
     }
 
-    /// This custodian's share of each object that the region's vault has, and its last manifest. A vault that lacks what
-    /// was seen, or is empty, is none: a key is not destroyed because somebody answers 404.
-    fn live(
+    /// What the region's vault has, and its last manifest. A vault that lacks what was seen is another: nothing is destroyed
+    /// because somebody answers 404.
+    pub(super) fn chain(
         &self,
         vault: &BaseUrl,
         region: &RegionId,
         seen: Option<(u64, Digest)>,
-    ) -> anyhow::Result<((u64, Digest), Vec<ClosedShare>)> {
+    ) -> anyhow::Result<(Option<(u64, Digest)>, Chain)> {
         let mut chain = Chain::new(region.clone());
         let (mut last, mut has_seen) = (None, seen.is_none());
         loop {
@@ -140,10 +140,18 @@ impl Desk {
             has_seen |= seen == Some(manifest);
             last = Some(manifest);
         }
-        let last = last.filter(|_| has_seen).ok_or_else(|| {
-            Failure::refused(format!("{vault} is not the vault of region `{region}` that was seen before, or is empty"))
-                .hint("no key was destroyed; compare `vault` in the configuration with the vendor's URL")
-        })?;
+        if has_seen { Ok((last, chain)) } else { Err(other(vault, region).into()) }
+    }
+
+    /// This custodian's share of each object that the region's vault has, and its last manifest.
+    fn live(
+        &self,
+        vault: &BaseUrl,
+        region: &RegionId,
+        seen: Option<(u64, Digest)>,
+    ) -> anyhow::Result<((u64, Digest), Vec<ClosedShare>)> {
+        let (last, chain) = self.chain(vault, region, seen)?;
+        let last = last.ok_or_else(|| other(vault, region))?;
         let mut closed = Vec::new();
         for segment in chain.segments() {
             let url = vault.join(&format!("{}/{region}/segments/{}/{}", path::VAULT, segment.class, segment.segment));
@@ -162,4 +170,9 @@ impl Desk {
         }
         Ok((last, closed))
     }
+}
+
+fn other(vault: &BaseUrl, region: &RegionId) -> Failure {
+    Failure::refused(format!("{vault} is not the vault of region `{region}` that was seen before, or is empty"))
+        .hint("nothing was destroyed; compare `vault` in the configuration with the vendor's URL")
 }

@@ -213,6 +213,7 @@ pub(crate) fn router(vault: Vault) -> Router {
         .route(path::EVENTS, take)
         .route(path::VAULT_ERASURES, post(erase::erase))
         .route(&format!("{}/{{region}}/manifests/{{number}}", path::VAULT), get(read::manifest))
+        .route(&format!("{}/{{region}}/erasures/{{evidence}}", path::VAULT), get(read::evidence))
         .route(&format!("{}/{{region}}/segments/{{class}}/{{segment}}", path::VAULT), get(read::segment))
         .route(&format!("{}/replacements", path::VAULT), post(replace::replace).layer(DefaultBodyLimit::disable()))
         .with_state(vault)

@@ -45,6 +45,8 @@ pub struct Metrics {
     custody: Family<Labels<2>, Gauge>,
     accesses: Family<Labels<1>, Counter>,
     glass: Family<Labels<1>, Counter>,
+    erasures_open: Gauge,
+    erasures_late: Gauge,
     /// Jobs that wait for the rebuilder, or are with it.
     pub queue: Gauge,
     status_age: Family<Labels<1>, Number>,
@@ -91,6 +93,8 @@ impl Metrics {
             custody: Family::default(),
             accesses: Family::default(),
             glass: Family::default(),
+            erasures_open: Gauge::default(),
+            erasures_late: Gauge::default(),
             queue: Gauge::default(),
             status_age: Family::default(),
             status_left: Family::default(),
@@ -119,6 +123,8 @@ impl Metrics {
         registry.register("custody", help, it.custody.clone());
         registry.register("accesses", "Accesses to data, by how they ended", it.accesses.clone());
         registry.register("break_glass", "Requests for data that broke the glass, by class", it.glass.clone());
+        registry.register("erasures_open", "Erasures that are not over", it.erasures_open.clone());
+        registry.register("erasures_late", "Those of them that were to be over by now", it.erasures_late.clone());
         registry.register("build_queue", "Rebuilds that wait or run", it.queue.clone());
         registry.register_with_unit("status_age", "Age of a lane's status", s(), it.status_age.clone());
         let help = "Time until a lane's status expires; below zero, endpoints refuse what is new";
@@ -196,6 +202,12 @@ impl Metrics {
     /// Somebody has asked for data in an emergency, or says so.
     pub fn break_glass(&self, class: &str) {
         self.glass.get_or_create(&[("class", class.to_owned())]).inc();
+    }
+
+    /// How many erasures are not over, and how many of them were to be.
+    pub fn erasures(&self, open: usize, late: usize) {
+        self.erasures_open.set(i64::try_from(open).unwrap_or(i64::MAX));
+        self.erasures_late.set(i64::try_from(late).unwrap_or(i64::MAX));
     }
 
     /// How a lane's status stands, in seconds.

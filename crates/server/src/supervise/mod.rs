@@ -1,6 +1,7 @@
 //! The supervisor's part: rebuilding with inputs of its own, signing second, and saying no.
 
 mod canary;
+mod erasure;
 mod rebuild;
 mod region;
 mod rules;
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 
 pub(crate) use canary::LoggedHosts;
 pub use canary::{Host, ReportError};
+pub(crate) use erasure::{Erasing, ErasureProbe, Wanted, read_manifests};
 pub use rebuild::PutError;
 pub(crate) use region::{EnrolledHost, RegionWord};
 pub(crate) use rules::released_record;

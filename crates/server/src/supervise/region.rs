@@ -4,12 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use attest::{
-    AccessStop, BatchId, Bundle, BundleEntry, Envelope, ErasureRequest, RegionId, RegionStatus, Statement, Subject,
-    WorkerEnrolment,
-};
+use attest::{AccessStop, Bundle, BundleEntry, Envelope, RegionId, RegionStatus, Statement, Subject, WorkerEnrolment};
 use bytes::Bytes;
-use custody::{StatusNumber, erasure_subject};
+use custody::StatusNumber;
 use stdx::{Digest, UnixTime};
 use storage::{Key, RecordKey, Swap};
 use tlog::VerifierKey;
@@ -171,26 +168,6 @@ impl Supervisor {
         let (id, bundle) = (entry.envelope.id(), Bundle::new(vec![entry.clone()])?);
         self.domain.catalog().put(&record(WORKERS, &id.to_string())?, bundle.to_bytes().into()).await?;
         Ok(entry)
-    }
-
-    /// Signs and logs that objects are to be erased, for whoever has shown that they are theirs.
-    ///
-    /// # Errors
-    /// When this is not the gateway's organisation, or the log fails.
-    pub(crate) async fn request_erasure(
-        &self,
-        region: &RegionId,
-        objects: &[BatchId],
-        deadline: UnixTime,
-    ) -> anyhow::Result<BundleEntry> {
-        let stream = self.domain.stream(&format!("access/{}", self.domain.organisation))?;
-        let make = |position| {
-            let (region, objects) = (region.clone(), objects.to_vec());
-            let subject = vec![erasure_subject(&objects)];
-            let predicate = ErasureRequest { position, region, objects, deadline };
-            Ok(Envelope::sign(Statement { subject, predicate }.encode()?, &[&self.recorder])?)
-        };
-        Ok(stream.write(make).await?)
     }
 
     pub(super) fn status_regions(&self) -> impl Iterator<Item = &RegionId> {

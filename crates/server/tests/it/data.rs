@@ -1,6 +1,7 @@
 //! Data that nobody opens without an entry: real custodians, a real log, real witnesses.
 
 mod cloud;
+mod columns;
 mod compaction;
 mod custody;
 mod erase;
@@ -12,4 +13,5 @@ pub(crate) mod scene;
 mod stand;
 mod stops;
 mod through;
+mod token;
 mod units;

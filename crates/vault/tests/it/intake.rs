@@ -131,3 +131,28 @@ async fn what_has_had_its_time_is_gone_from_manifests_and_store() {
     let segments = files(scene.folder.path()).keys().filter(|name| name.contains("segment/")).count();
     assert_eq!(segments, 1, "the file is gone, too");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_slow_to_delete_deletes_nothing_that_came_again() {
+    let scene = Scene::new().await;
+    let object = sealed("text");
+    let take = async || {
+        let running = scene.run("wal").await;
+        running.intake.take(object.clone()).await.unwrap();
+        running.kill().await;
+        scene.kept_after_restart("wal").await
+    };
+    let before = take().await;
+    // Its time is over: one machine deletes it, another has yet to.
+    let mut slow = scene.manifests().await;
+    scene.later(31);
+    let (now, kept_s) = (stdx::Clock::now(&*scene.clock), [("statistics".parse().unwrap(), 30 * 86_400)].into());
+    assert_eq!(scene.manifests().await.retain(now, &kept_s).await.unwrap(), 1);
+    slow.refresh().await.unwrap();
+    // The endpoint has it still, and sends it again: the same bytes, and so the same segment.
+    assert_eq!(take().await, before);
+    slow.retain(now, &[].into()).await.unwrap();
+    assert_eq!(scene.kept().await, before);
+    assert_eq!(vault::check(&scene.objects).await.unwrap().damages, []);
+    assert_eq!(take().await, before, "once");
+}

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use api::{BaseUrl, BodyLimit, Client, ErasureAnswer, ErasureNote, VaultErased, VaultErasure, path};
-use attest::{BUNDLE_BYTES_MAX, BatchId, Bundle, Erasure, OrganisationId, RegionId, Statement};
+use api::BaseUrl;
+use attest::{BatchId, OrganisationId, RegionId};
 use clap::Args;
 use custody::ERASED_MAX;
 use seal::{ErasureFile, OwnerSecret};
@@ -18,11 +18,7 @@ use super::Logged;
 use crate::command::{Output, block_on};
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::supervise::Supervisor;
-
-/// A vault rewrites segments of 64 MiB; a custodian its table.
-const TIME_MAX: Duration = Duration::from_secs(300);
-const ANSWER_BYTES_MAX: BodyLimit = BodyLimit(2 * BUNDLE_BYTES_MAX as u64);
+use crate::supervise::{Erasing, Supervisor, Wanted};
 
 /// Arguments of `data erase`.
 #[derive(Debug, Args)]
@@ -31,16 +27,20 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Where the region's vault is: the vendor's URL
-    #[arg(long, value_name = "URL")]
-    vault: BaseUrl,
-    /// For the owner: the logged request, and each custodian's logged word
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(long, value_name = "URL", required_unless_present = "status")]
+    vault: Option<BaseUrl>,
+    /// For the owner: the logged requests, and each custodian's logged word
+    #[arg(long, value_name = "FILE", required_unless_present = "status")]
+    out: Option<PathBuf>,
     /// When no vault may have it any more: so many days from now
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=90))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=90))]
     days: u32,
+    /// How erasures stand; nothing else is done
+    #[arg(long, conflicts_with_all = ["vault", "out", "request"])]
+    status: bool,
     /// What the owner brings: `clerestory-agent share erase` writes it
-    request: PathBuf,
+    #[arg(required_unless_present = "status")]
+    request: Option<PathBuf>,
 }
 
 /// What was done.
@@ -50,94 +50,170 @@ struct Done {
     objects: usize,
     /// Objects that the vault has deleted now.
     erased: usize,
-    /// Segments that a worker must make anew.
-    made_of_them: Vec<stdx::Digest>,
+    #[serde(flatten)]
+    stands: Stands,
+    #[serde(flatten)]
+    logged: Logged,
+}
+
+/// How it stands.
+#[derive(Debug, Serialize)]
+struct Stands {
+    /// What workers had made of them, and custodians have erased.
+    columns: usize,
+    /// Objects that have events of them, and that a worker must make anew.
+    left: BTreeSet<BatchId>,
+    is_over: bool,
+    /// What workers had made of them, and was gone before.
+    unnamed: usize,
+    deadline: UnixTime,
     /// Until when each custodian could still open its share, with what it had before.
     custodians: BTreeMap<OrganisationId, UnixTime>,
     /// Until when everything that was copied before could still be opened.
-    horizon: UnixTime,
+    horizon: Option<UnixTime>,
+}
+
+/// Every erasure that there was.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct All(Vec<One>);
+
+#[derive(Debug, Serialize)]
+struct One {
+    region: RegionId,
+    objects: usize,
+    late: bool,
     #[serde(flatten)]
-    logged: Logged,
+    stands: Stands,
+}
+
+impl Stands {
+    fn of(erasing: &Erasing) -> Self {
+        Self {
+            columns: erasing.columns.len(),
+            left: erasing.left.clone(),
+            is_over: erasing.is_over(),
+            unnamed: erasing.unnamed.len(),
+            deadline: erasing.deadline,
+            custodians: erasing.custodians.clone(),
+            horizon: erasing.horizon(),
+        }
+    }
+}
+
+impl fmt::Display for Stands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.columns > 0 {
+            writeln!(f, "{} objects that workers had made of them: nobody opens them any more", self.columns)?;
+        }
+        for object in &self.left {
+            writeln!(f, "object {object} has events of them; a worker must make it anew by {}", self.deadline)?;
+        }
+        if self.unnamed > 0 {
+            writeln!(
+                f,
+                "{} objects that workers had made of them were gone before, and can't be erased",
+                self.unnamed
+            )?;
+        }
+        for (custodian, until) in &self.custodians {
+            writeln!(f, "custodian `{custodian}` has no key for what is erased from {until} on")?;
+        }
+        match self.horizon {
+            Some(horizon) => {
+                writeln!(f, "horizon {horizon}: until then, copies from before could still open, with all custodians")
+            }
+            None => writeln!(f, "no horizon: copies of what is left, or was gone before, can be opened"),
+        }
+    }
 }
 
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} objects of region `{}`: nobody opens them any more", self.objects, self.region)?;
         writeln!(f, "{} of them were in the vault, and are not any more", self.erased)?;
-        for segment in &self.made_of_them {
-            writeln!(f, "segment {segment} was made of some of them; a worker must make it anew")?;
+        write!(f, "{}{}", self.stands, self.logged)
+    }
+}
+
+impl fmt::Display for All {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            writeln!(f, "nothing was erased")?;
         }
-        for (custodian, until) in &self.custodians {
-            writeln!(f, "custodian `{custodian}` has no key for them from {until} on")?;
+        for One { region, objects, late, stands } in &self.0 {
+            let how = match (stands.is_over, late) {
+                (true, _) => "over",
+                (false, false) => "under way",
+                (false, true) => "LATE",
+            };
+            write!(f, "{objects} objects of region `{region}`, by {}: {how}\n{stands}", stands.deadline)?;
         }
-        writeln!(f, "horizon {}: until then, copies from before could still open, with all custodians", self.horizon)?;
-        self.logged.fmt(f)
+        Ok(())
     }
 }
 
 pub(super) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
-    let file = &arguments.request;
+    let config = Config::load(&arguments.config)?;
+    let (Some(vault), Some(out), Some(file)) = (&arguments.vault, &arguments.out, &arguments.request) else {
+        return status(&config, output);
+    };
+    let request = requested(file)?;
+    let now = SystemClock::new().now();
+    let wanted = Wanted {
+        region: request.region,
+        owners: request.owners,
+        vault: vault.clone(),
+        deadline: now.after(Duration::from_secs(u64::from(arguments.days) * 86_400)),
+    };
+    let done = block_on(async {
+        let supervisor = Supervisor::open(&config).await?;
+        let (erasing, erased) = supervisor.erase(&wanted).await?;
+        durable::write(out, &erasing.receipt()?.to_bytes())
+            .with_context(|| format!("can't write `{}`", out.display()))?;
+        let (region, objects) = (wanted.region.clone(), erasing.objects.len());
+        let logged = Logged::of(&erasing.request()?);
+        anyhow::Ok(Done { region, objects, erased, stands: Stands::of(&erasing), logged })
+    })?;
+    output.print(&done)?;
+    if done.stands.left.is_empty() {
+        return Ok(());
+    }
+    let message = format!("events of these objects are also in {} that workers have made", done.stands.left.len());
+    const HINT: &str = "the vendor's compaction makes these anew; the server goes on then, or repeat the command";
+    Err(Failure::unavailable(message).hint(HINT).into())
+}
+
+/// What the owner brings.
+fn requested(file: &Path) -> anyhow::Result<ErasureFile> {
     let text = std::fs::read(file).with_context(|| format!("can't read `{}`", file.display()))?;
     let request = ErasureFile::parse(&text).map_err(|error| {
         Failure::refused(format!("`{}`: {error}", file.display()))
             .hint("`clerestory-agent share erase` writes such files, for who sent the objects")
     })?;
     let objects: BTreeSet<BatchId> = request.owners.iter().map(OwnerSecret::name).collect();
-    let objects: Vec<BatchId> = objects.into_iter().collect();
     if objects.is_empty() || objects.len() > ERASED_MAX {
         let message = format!("{} objects; a request has 1 to {ERASED_MAX}", objects.len());
         return Err(Failure::refused(message).hint("let the owner make several files (`--batch`)").into());
     }
-    let done = block_on(async {
-        let config = Config::load(&arguments.config)?;
-        let supervisor = Supervisor::open(&config).await?;
-        let access = match &config {
-            Config::Supervisor(section) => section.access.clone(),
-            _ => None,
-        };
-        let access = access.ok_or_else(|| {
-            Failure::usage("only the gateway's supervisor can do this").hint("it has a section `[access]`")
-        })?;
-        let deadline = SystemClock::new().now().after(Duration::from_secs(u64::from(arguments.days) * 86_400));
-        let entry = supervisor.request_erasure(&request.region, &objects, deadline).await?;
-        let client = supervisor.domain().client.with_timeout(TIME_MAX);
-        let evidence = String::from_utf8(Bundle::new(vec![entry.clone()])?.to_bytes())?;
-        let mut receipts = Bundle::new(vec![entry.clone()])?;
-        let mut custodians = BTreeMap::new();
-        for (custodian, url) in &access.custodians {
-            let owners = request.owners.iter().map(OwnerSecret::to_text).collect();
-            let note = ErasureNote { region: request.region.clone(), evidence: evidence.clone(), owners };
-            let (receipt, until) = ask_custodian(&client, url, &note)
-                .with_context(|| format!("custodian `{custodian}` has not erased it yet; repeat the command"))?;
-            receipts = receipts.with(&receipt)?;
-            custodians.insert(custodian.clone(), until);
-        }
-        let url = arguments.vault.join(path::VAULT_ERASURES);
-        let vault = VaultErasure { evidence };
-        let vault: VaultErased = tokio::task::block_in_place(|| client.post_json(&url, &vault, ANSWER_BYTES_MAX))
-            .context("custodians open it no more, but the vault still has it; repeat the command")?;
-        durable::write(&arguments.out, &receipts.to_bytes())
-            .with_context(|| format!("can't write `{}`", arguments.out.display()))?;
-        let horizon = custodians.values().max().copied().context("the gateway knows no custodians")?;
-        let VaultErased { erased, made_of_them } = vault;
-        let (region, objects) = (request.region.clone(), objects.len());
-        anyhow::Ok(Done { region, objects, erased, made_of_them, custodians, horizon, logged: Logged::of(&entry) })
-    })?;
-    output.print(&done)?;
-    if done.made_of_them.is_empty() {
-        return Ok(());
-    }
-    let message =
-        format!("rows of these objects are also in {} segments that a worker has made", done.made_of_them.len());
-    const HINT: &str = "nothing makes these anew without them yet: they go when the class's `retention_s` is over";
-    Err(Failure::refused(message).hint(HINT).into())
+    Ok(request)
 }
 
-fn ask_custodian(client: &Client, url: &BaseUrl, note: &ErasureNote) -> anyhow::Result<(Bundle, UnixTime)> {
-    let url = url.join(path::ERASURES);
-    let answer: ErasureAnswer = tokio::task::block_in_place(|| client.post_json(&url, note, ANSWER_BYTES_MAX))?;
-    let receipt = Bundle::parse(answer.receipt.as_bytes())?;
-    let entry = receipt.entries().first().context("it has given no receipt")?;
-    let says = Statement::<Erasure>::decode(entry.envelope.payload())?.predicate;
-    Ok((receipt, says.horizon))
+fn status(config: &Config, output: Output) -> anyhow::Result<()> {
+    let erasures = block_on(async { Supervisor::open(config).await?.erasures().await })?;
+    let now = SystemClock::new().now();
+    let one = |it: &Erasing| One {
+        region: it.region.clone(),
+        objects: it.objects.len(),
+        late: !it.is_over() && it.deadline < now,
+        stands: Stands::of(it),
+    };
+    let all = All(erasures.iter().map(one).collect());
+    output.print(&all)?;
+    match all.0.iter().filter(|it| it.late).count() {
+        0 => Ok(()),
+        count => Err(Failure::refused(format!("{count} erasures are not over, and were to be"))
+            .hint("see whether the vendor's `[compaction]` runs; its log says why not")
+            .into()),
+    }
 }

@@ -6,10 +6,11 @@ use std::fmt;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use api::{BaseUrl, BodyLimit};
-use attest::{AccessIntent, Envelope, Statement, StatementId};
+use api::{BaseUrl, BodyLimit, Client};
+use attest::{AccessIntent, BatchId, Envelope, Statement, StatementId};
 use bytes::Bytes;
 use clap::Args;
 use ledger::{Access, Filter, Index, OBJECT_LIST_BYTES_MAX, Page, Timeline, Wanted, parse_object_list};
@@ -17,15 +18,20 @@ use log::Reader;
 use serde::Serialize;
 use stdx::{Clock as _, Digest, SystemClock};
 use tlog::{EntryIndex, SignedCheckpoint};
+use vault::Lineage;
+use verify::TrustedPolicy;
 
 use super::accesses::{Line, log_at};
 use crate::accesses::{no_residency, read};
 use crate::command::trust::{LogAt, TrustArguments};
 use crate::command::{Output, block_on};
 use crate::failure::Failure;
+use crate::supervise::read_manifests;
 
 /// A million objects, one a line.
 const OBJECTS_BYTES_MAX: u64 = 80 << 20;
+/// For a manifest.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Rows of the index that are read at a time.
 const ROWS: usize = 4096;
 
@@ -40,6 +46,9 @@ pub struct Arguments {
     /// Who has the lists of what was read: the supervisor, a custodian
     #[arg(long, value_name = "URL", required = true)]
     at: Vec<BaseUrl>,
+    /// Where the vault is: the vendor's URL. It is asked for all that it lists, so that it does not learn either
+    #[arg(long, value_name = "URL")]
+    vault: BaseUrl,
     /// Where the log is, if not where the policy says: any copy of it, such as a mirror's
     #[arg(long, value_name = "URL")]
     url: Option<BaseUrl>,
@@ -53,6 +62,10 @@ pub struct Arguments {
 struct Answer {
     /// How many objects were looked for.
     objects: usize,
+    /// How many of them the vault never listed: of these only accesses to themselves are found.
+    never_listed: usize,
+    /// What workers have made of them, by the SHA-256 of the headers.
+    made_of_them: Vec<Digest>,
     /// Accesses that named one of them, newest first.
     accesses: Vec<Read>,
     /// Accesses of which nobody who was asked has the list.
@@ -65,8 +78,10 @@ struct Answer {
 
 #[derive(Debug, Serialize)]
 struct Read {
-    /// How many of the owner's objects it named.
+    /// How many of the owner's objects it named, or may have had events of in columns.
     of_owner: usize,
+    /// Whether it was, for some, in columns that a worker has made of them.
+    in_columns: bool,
     #[serde(flatten)]
     access: Access,
 }
@@ -85,13 +100,14 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
 async fn answer(arguments: &Arguments) -> anyhow::Result<Answer> {
     let mine = objects(arguments)?;
     let policy = arguments.trust.load()?;
+    let Lines { of, made, never_listed } = descent(arguments, &policy, &mine)?;
     let residency = policy.policy().residency.as_ref().ok_or_else(no_residency)?;
     let log = log_at(&policy, &residency.log, arguments.url.as_ref())?;
     let mut index = Index::in_memory(log.origin.clone());
     let report = read(&policy, &log, &mut index, &arguments.proofs).await?;
     let accesses = all(&index)?;
     let roots = roots(&log, &index, &accesses).await?;
-    let mut counts: BTreeMap<Digest, Option<usize>> = BTreeMap::new();
+    let mut counts: BTreeMap<Digest, Option<(usize, bool)>> = BTreeMap::new();
     let (mut found, mut unlisted) = (Vec::new(), Vec::new());
     for access in accesses {
         let root = roots.get(&access.id).with_context(|| format!("access {} is not in the log any more", access.id))?;
@@ -99,17 +115,59 @@ async fn answer(arguments: &Arguments) -> anyhow::Result<Answer> {
             Some(count) => *count,
             None => {
                 let list = list(arguments, &log, root)?;
-                let count = list.map(|list| list.iter().filter(|object| mine.contains(object)).count());
+                let count = list.map(|list| {
+                    let named = list.iter().filter_map(|object| of.get(object));
+                    let of_owner: BTreeSet<&Digest> = named.flatten().collect();
+                    (of_owner.len(), list.iter().any(|object| made.contains(object)))
+                });
                 *counts.entry(*root).or_insert(count)
             }
         };
         match count {
-            Some(0) => {}
-            Some(of_owner) => found.push(Read { of_owner, access }),
+            Some((0, _)) => {}
+            Some((of_owner, in_columns)) => found.push(Read { of_owner, in_columns, access }),
             None => unlisted.push(access.id),
         }
     }
-    Ok(Answer { objects: mine.len(), accesses: found, unlisted, entries: report.size, root: report.root })
+    Ok(Answer {
+        objects: mine.len(),
+        never_listed,
+        made_of_them: made.into_iter().collect(),
+        accesses: found,
+        unlisted,
+        entries: report.size,
+        root: report.root,
+    })
+}
+
+/// What became of the owner's objects. All by the SHA-256 of headers.
+struct Lines {
+    /// The objects, and what workers have made of them: each with which of the owner's objects it is, or has events of.
+    of: BTreeMap<Digest, BTreeSet<Digest>>,
+    /// Those that workers have made.
+    made: BTreeSet<Digest>,
+    /// How many of the owner's the vault never listed.
+    never_listed: usize,
+}
+
+fn descent(arguments: &Arguments, policy: &TrustedPolicy, mine: &BTreeSet<Digest>) -> anyhow::Result<Lines> {
+    let mut of: BTreeMap<Digest, BTreeSet<Digest>> = mine.iter().map(|object| (*object, [*object].into())).collect();
+    let (mut made, mut listed) = (BTreeSet::new(), 0);
+    let client = Client::new(PATIENCE);
+    for region in policy.policy().residency.iter().flat_map(|it| &it.regions) {
+        let sought = mine.clone();
+        let mut lineage = Lineage::new(region.id.clone(), move |kept| sought.contains(&kept.header));
+        read_manifests(&client, &arguments.vault, &mut lineage)
+            .with_context(|| format!("what became of objects in region `{}` is not known", region.id))?;
+        let own: BTreeMap<BatchId, Digest> =
+            lineage.found().filter(|(_, it)| !it.is_made).map(|(id, it)| (*id, it.header)).collect();
+        listed += own.len();
+        for (_, it) in lineage.found().filter(|(_, it)| it.is_made) {
+            of.insert(it.header, it.of.iter().filter_map(|id| own.get(id).copied()).collect());
+            made.insert(it.header);
+        }
+    }
+    Ok(Lines { of, made, never_listed: mine.len().saturating_sub(listed) })
 }
 
 fn objects(arguments: &Arguments) -> anyhow::Result<BTreeSet<Digest>> {
@@ -188,13 +246,18 @@ fn list(arguments: &Arguments, log: &LogAt, root: &Digest) -> anyhow::Result<Opt
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Read { of_owner, access } in &self.accesses {
-            write!(f, "{of_owner} of yours: {}", Line(access))?;
+        for Read { of_owner, in_columns, access } in &self.accesses {
+            let how = if *in_columns { " in columns" } else { "" };
+            write!(f, "{of_owner} of yours{how}: {}", Line(access))?;
         }
         for id in &self.unlisted {
             writeln!(f, "UNKNOWN: nobody who was asked says what access {id} has read")?;
         }
-        writeln!(f, "{} accesses to one of {} objects", self.accesses.len(), self.objects)?;
+        if self.never_listed > 0 {
+            writeln!(f, "the vault never listed {} of these objects", self.never_listed)?;
+        }
+        let (accesses, made) = (self.accesses.len(), self.made_of_them.len());
+        writeln!(f, "{accesses} accesses to one of {} objects, or to {made} that have events of them", self.objects)?;
         writeln!(f, "in {} entries, root {}", self.entries, self.root)
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ::vault::{manifest_key, segment_key};
+use ::vault::{evidence_key, manifest_key, segment_key};
 use attest::{DataClass, RegionId};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -30,6 +30,18 @@ pub(super) async fn manifest(
     let not_found = || HttpError::not_found(uri.path());
     let region: RegionId = region.parse().map_err(|_| not_found())?;
     let key = manifest_key(&region, number).map_err(|_| not_found())?;
+    let bytes = vault.objects.get(&key).await.map_err(|error| failed(&key, &error))?.ok_or_else(not_found)?;
+    Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, IMMUTABLE)], bytes).into_response())
+}
+
+pub(super) async fn evidence(
+    State(vault): State<Vault>,
+    Path((region, evidence)): Path<(String, String)>,
+    uri: Uri,
+) -> Result<Response, HttpError> {
+    let not_found = || HttpError::not_found(uri.path());
+    let (region, evidence) = region.parse().ok().zip(evidence.parse().ok()).ok_or_else(not_found)?;
+    let key = evidence_key(&region, &evidence).map_err(|_| not_found())?;
     let bytes = vault.objects.get(&key).await.map_err(|error| failed(&key, &error))?.ok_or_else(not_found)?;
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, IMMUTABLE)], bytes).into_response())
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ::vault::{Manifests, Offer, Replacement, Vouched};
+use ::vault::{ManifestError, Manifests, Offer, Replacement, Vouched};
 use api::{Made, Replaced};
 use attest::{Bundle, Envelope};
 use axum::Json;
@@ -74,8 +74,8 @@ fn vouched(vault: &Vault, made: &Made) -> Result<Vouched, HttpError> {
 }
 
 async fn put(vault: &Vault, vouched: &Vouched, segment: &Bytes) -> Result<Replaced, HttpError> {
-    let failed = |error: ::vault::ManifestError| match error {
-        error @ (::vault::ManifestError::NoSegment(..) | ::vault::ManifestError::Withdrawn(..)) => {
+    let failed = |error: ManifestError| match error {
+        error @ (ManifestError::NoSegment(..) | ManifestError::Withdrawn(..) | ManifestError::Unclean(..)) => {
             HttpError::new(Code::Rewriting, error.to_string())
         }
         error => HttpError::new(Code::Storage, error.to_string()),
@@ -109,5 +109,6 @@ fn replaced(manifests: &Manifests, vouched: &Vouched, replacement: &Replacement)
         events: says.events,
         doubles: says.doubles,
         unread: says.unread.len() as u64,
+        omitted: says.omitted,
     }
 }

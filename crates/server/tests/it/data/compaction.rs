@@ -16,8 +16,8 @@ use crate::raw;
 use crate::vault::chain;
 
 /// A vendor's vault with lines, and a worker behind a proxy.
-struct Yard {
-    desk: Desk<()>,
+pub(super) struct Yard {
+    pub(super) desk: Desk<()>,
     worker: Server,
     between: Proxy,
     code: String,
@@ -28,7 +28,7 @@ const READER: &str = "vendor/keys/reader.key";
 const CONFIG: &str = "vendor/clerestory.toml";
 
 impl Yard {
-    fn running() -> Self {
+    pub(super) fn running() -> Self {
         let code = Command::new(program()).arg("code").output().unwrap();
         let code = String::from_utf8(code.stdout).unwrap().trim_end().to_owned();
         let mut made = None;
@@ -46,20 +46,20 @@ impl Yard {
     }
 
     /// A batch comes, and lies in a segment: its events are marked, so that they can be looked for.
-    fn take(&mut self, country: &str, count: usize) {
+    pub(super) fn take(&mut self, country: &str, count: usize) {
         let object = sealed(&self.desk, country, count);
         self.send(&object);
         self.batches.push(object);
         self.restart();
     }
 
-    fn send(&self, object: &[u8]) {
+    pub(super) fn send(&self, object: &[u8]) {
         let taken = raw::post(self.desk.scene.system.vendor.address(), "/v1/events", object);
         assert_eq!(taken.status, 200, "{}", taken.text());
     }
 
     /// What a process leaves behind becomes segments when the next one comes.
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         assert_eq!(self.desk.scene.system.vendor.stop().code, 0);
         self.desk.scene.system.vendor.start();
     }
@@ -79,19 +79,19 @@ impl Yard {
     }
 
     /// A request that stands for this worker's code, approved.
-    fn request(&self) -> String {
+    pub(super) fn request(&self) -> String {
         let asked = self.ask(&self.code, &["--compact", "--purpose", COMPACTION]).ok().json();
         let request = asked["id"].as_str().unwrap().to_owned();
         self.desk.approve(&request);
         request
     }
 
-    fn compact(&self, request: &str) -> Done {
+    pub(super) fn compact(&self, request: &str) -> Done {
         self.desk.data("compact", "reader", &[request])
     }
 
     /// How many events of each country a reader finds.
-    fn read(&self) -> String {
+    pub(super) fn read(&self) -> String {
         let request = self.desk.request_for(8);
         self.desk.approve(&request);
         self.desk.data("query", "reader", &[&request, "--format", "csv"]).ok().stdout

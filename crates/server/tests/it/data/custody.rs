@@ -8,7 +8,7 @@ use seal::{DataKey, Header, Kem, PrivateKey, Sealed, Share};
 use stdx::{Digest, SystemEntropy, durable};
 use testkit::REGION;
 
-use super::scene::{CUSTODIANS, Scene, Setting, Token, folder, headers, opening, read};
+use super::scene::{CUSTODIANS, Scene, Setting, folder, headers, opening, read};
 use crate::process::Server;
 use crate::raw;
 use crate::statement::Place;
@@ -113,7 +113,9 @@ fn nothing_is_opened_before_the_custodian_knows_who_reads() {
         let (header, _) = Header::parse(object).unwrap();
         let mine = format!("# mine\n{}\n", Digest::of(&header.to_bytes()));
         durable::write(&scene.system.file("mine.txt"), mine.as_bytes()).unwrap();
-        scene.system.run(&["--json", "data", "subject", "--config", "vendor/clerestory.toml", "--at", &at, "mine.txt"])
+        let vault = scene.system.vendor.url();
+        let command = ["--json", "data", "subject", "--config", "vendor/clerestory.toml", "--vault", &vault];
+        scene.system.run(&[&command[..], &["--at", &at, "mine.txt"]].concat())
     };
     let found = subject(&scene, &made.objects[0]).ok().json();
     let id = made.intent.envelope.id().to_string();
@@ -286,21 +288,10 @@ fn a_key_that_is_gone_opens_nothing_and_is_an_alarm() {
 /// A custodian whose key is on a token: the same over the wire, and every use is counted there.
 #[test]
 fn a_key_on_a_token_opens_and_its_counter_agrees_with_the_ledger() {
-    let program = Path::new(env!("CARGO_BIN_EXE_clerestory")).with_file_name("clerestory-token");
-    assert!(program.exists(), "`cargo build -p token` makes {}", program.display());
     let tokens = tempfile::tempdir().unwrap();
-    let softhsm = tokens.path().join("softhsm2.conf");
-    let config = format!("directories.tokendir = {}\n", tokens.path().display());
-    durable::write(&softhsm, config.as_bytes()).unwrap();
-    let softhsm = softhsm.to_str().unwrap().to_owned();
-    let made = Command::new("/usr/bin/softhsm2-util")
-        .args(["--init-token", "--free", "--label", "custodian", "--so-pin", "4321", "--pin", "1234"])
-        .env("SOFTHSM2_CONF", &softhsm)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let scene =
-        Scene::running_with(&Setting { token: Some(Token { program, softhsm: softhsm.clone() }), weeks_ago: 0 });
+    let token = super::token::made(tokens.path());
+    let softhsm = token.softhsm.clone();
+    let scene = Scene::running_with(&Setting { token: Some(token), weeks_ago: 0 });
     // No key of the supervisor's is in a file.
     let files = std::fs::read_dir(scene.system.file("custodian-supervisor/keys/regions")).unwrap();
     assert_eq!(files.count(), 0);

@@ -13,11 +13,11 @@ use testkit::{APPROVED_CLASS, REGION};
 
 use super::gateway::{CODE, Desk};
 use super::scene::{CUSTODIANS, Made, Scene, Setting, folder, weeks_ago};
-use crate::process::Done;
+use crate::process::{Done, run_with};
 use crate::raw;
 
 /// An object of an endpoint's, and what its name was made of.
-fn owned(scene: &Scene, at: UnixTime, text: &str) -> (OwnerSecret, Vec<u8>) {
+pub(super) fn owned(scene: &Scene, at: UnixTime, text: &str) -> (OwnerSecret, Vec<u8>) {
     let policy = scene.system.policy();
     let residency = policy.policy().residency.as_ref().unwrap();
     let to = Destination::new(residency, policy.id(), "DE".parse().unwrap(), at).unwrap();
@@ -27,24 +27,29 @@ fn owned(scene: &Scene, at: UnixTime, text: &str) -> (OwnerSecret, Vec<u8>) {
     (owner, object)
 }
 
-fn file(scene: &Scene, owners: Vec<OwnerSecret>) -> PathBuf {
+pub(super) fn file(scene: &Scene, owners: Vec<OwnerSecret>) -> PathBuf {
     let path = scene.system.file("erase.json");
     durable::write(&path, &ErasureFile { region: REGION.parse().unwrap(), owners }.to_bytes()).unwrap();
     path
 }
 
-fn erase(scene: &Scene, file: &Path) -> Done {
+pub(super) fn erase(scene: &Scene, file: &Path) -> Done {
     let (vault, file) = (scene.system.vendor.url(), file.to_str().unwrap());
     let head = ["--json", "data", "erase", "--config", "supervisor/clerestory.toml", "--vault", &vault];
     scene.system.run(&[&head[..], &["--out", "receipt.bundle", file]].concat())
 }
 
-fn retire(scene: &Scene, who: &str) -> serde_json::Value {
-    scene.system.run(&["--json", "data", "retire", "--config", &format!("{}/clerestory.toml", folder(who))]).ok().json()
+pub(super) fn retire(scene: &Scene, who: &str) -> serde_json::Value {
+    retire_with(scene, who, &[])
+}
+
+pub(super) fn retire_with(scene: &Scene, who: &str, environment: &[(&str, &str)]) -> serde_json::Value {
+    let config = format!("{}/clerestory.toml", folder(who));
+    run_with(scene.system.path(), &["--json", "data", "retire", "--config", &config], environment).ok().json()
 }
 
 /// A copy of whatever a backup or a thief may have.
-fn copied(from: &Path, to: &Path) {
+pub(super) fn copied(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
@@ -58,7 +63,7 @@ fn copied(from: &Path, to: &Path) {
 }
 
 /// Everything that opens shares in a custodian's folder, and rows of its table from wherever.
-fn shares(scene: &Scene, who: &str, rows: &Path, object: &[u8]) -> Vec<Share> {
+pub(super) fn shares(scene: &Scene, who: &str, rows: &Path, object: &[u8]) -> Vec<Share> {
     let folder = scene.system.file(&folder(who));
     let closed = ClosedShare::of(&Header::parse(object).unwrap().0, &who.parse().unwrap()).unwrap();
     let files = std::fs::read_dir(folder.join("keys/regions")).unwrap();
@@ -85,7 +90,7 @@ fn shares(scene: &Scene, who: &str, rows: &Path, object: &[u8]) -> Vec<Share> {
 }
 
 /// Whether what was copied, with all that custodians have now, gives the object back.
-fn comes_back(scene: &Scene, backup: &Path, object: &[u8]) -> bool {
+pub(super) fn comes_back(scene: &Scene, backup: &Path, object: &[u8]) -> bool {
     let [ones, others] = CUSTODIANS.map(|who| {
         let mut found = shares(scene, who, &backup.join(who), object);
         found.extend(shares(scene, who, &scene.system.file(&folder(who)).join("table"), object));
@@ -95,7 +100,11 @@ fn comes_back(scene: &Scene, backup: &Path, object: &[u8]) -> bool {
 }
 
 fn running() -> Desk<()> {
-    let mut desk = Desk::with_keys(&Setting { token: None, weeks_ago: 4 });
+    running_with(&Setting { token: None, weeks_ago: 4 })
+}
+
+pub(super) fn running_with(setting: &Setting) -> Desk<()> {
+    let mut desk = Desk::with_keys(setting);
     for who in CUSTODIANS {
         desk.scene.custodian(who).kill();
         let line = format!("vault = \"{}\"", desk.scene.system.vendor.url());
@@ -105,7 +114,7 @@ fn running() -> Desk<()> {
 }
 
 /// From here on custodians know of the vault, and retire keys by themselves.
-fn start(scene: &mut Scene) {
+pub(super) fn start(scene: &mut Scene) {
     CUSTODIANS.iter().for_each(|who| scene.custodian(who).start());
 }
 
@@ -172,7 +181,7 @@ fn what_was_erased_comes_back_before_the_horizon_and_never_after_it() {
 }
 
 /// Every object that is still served.
-fn left_in_vault(scene: &Scene) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn left_in_vault(scene: &Scene) -> BTreeMap<String, Vec<u8>> {
     let (address, mut chain) = (scene.system.vendor.address(), vault::Chain::new(REGION.parse().unwrap()));
     loop {
         let answer = raw::get(address, &format!("/v1/vault/{REGION}/manifests/{}", chain.next()));

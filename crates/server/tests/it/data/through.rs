@@ -75,6 +75,11 @@ pub(super) fn sealed<W>(desk: &Desk<W>, country: &str, count: usize) -> Vec<u8> 
     let policy = desk.scene.system.policy();
     let residency = policy.policy().residency.as_ref().unwrap();
     let to = Destination::new(residency, policy.id(), country.parse().unwrap(), SystemClock::new().now()).unwrap();
+    to.seal(&APPROVED_CLASS.parse().unwrap(), lines(country, count).as_bytes(), &SystemEntropy).unwrap()
+}
+
+/// Detections, as an endpoint writes them.
+pub(super) fn lines(country: &str, count: usize) -> String {
     let event = |_| {
         let (mut id, sha256) = ([0; 16], Digest::of(country.as_bytes()));
         SystemEntropy.fill(&mut id).unwrap();
@@ -84,8 +89,7 @@ pub(super) fn sealed<W>(desk: &Desk<W>, country: &str, count: usize) -> Vec<u8> 
             u128::from_be_bytes(id)
         )
     };
-    let lines: String = (0..count).map(event).collect();
-    to.seal(&APPROVED_CLASS.parse().unwrap(), lines.as_bytes(), &SystemEntropy).unwrap()
+    (0..count).map(event).collect()
 }
 
 /// Three of Germany, two of Japan, one of Switzerland, in segments.
