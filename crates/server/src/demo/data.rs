@@ -16,7 +16,7 @@ use super::report::{Narrator, Report};
 use super::stage::{INDICATORS, Stage, last_words};
 
 /// Where the endpoints are: on four continents, all of whose data lies in one region.
-const COUNTRIES: [&str; 8] = ["AU", "CA", "CH", "DE", "FR", "JP", "KR", "SG"];
+pub(super) const COUNTRIES: [&str; 8] = ["AU", "CA", "CH", "DE", "FR", "JP", "KR", "SG"];
 /// A country that the policy assigns to no region.
 const UNASSIGNED: &str = "BR";
 /// Pages on each endpoint. Some hosts are seen in several countries.
@@ -28,9 +28,9 @@ const PURPOSE: &str = "detection-quality";
 const QUERY: &str = "SELECT rule, count(*) AS seen, count(DISTINCT country) AS countries FROM detections \
                      GROUP BY rule ORDER BY countries DESC, seen DESC, rule LIMIT 5\n";
 
-struct Data<'a> {
-    stage: &'a Stage,
-    narrator: &'a Narrator,
+pub(super) struct Data<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) narrator: &'a Narrator,
     indicators: Indicators,
 }
 
@@ -46,7 +46,8 @@ pub(super) fn run(stage: &Stage, options: &Options, narrator: &Narrator, report:
     data.read(&request, report)?;
     data.refused(&request, report)?;
     data.review(&request, report)?;
-    data.look_up(&owner, report)
+    data.look_up(&owner, report)?;
+    data.erase(&owner, report)
 }
 
 impl Data<'_> {
@@ -141,7 +142,7 @@ impl Data<'_> {
         ensure!(refused.status.code() == Some(1), "a purpose that the policy lacks was accepted");
         let what = "reading for a purpose that the policy does not have";
         self.narrator.refused(report, what, &last_words(&refused), "clerestory data request --purpose curiosity …");
-        let request = self.asked()?;
+        let request = self.asked(&query)?;
         self.narrator.say(&format!("an analyst asks for detections of {} countries: {request}", COUNTRIES.len()));
         self.must_not_read(&request, "reading before anybody has agreed", report)?;
         self.agree(&request)?;
@@ -150,13 +151,13 @@ impl Data<'_> {
     }
 
     /// A request counts once: whoever was refused in the middle asks anew.
-    fn asked(&self) -> anyhow::Result<String> {
-        let asked = self.request(&self.stage.file("query.sql"), PURPOSE)?;
+    pub(super) fn asked(&self, query: &str) -> anyhow::Result<String> {
+        let asked = self.request(query, PURPOSE)?;
         ensure!(asked.status.success(), "`data request`: {}", last_words(&asked));
         Ok(text(&serde_json::from_slice(&asked.stdout).context("what `data request` says")?, "id"))
     }
 
-    fn agree(&self, request: &str) -> anyhow::Result<()> {
+    pub(super) fn agree(&self, request: &str) -> anyhow::Result<()> {
         let (config, key) = (self.stage.config("supervisor"), self.stage.file("supervisor/keys/approver.key"));
         let approve = ["data", "approve", "--config", &config, "--key", &key, "--comment", "for the quality review"];
         self.stage.clerestory(&[&approve[..], &[request]].concat()).map(drop)
@@ -175,7 +176,7 @@ impl Data<'_> {
         (self.stage.config("vendor"), self.stage.file("vendor/keys/reader.key"))
     }
 
-    fn query(&self, request: &str) -> anyhow::Result<std::process::Output> {
+    pub(super) fn query(&self, request: &str) -> anyhow::Result<std::process::Output> {
         let (config, key) = self.reader();
         self.stage.try_clerestory(&["data", "query", "--config", &config, "--key", &key, request])
     }
@@ -203,7 +204,7 @@ impl Data<'_> {
     /// The same request again, and a stop.
     fn refused(&self, request: &str, report: &mut Report) -> anyhow::Result<()> {
         self.must_not_read(request, "reading a second time what was approved once", report)?;
-        let (config, stopped) = (self.stage.config("supervisor"), self.asked()?);
+        let (config, stopped) = (self.stage.config("supervisor"), self.asked(&self.stage.file("query.sql"))?);
         self.agree(&stopped)?;
         self.stage.clerestory(&["data", "stop", "--config", &config, "zurich"])?;
         self.must_not_read(&stopped, "reading while the supervisor has stopped the region", report)?;
@@ -246,7 +247,9 @@ impl Data<'_> {
         durable::write(file.as_ref(), format!("{}\n", sent.join("\n")).as_bytes())?;
         let (config, at) = (self.stage.config("supervisor"), self.stage.url("supervisor")?.to_string());
         let proofs = self.stage.file(".");
-        let arguments = ["data", "subject", "--config", &config, "--at", &at, "--proofs", &proofs, &file];
+        let vault = self.stage.url("vendor")?;
+        let arguments = ["data", "subject", "--config", &config, "--at", &at, "--vault", &vault];
+        let arguments = [&arguments[..], &["--proofs", &proofs, &file]].concat();
         let said = self.stage.clerestory(&arguments)?;
         let accesses = said.get("accesses").and_then(Value::as_array).into_iter().flatten();
         let done = accesses.filter(|it| text(it, "state") == "done").count();
@@ -278,6 +281,6 @@ impl Data<'_> {
     }
 }
 
-fn text(value: &Value, key: &str) -> String {
+pub(super) fn text(value: &Value, key: &str) -> String {
     value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }

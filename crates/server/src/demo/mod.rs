@@ -8,6 +8,7 @@ mod ci;
 mod cloud;
 mod data;
 mod endpoint;
+mod erasure;
 mod guard;
 mod indicators;
 mod path;

@@ -37,7 +37,7 @@ pub(super) const INDICATORS: &str = "urlhaus";
 /// What the threat cloud says is bad, as a set of hashes.
 pub(super) const REPUTATION: &str = "reputation";
 /// Custodians: who, and how shares are sealed to each.
-const CUSTODIANS: [(&str, &str); 2] = [("supervisor", "p256"), ("member", "x-wing")];
+pub(super) const CUSTODIANS: [(&str, &str); 2] = [("supervisor", "p256"), ("member", "x-wing")];
 /// A host of the supervisor's, in the region.
 pub(super) const WORKER: &str = "worker";
 /// Which countries' data lies in which region, and who must agree before it is read.
@@ -362,6 +362,7 @@ impl Stage {
             let name = custodian(who);
             self.clerestory(&["init", "custodian", "--organisation", who, "--dir", &self.file(&name)])?;
             self.configure(&name, "listen = \"127.0.0.1:808", "listen = \"stdin\"\n#")?;
+            self.configure(&name, "# vault = ", &format!("vault = \"{}\"\n# ", self.url("vendor")?))?;
         }
         durable::write(&self.folder.join("supervisor/access.cedar"), ACCESS_RULES.as_bytes())?;
         let mut urls = Vec::new();
@@ -570,7 +571,7 @@ impl Drop for Stage {
 }
 
 /// The process of a custodian, and its folder.
-fn custodian(who: &str) -> String {
+pub(super) fn custodian(who: &str) -> String {
     format!("custodian-{who}")
 }
 
