@@ -14,7 +14,7 @@ use super::compaction::Yard;
 use super::erase::{comes_back, copied, left_in_vault, shares};
 use super::scene::{CUSTODIANS, Scene, folder, signed};
 use super::through::lines;
-use crate::process::{Done, Server};
+use crate::process::Done;
 use crate::raw;
 use crate::vault::chain;
 
@@ -218,18 +218,4 @@ fn who_has_read_an_owners_events_is_found_through_what_workers_have_made_of_them
     assert_eq!(accesses[0]["id"], intents[2].0.id().to_string());
     let text = scene.system.run(&[&command[1..], &["--at", &at, "mine.txt"]].concat()).ok().stdout;
     assert!(text.contains("1 of yours in columns: ") && text.contains("the vault never listed 1 of these"), "{text}");
-}
-
-/// A custodian that is away: nothing is promised, and the next try ends it.
-#[test]
-fn what_a_custodian_has_not_erased_yet_is_not_over_and_is_late_in_time() {
-    let mut past = Past::made();
-    past.yard.desk.scene.custodian("member").kill();
-    let refused = past.erase();
-    assert!(refused.code != 0 && refused.stderr.contains("has not erased it yet"), "{refused:?}");
-    let late = past.status();
-    assert_eq!((late.code, &late.json()[0]["is_over"]), (1, &Value::Bool(false)), "{late:?}");
-    Server::start(past.yard.desk.scene.custodian("member"));
-    assert_eq!(past.erase().code, 75);
-    assert_eq!(past.yard.desk.logged::<ErasureRequest>().len(), 1, "it is asked for once");
 }
