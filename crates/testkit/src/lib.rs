@@ -7,7 +7,7 @@
 //! [`Custody`]: a region with two custodians. [`Dying`]: a store that fails at one call and from then on.
 //! Real services on this machine: [`Postgres`], [`Seaweed`]. [`Strace`]: one file-system call of a
 //! real process that fails. [`SmallDisk`]: one that is
-//! soon full. [`Capture`]: the packets of a network of the test's own. [`Breadth`] and [`figure`]: how much a torture tries, and what it found. [`files`]: what lies in
+//! soon full. [`Capture`]: the packets of a network of the test's own. [`Breadth`], [`figure`] and [`seed`]: how much a torture tries, what it found, and how to try it again. [`files`]: what lies in
 //! a folder.
 //!
 //! # Out of scope
@@ -47,8 +47,8 @@ pub use memory_log::MemoryLog;
 pub use party::Party;
 pub use publisher::Publisher;
 pub use release::{Build, ReleaseOptions, Released};
-pub use service::{ACCESS_KEY_ID, Postgres, SECRET_ACCESS_KEY, Seaweed};
+pub use service::{ACCESS_KEY_ID, Postgres, SECRET_ACCESS_KEY, Seaweed, write_section};
 pub use small_disk::SmallDisk;
 pub use strace::{Call, Fault, Strace};
-pub use torture::{Breadth, figure};
+pub use torture::{Breadth, figure, seed};
 pub use world::{OTHER_PRODUCT, PRODUCT, RULES_PRODUCT, SUPERVISOR_LOG, VENDOR_LOG, WitnessRule, World};

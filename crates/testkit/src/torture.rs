@@ -1,5 +1,7 @@
 //! How much a test tries, and what it found: `cargo xtask torture` sets the one and reads the other.
 
+use stdx::{Entropy as _, SystemEntropy};
+
 /// How much of what could be tried is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breadth {
@@ -27,6 +29,21 @@ impl Breadth {
             Self::Sample => all.into_iter().step_by(step).collect(),
         }
     }
+}
+
+/// What a test draws its moments from: `CLERESTORY_SEED`, or a new one. It is printed, so that a failure can be tried
+/// again.
+#[must_use]
+pub fn seed() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "set by whoever tries a failure again")]
+    let given = std::env::var("CLERESTORY_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seed = given.unwrap_or_else(|| {
+        let mut drawn = [0; 8];
+        SystemEntropy.fill(&mut drawn).unwrap();
+        u64::from_be_bytes(drawn)
+    });
+    println!("CLERESTORY_SEED={seed}");
+    seed
 }
 
 /// Reports a figure for `docs/torture.md`; `name` says what was counted and holds no `: `.

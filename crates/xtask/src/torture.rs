@@ -74,6 +74,7 @@ const TORTURES: &[Torture] = &[
     },
     Torture { name: "products", steps: &[Step::Tests { package: "assembly", filter: "products::" }] },
     Torture { name: "scan", steps: &[Step::Tests { package: "scanner", filter: "engines::" }] },
+    Torture { name: "fire", steps: &[Step::Tests { package: "server", filter: "fire::" }] },
     Torture { name: "simulation", steps: &[Step::Tests { package: "simulation", filter: "every_promise" }] },
     Torture { name: "mutation", steps: &[Step::Mutation] },
     Torture { name: "fuzz", steps: &[Step::Fuzz, Step::Tests { package: "server", filter: "damaged::" }] },

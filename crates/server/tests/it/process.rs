@@ -1,10 +1,11 @@
 //! `clerestory` as a process.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 pub(crate) use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
@@ -140,6 +141,12 @@ impl Server {
     /// What it says from now on; whoever takes this must read it.
     pub(crate) fn stderr(&mut self) -> std::process::ChildStderr {
         self.child.as_mut().unwrap().stderr.take().unwrap()
+    }
+
+    /// Reads what it says from now on, so that it can go on saying it; the lines come to the end of `said`.
+    pub(crate) fn listen(&mut self, said: &Arc<Mutex<Vec<String>>>) {
+        let (said, lines) = (Arc::clone(said), BufReader::new(self.stderr()).lines());
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| said.lock().unwrap().push(line)));
     }
 
     /// Ends it as a service manager does.

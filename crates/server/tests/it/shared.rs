@@ -1,7 +1,7 @@
 //! A domain of several machines: three front ends of one vendor on SeaweedFS and PostgreSQL, one of
 //! which sequences. Whatever happens to it, acknowledged entries stay, each once, in one history.
 
-mod balancer;
+pub(crate) mod balancer;
 mod load;
 mod once;
 mod product;

@@ -1,7 +1,8 @@
 //! PostgreSQL, as Debian packages it.
 
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 
 use rustix::process::Signal;
@@ -65,6 +66,42 @@ impl Postgres {
     #[must_use]
     pub const fn password(&self) -> &'static str {
         PASSWORD
+    }
+
+    /// What the server keeps: the cluster, with its write-ahead log, lies in `data`.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What `psql` prints when the superuser has it run this script.
+    #[must_use]
+    pub fn psql(&self, script: &[u8]) -> Vec<u8> {
+        let mut psql = self.client("psql");
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--file=-"]);
+        let mut psql = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stdin, script) = (psql.stdin.take().unwrap(), script.to_vec());
+        // It prints while it still reads.
+        let writer = std::thread::spawn(move || stdin.write_all(&script));
+        let done = psql.wait_with_output().unwrap();
+        writer.join().unwrap().unwrap();
+        assert!(done.status.success(), "psql: {}", String::from_utf8_lossy(&done.stderr));
+        done.stdout
+    }
+
+    /// A schema as a script, as `pg_dump` writes it.
+    #[must_use]
+    pub fn dump(&self, schema: &str) -> Vec<u8> {
+        let done = self.client("pg_dump").arg(format!("--schema=\"{schema}\"")).output().unwrap();
+        assert!(done.status.success(), "pg_dump: {}", String::from_utf8_lossy(&done.stderr));
+        done.stdout
+    }
+
+    fn client(&self, name: &str) -> Command {
+        let mut command = Command::new(program(name));
+        command.env("PGPASSWORD", PASSWORD).arg("--host").arg(self.folder.path());
+        command.args(["--username", USER, "--dbname", "postgres"]).stdin(Stdio::null());
+        command
     }
 
     /// Ends it without any care, as a power cut would; the cluster stays.

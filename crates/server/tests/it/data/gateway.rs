@@ -122,8 +122,12 @@ impl<W> Desk<W> {
         let address = self.scene.system.supervisor.address();
         let checkpoint = raw::get(address, "/checkpoint").text();
         let size: usize = checkpoint.lines().nth(1).unwrap().parse().unwrap();
-        assert!(size < 256, "more than one bundle");
-        let mut rest = &raw::get(address, &format!("/tile/entries/000.p/{size}")).body[..];
+        let bundle = |first: usize| match size - first {
+            256.. => raw::get(address, &format!("/tile/entries/{:03}", first / 256)).body,
+            count => raw::get(address, &format!("/tile/entries/{:03}.p/{count}", first / 256)).body,
+        };
+        let entries: Vec<u8> = (0..size).step_by(256).flat_map(bundle).collect();
+        let mut rest = &entries[..];
         let mut found = Vec::new();
         while let Some((length, after)) = rest.split_first_chunk::<2>() {
             let (entry, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));

@@ -1,6 +1,7 @@
 //! A region with two custodians as processes, and a gateway that a test can make say anything.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{GrantAnswer, GrantRequest, OutcomeNote};
@@ -18,11 +19,13 @@ use server::domain::Domain;
 use server::prove::under_one_checkpoint;
 use stdx::{Clock as _, Digest, SystemClock, SystemEntropy, UnixTime, durable};
 use storage::RecordKey;
-use testkit::{APPROVED_CLASS, Custody, PURPOSE, REGION};
+use tempfile::TempDir;
+use testkit::{APPROVED_CLASS, Custody, PURPOSE, Postgres, REGION, Seaweed, write_section};
 use tlog::{KeyKind, SignerKey};
 
 use crate::process::{Server, run_with};
 use crate::raw::{self, Response};
+use crate::shared::balancer::Balancer;
 use crate::system::{Scope, System};
 
 pub(crate) const CUSTODIANS: [&str; 2] = ["supervisor", "member"];
@@ -31,6 +34,9 @@ pub(crate) const CUSTODIANS: [&str; 2] = ["supervisor", "member"];
 pub(crate) struct Scene {
     pub(crate) system: System,
     pub(crate) custodians: Vec<Server>,
+    /// The vendor's, where it has several: then they stand behind its address.
+    pub(crate) machines: Vec<Server>,
+    pub(crate) balancer: Option<Balancer>,
     pub(crate) worker: PrivateKey,
     pub(crate) host: SignerKey,
     pub(crate) enrolment: StatementId,
@@ -52,6 +58,24 @@ pub(crate) struct Setting {
     pub(crate) token: Option<Token>,
     /// Custodians' keys begin so many weeks ago.
     pub(crate) weeks_ago: u64,
+}
+
+/// Stores of the vendor's machines and of the supervisor's, which has one.
+pub(crate) struct Shared {
+    pub(crate) postgres: Arc<Postgres>,
+    pub(crate) seaweed: Arc<Seaweed>,
+    /// The vendor's bucket and schema; the supervisor's bucket is `NAME-supervisor`.
+    pub(crate) name: &'static str,
+}
+
+impl Shared {
+    pub(crate) fn of_its_own(name: &'static str) -> Self {
+        Self { postgres: Arc::new(Postgres::start()), seaweed: Arc::new(Seaweed::start()), name }
+    }
+
+    pub(crate) fn bucket(&self, organisation: &str) -> String {
+        if organisation == "vendor" { self.name.to_owned() } else { format!("{}-{organisation}", self.name) }
+    }
 }
 
 /// What a gateway brings.
@@ -113,11 +137,40 @@ impl Scene {
     }
 
     fn made_as(setting: &Setting, scope: Scope, more: impl FnOnce(&mut Policy)) -> Self {
+        Self::made_in(tempfile::tempdir().unwrap(), [&[], &[]], (setting, scope), more)
+    }
+
+    /// The same on stores that machines share: the vendor has two, and what they take in lies in a segment a second
+    /// later.
+    pub(crate) fn made_on(shared: &Shared, more: impl FnOnce(&mut Policy)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for organisation in ["vendor", "supervisor"] {
+            let bucket = shared.bucket(organisation);
+            shared.seaweed.make_bucket(&bucket);
+            write_section(folder.path(), (&shared.postgres, &shared.seaweed), &bucket, organisation);
+        }
+        let further = [&["--shared", "vendor.toml"][..], &["--shared", "supervisor.toml"]];
+        let mut scene = Self::made_in(folder, further, (&Setting::default(), Scope::Logs), more);
+        let (system, full) = (&scene.system, "intake_bytes_max = 68719476736");
+        system.set("vendor", full, &format!("{full}\nintake_segment_s = 1"));
+        scene.machines = (1..=2).map(|n| system.front("vendor", &format!("vendor{n}"))).collect();
+        let balancer = Balancer::start(system.vendor.listener().try_clone().unwrap());
+        balancer.ask(&scene.machines.iter().map(Server::address).collect::<Vec<_>>());
+        scene.balancer = Some(balancer);
+        scene
+    }
+
+    fn made_in(
+        folder: TempDir,
+        further: [&[&str]; 2],
+        (setting, scope): (&Setting, Scope),
+        more: impl FnOnce(&mut Policy),
+    ) -> Self {
         let change = |system: &System, policy: &mut Policy| {
             put_residency_into(system, policy, setting);
             more(policy);
         };
-        let system = System::made_in(tempfile::tempdir().unwrap(), scope, [&[], &[]], change);
+        let system = System::made_in(folder, scope, further, change);
         let mut custodians: Vec<Server> = CUSTODIANS.iter().map(|who| configure(&system, who)).collect();
         if let Some(token) = &setting.token {
             custodians[0].set_env("SOFTHSM2_CONF", &token.softhsm);
@@ -132,13 +185,17 @@ impl Scene {
         let host = SignerKey::generate(name, KeyKind::Ed25519, &SystemEntropy).unwrap();
         let worker = PrivateKey::generate(Kem::P256, &SystemEntropy).unwrap();
         let enrolment = StatementId::of(b"none yet");
-        Self { system, custodians, worker, host, enrolment, vendor, supervisor, runtime }
+        let (machines, balancer) = (Vec::new(), None);
+        Self { system, custodians, machines, balancer, worker, host, enrolment, vendor, supervisor, runtime }
     }
 
     /// Logs and witnesses.
     pub(crate) fn start_logs(&mut self) {
         self.system.witnesses.iter_mut().for_each(Server::start);
-        self.system.vendor.start();
+        match &mut self.machines[..] {
+            [] => self.system.vendor.start(),
+            machines => machines.iter_mut().for_each(Server::start),
+        }
         self.system.supervisor.start();
     }
 

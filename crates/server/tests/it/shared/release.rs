@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use testkit::{Postgres, Seaweed};
+use testkit::{Postgres, Seaweed, write_section};
 
 use crate::process::{Done, Server, run};
 use crate::raw;
 use crate::shared::balancer::Balancer;
 use crate::shared::product::{Product, agent, sandbox};
-use crate::shared::vendor::{holder, write_section};
+use crate::shared::vendor::holder;
 use crate::system::{Scope, System};
 
 const OUTPUT: &[u8] = b"what both organisations built\n";

@@ -1,14 +1,12 @@
 //! A vendor with three front ends.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use policy::StreamPolicy;
 use remote::{PostgresSettings, PostgresStore};
-use stdx::durable;
 use storage::LockStore as _;
-use testkit::{ACCESS_KEY_ID, Postgres, SECRET_ACCESS_KEY, Seaweed};
+use testkit::{Postgres, Seaweed, write_section};
 
 use crate::process::Server;
 use crate::raw;
@@ -110,24 +108,6 @@ impl Vendor {
         assert_eq!(log["findings"], serde_json::json!([]), "{report}");
         assert!(log["size"].as_u64().unwrap() >= receipts.places.len() as u64);
     }
-}
-
-/// Writes the section of an organisation's stores into `ORGANISATION.toml`, and the secrets beside it.
-pub(crate) fn write_section(folder: &Path, on: (&Postgres, &Seaweed), bucket: &str, organisation: &str) {
-    let ((postgres, seaweed), at) = (on, |file: &str| folder.join(file));
-    durable::write_private(&at("s3-secret"), format!("{SECRET_ACCESS_KEY}\n").as_bytes()).unwrap();
-    durable::write_private(&at("postgres-password"), format!("{}\n", postgres.password()).as_bytes()).unwrap();
-    let schema = if organisation == "vendor" { bucket.to_owned() } else { format!("{bucket}-{organisation}") };
-    let section = format!(
-        "[shared]\n[shared.objects]\nendpoint = \"{}\"\nregion = \"eu-central-1\"\nbucket = \"{bucket}\"\n\
-         prefix = \"{organisation}\"\naccess_key_id = \"{ACCESS_KEY_ID}\"\nsecret_access_key = \"{}\"\n\
-         [shared.state]\nurl = \"{}\"\nschema = \"{schema}\"\npassword = \"{}\"\n",
-        seaweed.endpoint(),
-        at("s3-secret").display(),
-        postgres.url(),
-        at("postgres-password").display(),
-    );
-    durable::write(&at(&format!("{organisation}.toml")), section.as_bytes()).unwrap();
 }
 
 /// Which of the front ends holds the lease, as the lock store has it.

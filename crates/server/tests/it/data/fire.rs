@@ -1,0 +1,265 @@
+//! Under fire: two machines of one vendor on SeaweedFS and PostgreSQL, each of which is killed while endpoints send and
+//! somebody reads. What was acknowledged is there once, nothing else is, and what is read is right, or fails.
+
+mod load;
+mod reading;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use attest::AccessIntent;
+use policy::Policy;
+use seal::BatchId;
+use stdx::durable;
+use testkit::{Breadth, Postgres, Seaweed, figure, seed};
+
+use self::load::{Load, SENDERS};
+use self::reading::{QUERY, Reader};
+use super::gateway::{Desk, QUERY_FILE};
+use super::scene::{CUSTODIANS, Scene, Shared, folder};
+use super::through::with_real_worker;
+use crate::process::Server;
+use crate::raw;
+use crate::shared::balancer::Balancer;
+use crate::statement::Place;
+
+/// What is gone for a while.
+#[derive(Clone, Copy, Debug)]
+enum Gone {
+    Machine(usize),
+    Machines,
+    Postgres,
+    Seaweed,
+}
+
+const EACH: [Gone; 5] = [Gone::Machine(0), Gone::Machine(1), Gone::Machines, Gone::Postgres, Gone::Seaweed];
+
+/// Nothing is away for longer: an intake waits 5 s before it opens again.
+const AWAY_MAX: Duration = Duration::from_secs(4);
+
+/// Moments, from a seed (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut drawn = self.0;
+        drawn = (drawn ^ (drawn >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        drawn = (drawn ^ (drawn >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((drawn ^ (drawn >> 31)) % end as u64).unwrap()
+    }
+
+    fn shuffled(&mut self) -> [Gone; EACH.len()] {
+        let mut all = EACH;
+        (1..all.len()).for_each(|at| all.swap(at, self.below(at + 1)));
+        all
+    }
+}
+
+/// The vendor's machines, and what they stand on.
+struct Ground {
+    machines: Vec<Server>,
+    balancer: Balancer,
+    postgres: Arc<Postgres>,
+    seaweed: Arc<Seaweed>,
+    /// What all processes have said.
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Ground {
+    fn of(desk: &mut Desk<()>, worker: &mut Server, shared: &Shared) -> Self {
+        let said = Arc::<Mutex<Vec<String>>>::default();
+        let machines = std::mem::take(&mut desk.scene.machines);
+        let scene = &mut desk.scene;
+        let servers = scene.custodians.iter_mut().chain(&mut scene.system.witnesses);
+        servers.chain([&mut scene.system.supervisor, worker]).for_each(|it| it.listen(&said));
+        let mut ground = Self {
+            machines,
+            balancer: scene.balancer.clone().unwrap(),
+            postgres: Arc::clone(&shared.postgres),
+            seaweed: Arc::clone(&shared.seaweed),
+            said,
+        };
+        ground.machines.iter_mut().for_each(|it| it.listen(&ground.said));
+        ground
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.machines.iter().map(Server::address).collect()
+    }
+
+    /// Everybody is taken to these machines.
+    fn ask(&self, load: &Load, machines: &[SocketAddr]) {
+        self.balancer.ask(machines);
+        load.ask(machines);
+    }
+
+    fn start(&mut self, machine: usize) {
+        self.machines[machine].start();
+        self.machines[machine].listen(&self.said);
+    }
+
+    fn kill(&mut self, machine: usize) {
+        self.machines[machine].kill();
+        self.machines[machine].hang_up();
+    }
+
+    /// Takes it away until so many batches were acknowledged without it, if they can be.
+    fn strike(&mut self, gone: Gone, load: &Load, dice: &mut Dice) {
+        let (all, without) = (self.addresses(), 1 + dice.below(40));
+        let wait = || load.wait_for(without, AWAY_MAX);
+        match gone {
+            Gone::Machine(machine) => {
+                self.ask(load, &[all[1 - machine]]);
+                self.kill(machine);
+                assert!(load.wait_for(without, Duration::from_secs(60)), "one machine is enough");
+                self.start(machine);
+            }
+            Gone::Machines => {
+                (0..all.len()).for_each(|machine| self.kill(machine));
+                load.wait_for(1, Duration::from_millis(dice.below(1000) as u64));
+                (0..all.len()).for_each(|machine| self.start(machine));
+            }
+            Gone::Postgres => {
+                self.postgres.kill();
+                wait();
+                self.postgres.resume();
+            }
+            Gone::Seaweed => {
+                self.seaweed.kill();
+                wait();
+                self.seaweed.resume();
+            }
+        }
+        self.ask(load, &all);
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            eprintln!("{}", said.join("\n"));
+        }
+    }
+}
+
+/// Everything may be opened at once.
+fn wide(policy: &mut Policy) {
+    for class in &mut policy.residency.as_mut().unwrap().classes {
+        (class.objects_max, class.rows_max, class.bytes_max) = (4096, 100_000, 16 << 20);
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_or_doubled_whatever_is_killed_and_readings_are_right_or_fail() {
+    let seed = seed();
+    let shared = Shared::of_its_own("fire");
+    let (mut desk, mut worker) = with_real_worker(Scene::made_on(&shared, wide));
+    durable::write(&desk.scene.system.file(QUERY_FILE), QUERY.as_bytes()).unwrap();
+    let mut ground = Ground::of(&mut desk, &mut worker, &shared);
+    let load = Load::new(&desk.scene.system, &ground.addresses());
+    let mut reader = Reader::new(&desk.scene.system, &load);
+    let rounds = if Breadth::of_this_run() == Breadth::Full { 12 } else { 1 };
+    let strikes = std::thread::scope(|scope| {
+        let load = &load;
+        // However this ends, nobody goes on.
+        let _over = Over(load);
+        (0..SENDERS).for_each(|first| drop(scope.spawn(move || load.send(first))));
+        scope.spawn(|| reader.go_on());
+        load.goes_on(100);
+        let (mut dice, mut strikes) = (Dice(seed), 0);
+        for _ in 0..rounds {
+            for gone in dice.shuffled() {
+                println!("{gone:?} after {} batches", load.batches().len());
+                ground.strike(gone, load, &mut dice);
+                load.goes_on(1 + dice.below(60));
+                strikes += 1;
+            }
+        }
+        load.goes_on(100);
+        strikes
+    });
+    let (right, failed) = (reader.right, std::mem::take(&mut reader.failed));
+    let found = rolled(&mut ground, &mut reader);
+    let there = kept_once(&reader, &load);
+    assert_eq!(found, reader.there(), "the last reading has all of what the vault has");
+    assert!(right > 0, "{failed:?}");
+    drop(reader);
+    let failed: Vec<String> = failed.iter().map(|(what, count)| format!("{count} × {what}")).collect();
+    figure("under fire", format!("{strikes} times something was killed, {there} batches acknowledged, none lost"));
+    figure("readings meanwhile", format!("{right} right; failed: {}", failed.join(", ")));
+    whole(&mut desk, &mut ground);
+}
+
+/// Ends the load when the test does.
+struct Over<'a>(&'a Load);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// What a machine was given lies in segments when the next process has opened; then everything is read once more.
+fn rolled(ground: &mut Ground, reader: &mut Reader<'_>) -> BTreeSet<BatchId> {
+    for machine in 0..ground.machines.len() {
+        let stopped = ground.machines[machine].stop();
+        assert_eq!(stopped.code, 0, "{stopped:?}");
+        ground.start(machine);
+        assert_eq!(raw::get(ground.machines[machine].address(), "/healthz").status, 200);
+    }
+    // What went to machines that are gone fails once, and says so.
+    let found = (0..5).find_map(|_| reader.read().map_err(|said| println!("at the end: {said}")).ok());
+    found.expect("everything is there, so it can be read")
+}
+
+/// What was acknowledged is named by one segment, once; what is named was sent. Gives how many were acknowledged.
+fn kept_once(reader: &Reader<'_>, load: &Load) -> usize {
+    let kept: Vec<BatchId> =
+        reader.chain.segments().flat_map(|segment| segment.objects.iter().map(|kept| kept.id)).collect();
+    let once: BTreeSet<BatchId> = kept.iter().copied().collect();
+    assert_eq!(once.len(), kept.len(), "none is there twice");
+    let batches = load.batches();
+    let acknowledged: Vec<_> = batches.values().filter(|batch| batch.acknowledged).collect();
+    let lost: Vec<_> = acknowledged.iter().filter(|batch| !once.contains(&batch.id)).collect();
+    assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
+    let sent: BTreeSet<BatchId> = batches.values().map(|batch| batch.id).collect();
+    assert!(once.is_subset(&sent), "{:?} were never sent", once.difference(&sent));
+    acknowledged.len()
+}
+
+/// Every access has its outcome, all logs are one tree, and every store is what was written.
+fn whole(desk: &mut Desk<()>, ground: &mut Ground) {
+    desk.settled();
+    let scene = &mut desk.scene;
+    for who in CUSTODIANS {
+        let config = format!("{}/clerestory.toml", folder(who));
+        scene.system.run(&["data", "report", "--config", &config]).ok();
+    }
+    for place in [Place::vendor(), Place::supervisor()] {
+        scene.system.beat(&place);
+    }
+    scene.system.run(&["audit", "--config", "supervisor/clerestory.toml", "--state", "audit.json"]).ok();
+    let accesses = ["--json", "data", "accesses", "--config", "vendor/clerestory.toml", "--limit", "1000"];
+    let accesses = scene.system.run(&accesses).ok().json();
+    let findings = accesses["findings"].as_array().unwrap();
+    assert!(findings.iter().all(|finding| finding["kind"] == "silent"), "{findings:#?}");
+    let done = accesses["accesses"].as_array().unwrap().iter().filter(|access| access["state"] == "done");
+    // One row a batch, one object a batch: what the log says was read is what was given out.
+    assert!(done.clone().count() > 0 && done.clone().all(|it| it["objects"] == it["rows"]), "{accesses:#}");
+    assert_eq!(accesses["total"], desk.logged::<AccessIntent>().len());
+    let scene = &mut desk.scene;
+    for machine in &mut ground.machines {
+        assert_eq!(machine.stop().code, 0);
+    }
+    assert_eq!(scene.system.supervisor.stop().code, 0);
+    for of in ["vendor1", "vendor2", "supervisor"] {
+        scene.system.run(&["fsck", "--config", &format!("{of}/clerestory.toml")]).ok();
+    }
+    let said = ground.said.lock().unwrap();
+    let panics: Vec<_> = said.iter().filter(|line| line.contains("panicked")).collect();
+    assert!(panics.is_empty(), "{panics:#?}");
+}
