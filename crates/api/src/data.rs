@@ -220,10 +220,10 @@ pub struct PlannedObject {
 #[serde(deny_unknown_fields)]
 pub struct GrantRequest {
     /// A bundle with exactly the intent, its request, the approvals, the region's status and the
-    /// worker's enrolment.
+    /// enrolment of each worker's host.
     pub evidence: String,
-    /// The host's `worker-key` statement, a canonical envelope.
-    pub worker: String,
+    /// The hosts' `worker-key` statements, canonical envelopes, in the intent's order.
+    pub workers: Vec<String>,
     /// The headers of the objects as they stand in them (JSON, without the length before it), in
     /// base64, ascending by the objects' names.
     pub headers: Vec<String>,
@@ -232,7 +232,7 @@ pub struct GrantRequest {
     pub openings: Vec<Opening>,
 }
 
-/// A custodian's shares, each sealed to the worker: of all objects that were asked for, in that order.
+/// A custodian's shares, each sealed to the worker whose slice its object is in: of all objects that were asked for, in that order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrantAnswer {

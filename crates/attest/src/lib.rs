@@ -46,7 +46,7 @@ pub use predicate::canary::{Agreement, Bake, Enrolment, EnrolmentEnd, Health, Ou
 pub use predicate::data::{
     AccessApproval, AccessCall, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview,
     AccessStop, Budget, CustodyReport, Ended, Erasure, ErasureRequest, ReaderKind, Receipt, RegionStatus, Rewriting,
-    Standing, WorkerEnrolment, WorkerKey, objects_root,
+    Standing, WORKERS_MAX, WorkerEnrolment, WorkerKey, Workers, WorkersError, objects_root,
 };
 pub use predicate::release::{Artifact, Delta, Promotion, Release};
 pub use predicate::slsa::{

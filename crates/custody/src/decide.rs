@@ -1,11 +1,12 @@
 //! What a custodian checks, all of it by itself, in this order: time, evidence, status, intent, request,
-//! approvals, worker, objects. Pure: nothing waits, nothing is written, no key is touched.
+//! approvals, workers, objects. Pure: nothing waits, nothing is written, no key is touched.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use attest::{
     AccessApproval, AccessIntent, AccessRequest, AccessStop, Bundle, Commitment, Envelope, OrganisationId, Predicate,
-    RegionId, RegionStatus, Standing, Statement, StatementId, Subject, WorkerEnrolment, WorkerKey,
+    RegionId, RegionStatus, Standing, Statement, StatementId, Subject, WorkerEnrolment, WorkerKey, Workers,
 };
 use policy::{ClassPolicy, Policy, Residency, Role, Signer};
 use seal::{BatchId, Bound, Header, PublicKey, SealedShare};
@@ -52,11 +53,11 @@ pub struct Seen {
 /// What a gateway brings.
 #[derive(Clone, Copy)]
 pub struct Ask<'a> {
-    /// The intent, the request, its approvals, the region's status and the host's enrolment, each with its
+    /// The intent, the request, its approvals, the region's status and the hosts' enrolments, each with its
     /// proof; nothing else.
     pub evidence: &'a Bundle,
-    /// The host's statement about the worker's key.
-    pub worker: &'a Envelope,
+    /// The hosts' statements about the workers' keys, in the intent's order.
+    pub workers: &'a [Envelope],
     /// The headers of the objects, ascending by name.
     pub headers: &'a [Header],
 }
@@ -73,8 +74,8 @@ pub struct Admitted {
     /// The status by which it is not stopped.
     pub(crate) status: Word,
     pub(crate) organisation: OrganisationId,
-    pub(crate) worker: PublicKey,
-    pub(crate) shares: Vec<(Bound, SealedShare)>,
+    /// Each with the worker that it goes to.
+    pub(crate) shares: Vec<(Bound, SealedShare, Arc<PublicKey>)>,
     fields: Vec<(&'static str, Commitment)>,
     headers: Vec<Digest>,
 }
@@ -88,7 +89,7 @@ impl Admitted {
 
     /// The objects whose shares are opened.
     pub fn objects(&self) -> impl Iterator<Item = BatchId> {
-        self.shares.iter().map(|(bound, _)| bound.id)
+        self.shares.iter().map(|(bound, ..)| bound.id)
     }
 
     /// SHA-256 of each object's header, in the order of the intent's tree.
@@ -127,12 +128,13 @@ pub fn decide(custodian: &Custodian<'_>, asked: &Current, ask: &Ask<'_>) -> Resu
     if all.entries() != ask.evidence.entries().len() {
         return Err(verify::Refusal::Shape("holds entries that nobody asked for".to_owned()).into());
     }
-    let worker = all.worker(ask.worker, custodian.region, now)?;
+    let workers = all.workers(ask.workers, custodian.region, now)?;
     all.check_status(custodian, status, now)?;
     let class = all.check_intent(custodian, residency, now)?;
-    all.check_request(class, &worker, now)?;
+    all.check_request(class, &workers, now)?;
     all.check_approvals(class)?;
-    let shares = all.check_objects(custodian, ask.headers)?;
+    let shares =
+        given_to(&all.intent.statement().predicate.workers, &workers, all.check_objects(custodian, ask.headers)?);
     let (intent, request) = (&all.intent.statement().predicate, &all.request.statement().predicate);
     Ok(Admitted {
         intent: all.intent.id(),
@@ -142,7 +144,6 @@ pub fn decide(custodian: &Custodian<'_>, asked: &Current, ask: &Ask<'_>) -> Resu
         now,
         status: status.word(),
         organisation: custodian.organisation.clone(),
-        worker: worker.key,
         shares,
         fields: all.fields(),
         headers: ask.headers.iter().map(|header| Digest::of(&header.to_bytes())).collect(),
@@ -163,13 +164,26 @@ struct All {
     request: Recorded<AccessRequest>,
     approvals: Vec<Recorded<AccessApproval>>,
     status: Recorded<RegionStatus>,
-    enrolment: Recorded<WorkerEnrolment>,
+    enrolments: Vec<Recorded<WorkerEnrolment>>,
 }
 
-/// A worker's key, and the code that it has.
+/// A worker's key, its host's enrolment, and the code that it has.
 struct Worker {
-    key: PublicKey,
+    key: Arc<PublicKey>,
+    enrolment: StatementId,
     subject: Vec<Subject>,
+}
+
+/// Each share with the key of the one worker in whose slice its object is.
+fn given_to(
+    intent: &Workers,
+    workers: &[Worker],
+    shares: Vec<(Bound, SealedShare)>,
+) -> Vec<(Bound, SealedShare, Arc<PublicKey>)> {
+    let count = shares.len();
+    let places = workers.iter().enumerate();
+    let keys = places.flat_map(|(place, it)| intent.slice(place, count).map(move |_| Arc::clone(&it.key)));
+    shares.into_iter().zip(keys).map(|((bound, share), key)| (bound, share, key)).collect()
 }
 
 impl All {
@@ -179,19 +193,19 @@ impl All {
             request: evidence.one(Role::Reader)?,
             approvals: evidence.all(Role::Approver)?,
             status: evidence.one(Role::Status)?,
-            enrolment: evidence.one(Role::Recorder)?,
+            enrolments: evidence.all(Role::Recorder)?,
         };
         in_log(&all.intent, residency)?;
         in_log(&all.request, residency)?;
-        in_log(&all.enrolment, residency)?;
+        all.enrolments.iter().try_for_each(|enrolment| in_log(enrolment, residency))?;
         all.approvals.iter().try_for_each(|approval| in_log(approval, residency))?;
         by(&all.intent, &residency.gateway, Role::Gateway)?;
-        by(&all.enrolment, &residency.gateway, Role::Recorder)?;
+        all.enrolments.iter().try_for_each(|enrolment| by(enrolment, &residency.gateway, Role::Recorder))?;
         Ok(all)
     }
 
     fn entries(&self) -> usize {
-        4 + self.approvals.len()
+        3 + self.enrolments.len() + self.approvals.len()
     }
 
     /// Not older than what was seen before, under this policy, of the last minutes, and without a stop.
@@ -213,7 +227,7 @@ impl All {
             AccessStop::Region => true,
             AccessStop::Class(class) => *class == intent.class,
             AccessStop::Request(stopped) => *stopped == request,
-            AccessStop::Worker(stopped) => *stopped == self.enrolment.id(),
+            AccessStop::Worker(stopped) => self.enrolments.iter().any(|enrolment| enrolment.id() == *stopped),
         };
         status.stopped.iter().find(stops).map_or(Ok(()), |stop| Err(Refusal::Stopped(stop.clone())))
     }
@@ -245,7 +259,7 @@ impl All {
         if intent.budget.is_within(&max) { Ok(class) } else { Err(Refusal::Budget("class")) }
     }
 
-    fn check_request(&self, class: &ClassPolicy, worker: &Worker, now: UnixTime) -> Result<(), Refusal> {
+    fn check_request(&self, class: &ClassPolicy, workers: &[Worker], now: UnixTime) -> Result<(), Refusal> {
         let (id, request) = (self.request.id(), &self.request.statement().predicate);
         let intent = &self.intent.statement().predicate;
         let unfit = |why: &str| Refusal::unfit("request", id, why);
@@ -269,7 +283,7 @@ impl All {
             return Err(unfit("ends before the intent"));
         }
         if let Some(standing) = &request.standing
-            && !worker.subject.iter().all(|code| code.sha256() == standing.code)
+            && !workers.iter().flat_map(|worker| &worker.subject).all(|code| code.sha256() == standing.code)
         {
             return Err(unfit("stands for other code than the worker has"));
         }
@@ -289,16 +303,33 @@ impl All {
             .map_err(|missing| Refusal::NotApproved { request, missing })
     }
 
-    /// The worker's key, as a host in this region has certified it today, and as the intent names it.
-    fn worker(&self, envelope: &Envelope, region: &RegionId, now: UnixTime) -> Result<Worker, Refusal> {
+    /// Every worker that the intent names, in its order, and no enrolment but theirs.
+    fn workers(&self, brought: &[Envelope], region: &RegionId, now: UnixTime) -> Result<Vec<Worker>, Refusal> {
+        let named = self.intent.statement().predicate.workers.keys();
+        if brought.len() != named.len() {
+            let why = format!("{} keys came, and the intent names {}", brought.len(), named.len());
+            return Err(Refusal::Worker(why));
+        }
+        let workers = brought.iter().zip(named).map(|(envelope, key)| self.worker(envelope, *key, region, now));
+        let workers: Vec<Worker> = workers.collect::<Result<_, _>>()?;
+        let idle = |it: &&Recorded<WorkerEnrolment>| workers.iter().all(|worker| worker.enrolment != it.id());
+        match self.enrolments.iter().find(idle) {
+            Some(_) => Err(verify::Refusal::Shape("holds an enrolment that no worker needs".to_owned()).into()),
+            None => Ok(workers),
+        }
+    }
+
+    /// A worker's key, as a host in this region has certified it today, and as the intent names it.
+    fn worker(&self, envelope: &Envelope, key: Digest, region: &RegionId, now: UnixTime) -> Result<Worker, Refusal> {
         let refuse = |why: &str| Refusal::Worker(why.to_owned());
-        let (enrolment, code) = (&self.enrolment.statement().predicate, &self.enrolment.statement().subject);
         let statement =
             Statement::<WorkerKey>::decode(envelope.payload()).map_err(|error| refuse(&error.to_string()))?;
-        let signed = envelope.signed_by(&enrolment.key).map_err(|error| refuse(&error.to_string()))?;
         let says = &statement.predicate;
-        if !signed || says.enrolment != self.enrolment.id() {
-            return Err(refuse("its key is not certified by the enrolled host"));
+        let not_certified = || refuse("its key is not certified by the enrolled host");
+        let enrolled = self.enrolments.iter().find(|it| it.id() == says.enrolment).ok_or_else(not_certified)?;
+        let (enrolment, code) = (&enrolled.statement().predicate, &enrolled.statement().subject);
+        if !envelope.signed_by(&enrolment.key).map_err(|error| refuse(&error.to_string()))? {
+            return Err(not_certified());
         }
         if says.region != *region || enrolment.region != *region {
             return Err(refuse("it is not in this region"));
@@ -313,11 +344,11 @@ impl All {
         }
         between("the worker's key", (says.from, says.until), now)?;
         between("the host's enrolment", (UnixTime::EPOCH, enrolment.until), now)?;
-        let key: PublicKey = says.key.parse().map_err(|error: seal::KeyError| refuse(&error.to_string()))?;
-        if key.id() != self.intent.statement().predicate.worker {
+        let found: PublicKey = says.key.parse().map_err(|error: seal::KeyError| refuse(&error.to_string()))?;
+        if found.id() != key {
             return Err(refuse("its key is not the one that the intent names"));
         }
-        Ok(Worker { key, subject: statement.subject })
+        Ok(Worker { key: Arc::new(found), enrolment: enrolled.id(), subject: statement.subject })
     }
 
     /// Who reads, what for, and what approvers said of it, as far as the statements commit to it.

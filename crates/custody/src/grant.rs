@@ -1,4 +1,4 @@
-//! Opening shares, and sealing them to the one worker that the log names.
+//! Opening shares, and sealing each to the one worker whose slice its object is in, as the log says.
 
 use attest::{OrganisationId, StatementId};
 use seal::{BatchId, Header, PrivateKey, SealedShare, Share, Wrapped};
@@ -113,27 +113,27 @@ pub fn grant_info(intent: StatementId, object: BatchId, custodian: &Organisation
 }
 
 impl Noted {
-    /// Opens this custodian's shares and seals each to the worker: all of them, or none.
+    /// Opens this custodian's shares and seals each to its worker: all of them, or none.
     ///
     /// # Errors
     /// [`GrantError`]. The intent is used up all the same.
     pub fn open(self, keys: &dyn ShareKeys, entropy: &dyn Entropy) -> Result<Vec<Granted>, GrantError> {
         let admitted = self.admitted;
         let custodian = &admitted.organisation;
-        let closed = admitted.shares.into_iter().map(|(bound, share)| {
+        let closed = admitted.shares.into_iter().map(|(bound, share, worker)| {
             let info = bound.info(custodian);
-            ClosedShare { object: bound.id, share, info }
+            (ClosedShare { object: bound.id, share, info }, worker)
         });
-        let closed: Vec<ClosedShare> = closed.collect();
+        let (closed, workers): (Vec<ClosedShare>, Vec<_>) = closed.unzip();
         let shares = keys.open(&closed)?;
         if shares.len() != closed.len() {
             return Err(GrantError::Keys(format!("{} shares for {}", shares.len(), closed.len())));
         }
         let mut granted = Vec::with_capacity(closed.len());
-        for (closed, share) in closed.iter().zip(&shares) {
+        for ((closed, worker), share) in closed.iter().zip(workers).zip(&shares) {
             let object = closed.object;
             let info = grant_info(admitted.intent, object, custodian);
-            granted.push(Granted { object, wrapped: share.seal(&admitted.worker, &info, entropy)? });
+            granted.push(Granted { object, wrapped: share.seal(&worker, &info, entropy)? });
         }
         Ok(granted)
     }

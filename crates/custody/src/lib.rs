@@ -3,7 +3,7 @@
 //! # In scope
 //! What a custodian checks by itself ([`decide`]), without a network and without waiting; its ledger of uses,
 //! leases and alarms ([`Ledger`]); the port to its keys ([`ShareKeys`], [`FileKeys`]); sealing what it opened to
-//! the one worker that the log names. The table of shares that outlives a region's key ([`Table`], [`retire`]).
+//! the workers that the log names. The table of shares that outlives a region's key ([`Table`], [`retire`]).
 //! What an owner has erased ([`Erasable`]). `docs/formats/custody.md` says which checks there are, in their order.
 //!
 //! # Out of scope

@@ -107,7 +107,7 @@ pub fn admit(reader: &Reader<'_>, ask: &Ask<'_>) -> Result<Admitted, Refused> {
     let says = &intent.statement().predicate;
     Ok(Admitted {
         intent: intent.id(),
-        key: says.worker,
+        key: own_key(reader, &intent)?,
         budget: says.budget,
         expires: says.expires,
         now,
@@ -125,13 +125,19 @@ fn check_intent(reader: &Reader<'_>, intent: &Recorded<AccessIntent>, now: UnixT
     if says.region != *reader.region {
         return Err(unfit("is for another region"));
     }
-    if !reader.keys.contains(&says.worker) {
-        return Err(unfit("names another worker's key"));
-    }
     if now >= says.expires {
         return Err(unfit("is over"));
     }
-    Ok(())
+    own_key(reader, intent).map(drop)
+}
+
+fn own_key(reader: &Reader<'_>, intent: &Recorded<AccessIntent>) -> Result<Digest, Refused> {
+    let unfit = |why| Refused::Unfit { what: "intent", id: intent.id(), why };
+    match intent.statement().predicate.workers.keys() {
+        [key] if reader.keys.contains(key) => Ok(*key),
+        [_] => Err(unfit("names another worker's key")),
+        _ => Err(unfit("names several workers")),
+    }
 }
 
 /// Gives the schema that a standing request is bound to.

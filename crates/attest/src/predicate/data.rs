@@ -1,6 +1,7 @@
 //! Access to data: who asks, who agrees, what is about to be read by whom, and what came of it.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, UnixTime};
@@ -104,7 +105,83 @@ pub struct AccessApproval {
     pub comment: Commitment,
 }
 
-/// "This worker is about to read this": signed by the gateway. No custodian opens anything before it is
+/// Workers that share one intent, at most: each more is asked by, and asks, all others.
+pub const WORKERS_MAX: usize = 8;
+
+/// Who reads, by the SHA-256 of each worker's key as text, in the order of their slices. One worker is written as its
+/// digest, several as a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "WorkersForm", into = "WorkersForm")]
+pub struct Workers(Vec<Digest>);
+
+/// Why a list is none of workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an intent names 1 to {WORKERS_MAX} different workers, one of them by its digest and several in a list")]
+pub struct WorkersError;
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WorkersForm {
+    One(Digest),
+    Several(Vec<Digest>),
+}
+
+impl Workers {
+    /// This one.
+    #[must_use]
+    pub fn one(key: Digest) -> Self {
+        Self(vec![key])
+    }
+
+    /// These, in the order of their slices.
+    ///
+    /// # Errors
+    /// [`WorkersError`] when there are none or too many, or one stands twice.
+    pub fn new(keys: Vec<Digest>) -> Result<Self, WorkersError> {
+        let mut different = keys.clone();
+        different.sort_unstable();
+        different.dedup();
+        let fits = (1..=WORKERS_MAX).contains(&keys.len()) && different.len() == keys.len();
+        if fits { Ok(Self(keys)) } else { Err(WorkersError) }
+    }
+
+    /// Each worker's.
+    #[must_use]
+    pub fn keys(&self) -> &[Digest] {
+        &self.0
+    }
+
+    /// Which of `objects`, ascending by name, the worker at `place` reads: nothing but the intent says so. No object is
+    /// in two slices, and each is in one.
+    #[must_use]
+    pub const fn slice(&self, place: usize, objects: usize) -> Range<usize> {
+        let count = self.0.len();
+        place * objects / count..(place + 1) * objects / count
+    }
+}
+
+impl TryFrom<WorkersForm> for Workers {
+    type Error = WorkersError;
+
+    fn try_from(form: WorkersForm) -> Result<Self, WorkersError> {
+        match form {
+            WorkersForm::One(key) => Ok(Self::one(key)),
+            WorkersForm::Several(keys) if keys.len() > 1 => Self::new(keys),
+            WorkersForm::Several(_) => Err(WorkersError),
+        }
+    }
+}
+
+impl From<Workers> for WorkersForm {
+    fn from(Workers(keys): Workers) -> Self {
+        match keys[..] {
+            [key] => Self::One(key),
+            _ => Self::Several(keys),
+        }
+    }
+}
+
+/// "These workers are about to read this": signed by the gateway. No custodian opens anything before it is
 /// logged and witnessed. Its subject is the root of a Merkle tree (RFC 6962) over the SHA-256 of each
 /// object's header, ascending by the objects' names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,8 +199,9 @@ pub struct AccessIntent {
     pub class: DataClass,
     /// Whose, ascending.
     pub countries: Vec<CountryCode>,
-    /// SHA-256 of the worker's key, as text: nobody else can use what is given out.
-    pub worker: Digest,
+    /// By which keys: nobody else can use what is given out.
+    #[serde(rename = "worker")]
+    pub workers: Workers,
     /// How much. As many objects as the tree has leaves.
     pub budget: Budget,
     /// Until when.

@@ -3,7 +3,7 @@
 use attest::{
     AccessApproval, AccessCall, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview,
     AccessStop, Budget, Commitment, CustodyReport, Ended, Erasure, ErasureRequest, PrivateField, ReaderKind, Receipt,
-    RegionStatus, Rewriting, Standing, WorkerEnrolment, WorkerKey,
+    RegionStatus, Rewriting, Standing, WORKERS_MAX, WorkerEnrolment, WorkerKey, Workers,
 };
 use stdx::UnixTime;
 
@@ -46,7 +46,7 @@ fn intent() -> AccessIntent {
         region: "zurich".parse().unwrap(),
         class: "detections".parse().unwrap(),
         countries: vec!["DE".parse().unwrap(), "JP".parse().unwrap()],
-        worker: digest("the worker's key"),
+        workers: Workers::one(digest("the worker's key")),
         budget: BUDGET,
         expires: until(),
         reader: None,
@@ -58,6 +58,12 @@ fn intent() -> AccessIntent {
 fn intent_by_template() -> AccessIntent {
     let (reader, parameters) = (private("reader", "an analyst"), private("parameters", PARAMETERS));
     AccessIntent { reader: Some(reader), parameters: Some(parameters), ..intent() }
+}
+
+/// For three workers.
+fn intent_of_several() -> AccessIntent {
+    let workers = ["the worker's key", "another worker's key", "a third worker's key"].map(digest);
+    AccessIntent { workers: Workers::new(workers.to_vec()).unwrap(), ..intent() }
 }
 
 fn call() -> AccessCall {
@@ -185,6 +191,7 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         ("access-request-standing", payload(&[("query", "select")], by_service)),
         ("access-approval", payload(&[("query", "select")], approval)),
         ("access-intent", payload(&[("objects", "root")], intent())),
+        ("access-intent-several", payload(&[("objects", "root")], intent_of_several())),
         ("access-intent-template", payload(&[("objects", "root")], intent_by_template())),
         ("access-call", payload(&[("query", "select")], call())),
         ("access-outcome", payload(&[("result", "rows")], outcome)),
@@ -198,4 +205,35 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         ("erasure-request", payload(&[("objects", "names")], erase)),
         ("erasure", payload(&[("objects", "names")], erased)),
     ]
+}
+
+#[test]
+fn an_intent_names_one_to_eight_different_workers_in_one_spelling() {
+    let keys: Vec<_> = (0..=WORKERS_MAX).map(|n| digest(&n.to_string())).collect();
+    assert!(Workers::new(keys.clone()).is_err() && Workers::new(Vec::new()).is_err());
+    assert!(Workers::new(vec![keys[0], keys[1], keys[0]]).is_err());
+    for text in ["[]".to_owned(), format!("[\"{}\"]", keys[0]), format!("[\"{0}\",\"{0}\"]", keys[0])] {
+        assert!(serde_json::from_str::<Workers>(&text).is_err(), "{text}");
+    }
+    for count in 1..=WORKERS_MAX {
+        let workers = Workers::new(keys[..count].to_vec()).unwrap();
+        let text = serde_json::to_string(&workers).unwrap();
+        assert_eq!(text.starts_with('"'), count == 1);
+        assert_eq!(serde_json::from_str::<Workers>(&text).unwrap(), workers);
+    }
+}
+
+#[test]
+fn every_object_is_in_one_slice() {
+    let keys: Vec<_> = (0..WORKERS_MAX).map(|n| digest(&n.to_string())).collect();
+    for count in 1..=WORKERS_MAX {
+        let workers = Workers::new(keys[..count].to_vec()).unwrap();
+        for objects in (0..40).chain([4095, 4096]) {
+            let slices: Vec<_> = (0..count).map(|place| workers.slice(place, objects)).collect();
+            let all: Vec<usize> = slices.iter().cloned().flatten().collect();
+            assert_eq!(all, (0..objects).collect::<Vec<_>>());
+            let sizes = slices.iter().map(ExactSizeIterator::len);
+            assert!(sizes.clone().max().unwrap() - sizes.min().unwrap() <= 1, "{count} {objects}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use attest::{
     AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRequest, Budget, CountryCode, Ended, Envelope,
-    Opening, Predicate, PrivateField, ReaderKind, Standing, Statement, StatementId, Subject,
+    Opening, Predicate, PrivateField, ReaderKind, Standing, Statement, StatementId, Subject, Workers,
 };
 use ledger::{AccessState, Filter, Index, Page, Timeline, Wanted};
 use policy::Role;
@@ -86,7 +86,7 @@ impl Maker {
             region: REGION.parse()?,
             class: APPROVED_CLASS.parse()?,
             countries: countries.to_vec(),
-            worker: Digest::of(b"worker"),
+            workers: Workers::one(Digest::of(b"worker")),
             budget: BUDGET,
             expires: self.world.clock.now().after(std::time::Duration::from_secs(600)),
             reader: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use attest::{AccessStop, Budget, Bundle, BundleEntry, Envelope};
 use custody::{Ask, FileKeys, GrantError, LedgerError, Refusal, STATUS_AGE_MAX, Seen};
 use seal::{Header, Kem, PrivateKey};
-use stdx::{ManualClock, SystemEntropy, UnixTime};
+use stdx::{Digest, ManualClock, SystemEntropy, UnixTime};
 use testkit::{APPROVED_CLASS, SUPERVISOR_LOG};
 use tlog::{KeyKind, SignerKey};
 
@@ -245,14 +245,79 @@ fn a_worker_is_the_one_that_the_intent_names_in_its_region_with_its_code() {
     let enrolment = made.others[1].id();
     let name = "host-2.example/host".parse().unwrap();
     let stranger = SignerKey::generate(name, KeyKind::Ed25519, &SystemEntropy).unwrap();
-    made.worker = scene.certify(enrolment, &stranger);
+    made.workers[0] = scene.certify(enrolment, &stranger);
     assert!(refusal(&scene, &made).to_string().contains("not certified by the enrolled host"));
-    made.worker = scene.certify(made.request.id(), &scene.host);
+    made.workers[0] = scene.certify(made.request.id(), &scene.host);
     assert!(refusal(&scene, &made).to_string().contains("not certified by the enrolled host"));
     // One intent for two workers: the second has a key of the same host, and the intent names the first.
     scene.worker = PrivateKey::generate(Kem::P256, &SystemEntropy).unwrap();
-    made.worker = scene.certify(enrolment, &scene.host);
+    made.workers[0] = scene.certify(enrolment, &scene.host);
     assert!(refusal(&scene, &made).to_string().contains("not the one that the intent names"));
+}
+
+#[test]
+fn every_worker_of_an_intent_is_checked_like_the_only_one() {
+    let mut scene = Scene::of_workers(3);
+    let made = scene.make();
+    scene.decide_as("member", &made.ask()).unwrap();
+    let refused = |scene: &Scene, made: &Made| refusal(scene, made).to_string();
+    let enrolments: Vec<_> = made.others[1..4].iter().map(Envelope::id).collect();
+
+    // One too few, in another order, one of them twice, a fourth one's key in a place.
+    let with = |scene: &Scene, workers: Vec<Envelope>| {
+        let ask = Ask { workers: &workers, ..made.ask() };
+        scene.decide_as("member", &ask).map(drop).unwrap_err().to_string()
+    };
+    let given = |places: &[usize]| places.iter().map(|at| made.workers[*at].clone()).collect::<Vec<_>>();
+    assert!(with(&scene, given(&[0, 1])).contains("2 keys came, and the intent names 3"));
+    assert!(with(&scene, given(&[0, 1, 2, 2])).contains("4 keys came, and the intent names 3"));
+    assert!(with(&scene, given(&[0, 2, 1])).contains("not the one that the intent names"));
+    assert!(with(&scene, given(&[0, 1, 1])).contains("not the one that the intent names"));
+    let fourth = PrivateKey::generate(Kem::XWing, &SystemEntropy).unwrap();
+    let mut workers = given(&[0, 1]);
+    workers.push(scene.certify_key(enrolments[2], &scene.others[1].0, &fourth));
+    assert!(with(&scene, workers).contains("not the one that the intent names"));
+    // The third, certified by the second's host.
+    let mut workers = given(&[0, 1]);
+    workers.push(scene.certify_key(enrolments[2], &scene.others[0].0, &scene.others[1].1));
+    assert!(with(&scene, workers).contains("not certified by the enrolled host"));
+
+    // An enrolment too few, and one that nobody needs.
+    let mut fewer = scene.make();
+    fewer.others.remove(3);
+    fewer.bundle = scene.prove(&fewer);
+    assert!(refused(&scene, &fewer).contains("not certified by the enrolled host"));
+    let mut more = scene.make();
+    more.others.push(scene.enrol());
+    more.bundle = scene.prove(&more);
+    assert!(refused(&scene, &more).contains("an enrolment that no worker needs"));
+
+    // A stop of any of them stops all.
+    for number in 1..4 {
+        let made = scene.make();
+        scene.plan.stopped = vec![attest::AccessStop::Worker(made.others[number].id())];
+        scene.status();
+        assert!(matches!(refusal(&scene, &made), Refusal::Stopped(_)), "{number}");
+        scene.plan.stopped.clear();
+        scene.status();
+    }
+}
+
+#[test]
+fn a_request_that_stands_binds_the_code_of_all_workers() {
+    let mut scene = Scene::of_workers(2);
+    let standing = attest::Standing { code: Digest::of(b"code"), schema: Digest::of(b"schema"), uses: 3 };
+    scene.plan.standing = Some(standing);
+    let mut made = scene.make();
+    scene.decide_as("member", &made.ask()).unwrap();
+    // The second host is enrolled with other code, and its worker has it.
+    let key = scene.others[0].0.verifier().clone();
+    let enrolment = scene.enrol_host(key, "other code");
+    scene.plan.worker_code = "other code";
+    made.workers[1] = scene.certify_key(enrolment.id(), &scene.others[0].0, &scene.others[0].1);
+    made.others[2] = enrolment;
+    made.bundle = scene.prove(&made);
+    assert!(refusal(&scene, &made).to_string().contains("stands for other code than the worker has"));
 }
 
 #[test]

@@ -90,3 +90,32 @@ async fn without_its_key_a_custodian_opens_nothing() {
     let others = keys(&scene.custody.member_key);
     assert!(matches!(noted.open(&others, &SystemEntropy), Err(GrantError::NoKey(_))));
 }
+
+#[tokio::test]
+async fn each_of_several_workers_gets_the_shares_of_its_slice_and_no_others() {
+    for count in 2..=3 {
+        let mut scene = Scene::of_workers(count);
+        let made = scene.make();
+        let first = granted(&scene, &made, "supervisor", &scene.custody.supervisor_key).await;
+        let second = granted(&scene, &made, "member", &scene.custody.member_key).await;
+        let named = attest::Workers::new(scene.keys().iter().map(|key| key.public().id()).collect()).unwrap();
+        let mut read = 0;
+        for (place, key) in scene.keys().into_iter().enumerate() {
+            let slice = named.slice(place, made.headers.len());
+            for (at, (first, second)) in first.iter().zip(&second).enumerate() {
+                let open = |custodian: &str, granted: &Granted| {
+                    let info = grant_info(made.intent.id(), granted.object, &custodian.parse().unwrap());
+                    Share::open(&granted.wrapped, key, &info)
+                };
+                let shares = [open("supervisor", first), open("member", second)];
+                assert_eq!(shares.iter().flatten().count(), if slice.contains(&at) { 2 } else { 0 }, "{count} {at}");
+                if slice.contains(&at) {
+                    let key = DataKey::join(shares.iter().flatten());
+                    assert!(seal::Sealed::read(&made.objects[at], &key).unwrap().starts_with(b"an event from "));
+                    read += 1;
+                }
+            }
+        }
+        assert_eq!(read, made.objects.len(), "with {count} workers");
+    }
+}

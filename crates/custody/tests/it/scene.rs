@@ -6,6 +6,7 @@ use std::time::Duration;
 use attest::{
     AccessApproval, AccessIntent, AccessMode, AccessRequest, AccessStop, Budget, Bundle, Commitment, Envelope,
     PrivateField, ReaderKind, RegionStatus, Standing, Statement, StatementId, Subject, WorkerEnrolment, WorkerKey,
+    Workers,
 };
 use custody::{Admitted, Ask, Concluded, Current, Custodian, Refusal, Seen, conclude, current, decide, objects_root};
 use policy::Role;
@@ -19,6 +20,8 @@ pub(crate) struct Scene {
     pub(crate) world: World,
     pub(crate) host: SignerKey,
     pub(crate) worker: PrivateKey,
+    /// More workers of the same intent, each with its host.
+    pub(crate) others: Vec<(SignerKey, PrivateKey)>,
     /// What is asked for, before anybody signs it.
     pub(crate) plan: Plan,
     /// The newest status that there is.
@@ -54,14 +57,14 @@ pub(crate) struct Made {
     pub(crate) intent: Envelope,
     pub(crate) request: Envelope,
     pub(crate) others: Vec<Envelope>,
-    pub(crate) worker: Envelope,
+    pub(crate) workers: Vec<Envelope>,
     pub(crate) headers: Vec<Header>,
     pub(crate) objects: Vec<Vec<u8>>,
 }
 
 impl Made {
     pub(crate) fn ask(&self) -> Ask<'_> {
-        Ask { evidence: &self.bundle, worker: &self.worker, headers: &self.headers }
+        Ask { evidence: &self.bundle, workers: &self.workers, headers: &self.headers }
     }
 
     pub(crate) fn envelopes(&self) -> Vec<&Envelope> {
@@ -75,8 +78,7 @@ impl Scene {
     pub(crate) fn new() -> Self {
         let custody = Custody::new();
         let world = World::with_policy(|policy| custody.put_into(policy));
-        let name = "host-1.example/host".parse().unwrap();
-        let host = SignerKey::generate(name, KeyKind::Ed25519, &SystemEntropy).unwrap();
+        let host = host(1);
         let worker = PrivateKey::generate(Kem::P256, &SystemEntropy).unwrap();
         let plan = Plan {
             purpose: PURPOSE.to_owned(),
@@ -99,11 +101,24 @@ impl Scene {
             intent_class: APPROVED_CLASS.to_owned(),
         };
         let newest = world.genesis().clone();
-        Self { custody, world, host, worker, plan, newest }
+        Self { custody, world, host, worker, others: Vec::new(), plan, newest }
     }
 
     pub(crate) fn now(&self) -> UnixTime {
         self.world.clock.now()
+    }
+
+    /// With so many workers, each on a host of its own.
+    pub(crate) fn of_workers(count: usize) -> Self {
+        let mut scene = Self::new();
+        let other = |number| (host(number), PrivateKey::generate(Kem::XWing, &SystemEntropy).unwrap());
+        scene.others = (2..=count).map(other).collect();
+        scene
+    }
+
+    /// The workers' keys, in the intent's order.
+    pub(crate) fn keys(&self) -> Vec<&PrivateKey> {
+        std::iter::once(&self.worker).chain(self.others.iter().map(|(_, key)| key)).collect()
     }
 
     fn in_s(&self, seconds: u64) -> UnixTime {
@@ -177,14 +192,18 @@ impl Scene {
     }
 
     pub(crate) fn enrol(&mut self) -> Envelope {
+        self.enrol_host(self.host.verifier().clone(), "code")
+    }
+
+    pub(crate) fn enrol_host(&mut self, key: tlog::VerifierKey, program: &str) -> Envelope {
         let enrolment = WorkerEnrolment {
             position: self.world.position(SUPERVISOR_LOG, "access/supervisor"),
             host: "host-1".parse().unwrap(),
-            key: self.host.verifier().clone(),
+            key,
             region: self.plan.worker_region.parse().unwrap(),
             until: self.in_s(86_400),
         };
-        self.record(code("code"), enrolment, &[("supervisor", Role::Recorder)])
+        self.record(code(program), enrolment, &[("supervisor", Role::Recorder)])
     }
 
     pub(crate) fn status(&mut self) -> Envelope {
@@ -210,7 +229,7 @@ impl Scene {
             region: plan.intent_region.parse().unwrap(),
             class: plan.intent_class.parse().unwrap(),
             countries: countries.into_iter().collect(),
-            worker: self.worker.public().id(),
+            workers: Workers::new(self.keys().iter().map(|key| key.public().id()).collect()).unwrap(),
             budget: plan.budget,
             expires: self.in_s(plan.expires_s),
             reader: None,
@@ -221,9 +240,13 @@ impl Scene {
     }
 
     pub(crate) fn certify(&self, enrolment: StatementId, by: &SignerKey) -> Envelope {
+        self.certify_key(enrolment, by, &self.worker)
+    }
+
+    pub(crate) fn certify_key(&self, enrolment: StatementId, by: &SignerKey, key: &PrivateKey) -> Envelope {
         let certificate = WorkerKey {
             enrolment,
-            key: self.worker.public().to_string(),
+            key: key.public().to_string(),
             region: self.plan.worker_region.parse().unwrap(),
             from: self.now(),
             until: self.in_s(self.plan.worker_s),
@@ -240,11 +263,17 @@ impl Scene {
         let approvers = self.plan.approvers.clone();
         let mut others: Vec<Envelope> = approvers.iter().map(|it| self.approval(request.id(), it)).collect();
         let enrolment = self.enrol();
-        let worker = self.certify(enrolment.id(), &self.host);
+        let mut workers = vec![self.certify(enrolment.id(), &self.host)];
         others.push(enrolment);
+        let more: Vec<tlog::VerifierKey> = self.others.iter().map(|(host, _)| host.verifier().clone()).collect();
+        for (at, key) in more.into_iter().enumerate() {
+            let enrolment = self.enrol_host(key, "code");
+            workers.push(self.certify_key(enrolment.id(), &self.others[at].0, &self.others[at].1));
+            others.push(enrolment);
+        }
         others.push(self.status());
         let intent = self.intent(request.id(), &headers);
-        let mut made = Made { bundle: Bundle::default(), intent, request, others, worker, headers, objects };
+        let mut made = Made { bundle: Bundle::default(), intent, request, others, workers, headers, objects };
         made.bundle = self.prove(&made);
         made
     }
@@ -297,6 +326,11 @@ impl Scene {
         assert_eq!(one, other);
         one
     }
+}
+
+pub(crate) fn host(number: usize) -> SignerKey {
+    let name = format!("host-{number}.example/host").parse().unwrap();
+    SignerKey::generate(name, KeyKind::Ed25519, &SystemEntropy).unwrap()
 }
 
 fn query() -> Vec<Subject> {

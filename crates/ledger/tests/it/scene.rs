@@ -5,6 +5,7 @@ use std::time::Duration;
 use attest::{
     AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRedaction, AccessRequest, AccessReview, Budget,
     Commitment, CustodyReport, Ended, Envelope, Opening, PrivateField, ReaderKind, Statement, StatementId, Subject,
+    Workers,
 };
 use ledger::{Filter, Found, Index, Page, Timeline, Wanted};
 use policy::Role;
@@ -124,7 +125,7 @@ impl Scene {
             region: REGION.parse().unwrap(),
             class: APPROVED_CLASS.parse().unwrap(),
             countries: vec!["DE".parse().unwrap()],
-            worker: Digest::of(b"worker"),
+            workers: Workers::one(Digest::of(b"worker")),
             budget: BUDGET,
             expires: self.in_s(600),
             reader: None,

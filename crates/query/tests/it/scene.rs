@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use attest::{
     AccessApproval, AccessIntent, AccessMode, AccessRequest, Budget, Bundle, Commitment, Envelope, Erasure,
     ErasureRequest, Opening, Predicate, PrivateField, ReaderKind, RegionId, RegionStatus, Standing, Statement,
-    StatementId, Subject, WorkerEnrolment, WorkerKey,
+    StatementId, Subject, WorkerEnrolment, WorkerKey, Workers,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -349,7 +349,7 @@ impl Scene {
             region: REGION.parse().unwrap(),
             class: question.class.parse().unwrap(),
             countries: question.countries.iter().map(|it| it.parse().unwrap()).collect(),
-            worker: key.parse::<PublicKey>().unwrap().id(),
+            workers: Workers::one(key.parse::<PublicKey>().unwrap().id()),
             budget: Budget { objects: headers.len() as u64, rows: question.rows, bytes: question.bytes },
             expires: self.in_s(question.lease_s),
             reader: None,
@@ -404,7 +404,8 @@ impl Scene {
         let mut brought = evidence.entries().iter();
         let status = brought.find(|it| Statement::<RegionStatus>::decode(it.envelope.payload()).is_ok());
         let status = current(&custodian, &Bundle::new(vec![status.unwrap().clone()]).unwrap()).unwrap();
-        let admitted = decide(&custodian, &status, &Ask { evidence, worker, headers }).unwrap();
+        let admitted =
+            decide(&custodian, &status, &Ask { evidence, workers: std::slice::from_ref(worker), headers }).unwrap();
         let keys = FileKeys::new(vec![PrivateKey::from_text(&key.to_text()).unwrap()]);
         let granted = ledger.note(admitted).await.unwrap().open(&keys, &SystemEntropy).unwrap();
         let share = |share: &custody::Granted| GrantedShare {

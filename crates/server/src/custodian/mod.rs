@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use api::{CustodyState, GrantRequest, RegionCustody};
-use attest::{AccessIntent, Bundle, Envelope, Opening, OrganisationId, RegionId, Statement};
+use attest::{AccessIntent, Bundle, Envelope, Opening, OrganisationId, RegionId, Statement, WORKERS_MAX};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use custody::{Ask, Custodian, GrantError, Granted, Ledger, LedgerError, OBJECTS_MAX, Refusal, conclude, decide};
@@ -81,7 +81,7 @@ fn form(what: &str, error: &dyn std::fmt::Display) -> DeskError {
 /// What a gateway brings, read and not yet believed.
 struct Brought {
     evidence: Bundle,
-    worker: Envelope,
+    workers: Vec<Envelope>,
     headers: Vec<Header>,
     openings: Vec<Opening>,
     region: RegionId,
@@ -93,7 +93,11 @@ impl Brought {
             return Err(DeskError::Form(format!("{} headers; at most {OBJECTS_MAX}", request.headers.len())));
         }
         let evidence = Bundle::parse(request.evidence.as_bytes()).map_err(|error| form("`evidence`", &error))?;
-        let worker = Envelope::parse(request.worker.as_bytes()).map_err(|error| form("`worker`", &error))?;
+        if request.workers.len() > WORKERS_MAX {
+            return Err(DeskError::Form(format!("{} workers; at most {WORKERS_MAX}", request.workers.len())));
+        }
+        let workers = request.workers.iter().map(|text| Envelope::parse(text.as_bytes()));
+        let workers = workers.collect::<Result<_, _>>().map_err(|error| form("`workers`", &error))?;
         let header = |text: &String| {
             let bytes = STANDARD.decode(text).map_err(|error| form("`headers`", &error))?;
             Header::decode(&bytes).map_err(|error| form("`headers`", &error))
@@ -104,7 +108,7 @@ impl Brought {
         let intent = entries.find_map(|it| Statement::<AccessIntent>::decode(it.payload()).ok());
         let intent = intent.ok_or_else(|| DeskError::Form("`evidence`: holds no `access-intent`".to_owned()))?;
         let region = intent.predicate.region;
-        Ok(Self { evidence, worker, headers, openings: request.openings.clone(), region })
+        Ok(Self { evidence, workers, headers, openings: request.openings.clone(), region })
     }
 }
 
@@ -141,7 +145,7 @@ impl Desk {
         Ok(Arc::new(Self { domain, config: (**section).clone(), signer, keys, regions, private }))
     }
 
-    /// Opens this custodian's shares for a worker: all checks, the note, the keys, in this order.
+    /// Opens this custodian's shares for the intent's workers: all checks, the note, the keys, in this order.
     ///
     /// # Errors
     /// [`DeskError`]; after a refusal of the ledger or of the keys, the intent may be used up.
@@ -152,11 +156,11 @@ impl Desk {
         let seen = ledger.seen().await?;
         let desk = Arc::clone(&self);
         let (admitted, openings) = tokio::task::spawn_blocking(move || {
-            let Brought { evidence, worker, headers, openings, region } = brought;
+            let Brought { evidence, workers, headers, openings, region } = brought;
             let domain = &desk.domain;
             let (organisation, policy, clock) = (&domain.organisation, &*domain.policy, &*domain.clock);
             let custodian = Custodian { organisation, region: &region, policy, clock, seen };
-            let ask = Ask { evidence: &evidence, worker: &worker, headers: &headers };
+            let ask = Ask { evidence: &evidence, workers: &workers, headers: &headers };
             decide(&custodian, &asked, &ask).map(|admitted| (admitted, openings))
         })
         .await??;

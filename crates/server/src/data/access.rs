@@ -11,7 +11,7 @@ use api::{
 };
 use attest::{
     AccessIntent, AccessOutcome, Budget, Bundle, BundleEntry, Commitment, CountryCode, Ended, Envelope, Opening,
-    OrganisationId, RegionId, Statement, StatementId, Subject,
+    OrganisationId, RegionId, Statement, StatementId, Subject, Workers,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -243,7 +243,8 @@ impl Gateway {
             expires: planned.expires,
             outcome: None,
         };
-        let (policy, request, worker) = (self.domain.policy.id(), known.request.id(), planned.worker.digest);
+        let (policy, request) = (self.domain.policy.id(), known.request.id());
+        let workers = Workers::one(planned.worker.digest);
         let (region, class, countries) = (says.region.clone(), says.class.clone(), planned.countries.clone());
         let (budget, expires, objects) = (planned.budget, planned.expires, planned.objects);
         let (reader, parameters) = (&allowed.reader, &allowed.parameters);
@@ -256,6 +257,7 @@ impl Gateway {
         let signed = Arc::clone(&made);
         let make = move |position| {
             let (region, class, countries) = (region.clone(), class.clone(), countries.clone());
+            let workers = workers.clone();
             let predicate = AccessIntent {
                 position,
                 policy,
@@ -263,7 +265,7 @@ impl Gateway {
                 region,
                 class,
                 countries,
-                worker,
+                workers,
                 budget,
                 expires,
                 reader,
@@ -296,7 +298,7 @@ impl Gateway {
         let Planned { worker, headers, openings, allowed, .. } = &announced.planned;
         let worker = String::from_utf8(worker.key.to_bytes()).map_err(|error| DataError::broken(&error))?;
         let (evidence, headers, openings) = (announced.evidence.clone(), headers.clone(), openings.clone());
-        let request = Arc::new(GrantRequest { evidence, worker, headers, openings });
+        let request = Arc::new(GrantRequest { evidence, workers: vec![worker], headers, openings });
         let asked = self.custodians(&allowed.known.says().region)?.into_iter().map(|custodian| {
             let request = Arc::clone(&request);
             async move { Ok((custodian.clone(), self.peers.grant(&custodian, request).await?)) }

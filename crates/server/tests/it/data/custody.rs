@@ -213,7 +213,7 @@ fn a_grant_is_for_its_objects_its_worker_and_its_time() {
     // One intent for two workers.
     let worker = std::mem::replace(&mut scene.worker, PrivateKey::generate(Kem::P256, &SystemEntropy).unwrap());
     let mut other = honest.clone();
-    other.worker = String::from_utf8(scene.certify().to_bytes()).unwrap();
+    other.workers = vec![String::from_utf8(scene.certify().to_bytes()).unwrap()];
     refused(&scene, "member", &other, "not the one that the intent names");
     scene.worker = worker;
     // A clock that was set back, and one that is far ahead: what was fresh is stale.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::{GrantAnswer, GrantRequest, OutcomeNote};
 use attest::{
     AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRequest, Budget, Bundle, BundleEntry, Ended,
-    Envelope, Opening, Position, ReaderKind, Statement, StatementId, Subject, WorkerKey,
+    Envelope, Opening, Position, ReaderKind, Statement, StatementId, Subject, WorkerKey, Workers,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -293,7 +293,7 @@ impl Scene {
             region: REGION.parse().unwrap(),
             class: APPROVED_CLASS.parse().unwrap(),
             countries: ["DE", "JP"].map(|it| it.parse().unwrap()).to_vec(),
-            worker: self.worker.public().id(),
+            workers: Workers::one(self.worker.public().id()),
             budget: BUDGET,
             expires: in_s(600),
             reader: None,
@@ -373,7 +373,7 @@ impl Scene {
         let header = |header: &Header| STANDARD.encode(header.to_bytes());
         GrantRequest {
             evidence: String::from_utf8(bundle.to_bytes()).unwrap(),
-            worker: String::from_utf8(made.worker.to_bytes()).unwrap(),
+            workers: vec![String::from_utf8(made.worker.to_bytes()).unwrap()],
             headers: headers(&made.objects).iter().map(header).collect(),
             openings: vec![opening("reader", "an analyst"), opening("ticket", "a ticket"), opening("comment", "yes")],
         }

@@ -93,7 +93,7 @@ async fn run(State(worker): State<Arc<Worker>>, Json(asked): Json<RunRequest>) -
     let mut intents = evidence.entries().iter().map(|entry| &entry.envelope);
     let intent = intents.find(|it| Statement::<AccessIntent>::decode(it.payload()).is_ok()).unwrap();
     let says = Statement::<AccessIntent>::decode(intent.payload()).unwrap().predicate;
-    assert_eq!(says.worker, worker.key.public().id());
+    assert_eq!(says.workers.keys(), [worker.key.public().id()]);
     let mut shares: BTreeMap<String, Vec<Share>> = BTreeMap::new();
     for (custodian, answer) in &asked.grants {
         for granted in &answer.granted {
