@@ -134,7 +134,7 @@ impl Worker {
         });
         let router = Router::new()
             .route(path::WORKER, get(|| async move { Json(presented) }))
-            .route(path::PLAN, post(|| async move { Json(plan) }))
+            .route(path::PLAN, post(|_: axum::body::Bytes| async move { Json(plan) }))
             .route(path::RUN, post(|_: axum::body::Bytes| async move { end }));
         let listener = self.listener;
         std::thread::spawn(move || {
