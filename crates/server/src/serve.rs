@@ -18,7 +18,7 @@ use witness::{Witness, WitnessParts};
 
 use crate::command::check_config::{load_policy, no_genesis};
 use crate::compaction::keep_compacting;
-use crate::config::{Config, LogSection, SharedSection, VendorConfig, WitnessConfig};
+use crate::config::{Config, GatewayConfig, LogSection, SharedSection, SupervisorConfig, VendorConfig, WitnessConfig};
 use crate::custodian::{CustodyProbe, Desk};
 use crate::data::{AccessProbe, Gateway};
 use crate::domain::Domain;
@@ -64,74 +64,80 @@ pub(crate) async fn service(config: &Config, stop: &Stops) -> anyhow::Result<Ser
     match config {
         Config::Witness(section) => witness(section, config).await,
         Config::Relay(section) => Ok(Service { router: http::relay::router(section)?, ..Service::default() }),
-        Config::Gateway(section) => {
-            let section = (**section).clone();
-            let gateway = tokio::task::spawn_blocking(move || LookupGateway::open(&section)).await??;
-            let (bits, bytes) = (gateway.known().bits().get(), gateway.known().answer_bytes());
-            tracing::info!(lookup.prefix_bits = bits, lookup.answer_bytes = bytes, "the buckets are filled");
-            let (gateway, mut tasks) = (Arc::new(gateway), JoinSet::new());
-            tasks.spawn(Arc::clone(&gateway).follow(stop.tasks.clone()));
-            Ok(Service { router: http::gateway::router(gateway), tasks, ..Service::default() })
-        }
+        Config::Gateway(section) => gateway(section, stop).await,
         Config::Custodian(_) => custodian(config, stop).await,
-        Config::Vendor(vendor) => {
-            let Sequenced { mut service, duty, .. } = log(&vendor.log, config, stop).await?;
-            let state = State::open(config).await?;
-            let domain = Domain::over(config, &state).await?;
-            service.states.push(state);
-            let channel = Arc::new(domain.channel()?);
-            let copied = Arc::clone(&channel);
-            // A machine that is new has all of it before it serves any.
-            tokio::task::spawn_blocking(move || copied.pull()).await?.context("the channel can't be copied")?;
-            keep_vault(&mut service, vendor, config, stop).await?;
-            let config = Arc::new(config.clone());
-            if let Some(section) = vendor.compaction.clone() {
-                let tasks = stop.tasks.clone();
-                service.tasks.spawn(keep_compacting(Arc::clone(&config), section, duty.clone(), tasks));
-            }
-            if has_fast_lane(&domain) && vendor.keys.rules.is_some() && vendor.supervisor.is_some() {
-                let (own, tasks) = (Arc::clone(&config), stop.tasks.clone());
-                service.tasks.spawn(follow::follow(own, domain.clone(), duty.clone(), tasks));
-            }
-            if let Some(cloud) = &vendor.cloud {
-                let (own, cloud, tasks) = (Arc::clone(&config), cloud.clone(), stop.tasks.clone());
-                service.tasks.spawn(cloud::run(own, domain.clone(), cloud, duty.clone(), tasks));
-            }
-            service.tasks.spawn(publish::keep_fresh(config, domain, duty, stop.tasks.clone()));
-            service.router = service.router.merge(http::tree::router(channel));
-            Ok(service)
-        }
-        Config::Supervisor(supervisor) => {
-            let Sequenced { mut service, duty, forwarding } = log(&supervisor.log, config, stop).await?;
-            let state = State::open(config).await?;
-            let access = supervisor.access.clone();
-            let supervisor = Supervisor::of(config, Domain::over(config, &state).await?)?;
-            service.states.push(state);
-            let mut desk = http::supervisor::router(Arc::clone(&supervisor));
-            if let Some(access) = &access {
-                let gateway = Gateway::of(config, access, supervisor.domain().clone()).await;
-                let gateway = gateway.context("the gateway of data can't be opened")?;
-                service.probes.add(AccessProbe(Arc::clone(&gateway)));
-                service.tasks.spawn(Arc::clone(&gateway).settle(duty.clone(), stop.tasks.clone()));
-                service.probes.add(ErasureProbe(Arc::clone(&supervisor)));
-                service.tasks.spawn(Arc::clone(&supervisor).keep_erasing(duty.clone(), stop.tasks.clone()));
-                let private = gateway.private().clone();
-                let holder = Holder::new(private, Arc::clone(&supervisor.domain().policy));
-                desk = desk.merge(http::data::router(gateway)).merge(http::ledger::router(holder));
-            }
-            service.probes.add(StatusProbe(Arc::clone(&supervisor)));
-            service.tasks.spawn(Arc::clone(&supervisor).work(stop.tasks.clone()));
-            if has_fast_lane(supervisor.domain()) {
-                service.tasks.spawn(Arc::clone(&supervisor).bake(duty.clone(), stop.tasks.clone()));
-            }
-            service.tasks.spawn(Arc::clone(&supervisor).keep_fresh(duty.clone(), stop.tasks.clone()));
-            service.router = service.router.merge(match forwarding {
-                None => desk,
-                Some(forwarding) => desk.layer(middleware::from_fn_with_state(forwarding, forward)),
-            });
-            Ok(service)
-        }
+        Config::Vendor(section) => vendor(section, config, stop).await,
+        Config::Supervisor(section) => supervisor(section, config, stop).await,
     }
+}
+
+async fn gateway(section: &GatewayConfig, stop: &Stops) -> anyhow::Result<Service> {
+    let section = section.clone();
+    let gateway = tokio::task::spawn_blocking(move || LookupGateway::open(&section)).await??;
+    let (bits, bytes) = (gateway.known().bits().get(), gateway.known().answer_bytes());
+    tracing::info!(lookup.prefix_bits = bits, lookup.answer_bytes = bytes, "the buckets are filled");
+    let (gateway, mut tasks) = (Arc::new(gateway), JoinSet::new());
+    tasks.spawn(Arc::clone(&gateway).follow(stop.tasks.clone()));
+    Ok(Service { router: http::gateway::router(gateway), tasks, ..Service::default() })
+}
+
+async fn vendor(vendor: &VendorConfig, config: &Config, stop: &Stops) -> anyhow::Result<Service> {
+    let Sequenced { mut service, duty, .. } = log(&vendor.log, config, stop).await?;
+    let state = State::open(config).await?;
+    let domain = Domain::over(config, &state).await?;
+    service.states.push(state);
+    let channel = Arc::new(domain.channel()?);
+    let copied = Arc::clone(&channel);
+    // A machine that is new has all of it before it serves any.
+    tokio::task::spawn_blocking(move || copied.pull()).await?.context("the channel can't be copied")?;
+    keep_vault(&mut service, vendor, config, stop).await?;
+    let config = Arc::new(config.clone());
+    if let Some(section) = vendor.compaction.clone() {
+        let tasks = stop.tasks.clone();
+        service.tasks.spawn(keep_compacting(Arc::clone(&config), section, duty.clone(), tasks));
+    }
+    if has_fast_lane(&domain) && vendor.keys.rules.is_some() && vendor.supervisor.is_some() {
+        let (own, tasks) = (Arc::clone(&config), stop.tasks.clone());
+        service.tasks.spawn(follow::follow(own, domain.clone(), duty.clone(), tasks));
+    }
+    if let Some(cloud) = &vendor.cloud {
+        let (own, cloud, tasks) = (Arc::clone(&config), cloud.clone(), stop.tasks.clone());
+        service.tasks.spawn(cloud::run(own, domain.clone(), cloud, duty.clone(), tasks));
+    }
+    service.tasks.spawn(publish::keep_fresh(config, domain, duty, stop.tasks.clone()));
+    service.router = service.router.merge(http::tree::router(channel));
+    Ok(service)
+}
+
+async fn supervisor(supervisor: &SupervisorConfig, config: &Config, stop: &Stops) -> anyhow::Result<Service> {
+    let Sequenced { mut service, duty, forwarding } = log(&supervisor.log, config, stop).await?;
+    let state = State::open(config).await?;
+    let access = supervisor.access.clone();
+    let supervisor = Supervisor::of(config, Domain::over(config, &state).await?)?;
+    service.states.push(state);
+    let mut desk = http::supervisor::router(Arc::clone(&supervisor));
+    if let Some(access) = &access {
+        let gateway = Gateway::of(config, access, supervisor.domain().clone()).await;
+        let gateway = gateway.context("the gateway of data can't be opened")?;
+        service.probes.add(AccessProbe(Arc::clone(&gateway)));
+        service.tasks.spawn(Arc::clone(&gateway).settle(duty.clone(), stop.tasks.clone()));
+        service.probes.add(ErasureProbe(Arc::clone(&supervisor)));
+        service.tasks.spawn(Arc::clone(&supervisor).keep_erasing(duty.clone(), stop.tasks.clone()));
+        let private = gateway.private().clone();
+        let holder = Holder::new(private, Arc::clone(&supervisor.domain().policy));
+        desk = desk.merge(http::data::router(gateway)).merge(http::ledger::router(holder));
+    }
+    service.probes.add(StatusProbe(Arc::clone(&supervisor)));
+    service.tasks.spawn(Arc::clone(&supervisor).work(stop.tasks.clone()));
+    if has_fast_lane(supervisor.domain()) {
+        service.tasks.spawn(Arc::clone(&supervisor).bake(duty.clone(), stop.tasks.clone()));
+    }
+    service.tasks.spawn(Arc::clone(&supervisor).keep_fresh(duty.clone(), stop.tasks.clone()));
+    service.router = service.router.merge(match forwarding {
+        None => desk,
+        Some(forwarding) => desk.layer(middleware::from_fn_with_state(forwarding, forward)),
+    });
+    Ok(service)
 }
 
 /// The vault and its intake, if there is one, and the policy says what belongs there.
