@@ -1,6 +1,7 @@
 //! Vendor, supervisor and four witnesses (3 of 4), made by the commands that users make them with.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use attest::{Envelope, Lane, StatementId};
 use policy::{
@@ -8,7 +9,7 @@ use policy::{
     Threshold, Witnessing,
 };
 use server::config::Config;
-use stdx::{Digest, durable};
+use stdx::{Clock as _, Digest, SystemClock, durable};
 use tempfile::TempDir;
 use tlog::{LogProof, SignerKey};
 use verify::TrustedPolicy;
@@ -297,6 +298,21 @@ impl System {
         let response = self.append(place, &envelope);
         assert_eq!(response.status, 200, "{}", response.text());
         envelope
+    }
+
+    /// The same once somebody sequences: who takes over from a killed one waits for its lease.
+    pub(crate) fn beat_when_sequenced(&self, place: &Place) {
+        let organisation = place.log.split('.').next().unwrap();
+        let envelope = heartbeat(place, &self.key(organisation, "recorder"));
+        let (clock, patience) = (SystemClock::new(), Duration::from_secs(60));
+        let begin = clock.monotonic();
+        loop {
+            let response = self.append(place, &envelope);
+            if response.status == 200 {
+                return;
+            }
+            assert!(response.status == 503 && clock.monotonic() - begin < patience, "{}", response.text());
+        }
     }
 
     pub(crate) fn append(&self, place: &Place, envelope: &Envelope) -> Response {

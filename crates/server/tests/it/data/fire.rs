@@ -240,7 +240,7 @@ fn whole(desk: &mut Desk<()>, ground: &mut Ground) {
         scene.system.run(&["data", "report", "--config", &config]).ok();
     }
     for place in [Place::vendor(), Place::supervisor()] {
-        scene.system.beat(&place);
+        scene.system.beat_when_sequenced(&place);
     }
     scene.system.run(&["audit", "--config", "supervisor/clerestory.toml", "--state", "audit.json"]).ok();
     let accesses = ["--json", "data", "accesses", "--config", "vendor/clerestory.toml", "--limit", "1000"];
