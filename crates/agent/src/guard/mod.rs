@@ -147,10 +147,16 @@ impl Guard {
     /// tested them goes on with them; the one before ends when this one takes its place.
     ///
     /// # Errors
-    /// [`Failure`] if the rules can't be read or compiled; there is no engine then.
+    /// [`Failure`] if the rules can't be read or compiled: there is no engine then; or if the set can't be read: then
+    /// there is none.
     pub fn adopt(&mut self, config: &Config, ports: Ports<'_>) -> Result<(), Failure> {
         let endpoint = Endpoint::read(config, ports)?;
-        self.adopt_set(&endpoint)?;
+        // Each by itself: without the set files are still scanned, and without rules nothing is.
+        let rules = self.adopt_rules(config, ports, &endpoint);
+        rules.and(self.adopt_set(&endpoint))
+    }
+
+    fn adopt_rules(&mut self, config: &Config, ports: Ports<'_>, endpoint: &Endpoint<'_>) -> Result<(), Failure> {
         let product = config.scanned().map(|product| (product, endpoint.slots(product)));
         let slots = product.map(|(_, slots)| slots).transpose()?;
         let active = slots.as_ref().and_then(|slots| Some((slots, slots.record.active.as_ref()?)));
