@@ -152,8 +152,9 @@ impl Guard {
     pub fn adopt(&mut self, config: &Config, ports: Ports<'_>) -> Result<(), Failure> {
         let endpoint = Endpoint::read(config, ports)?;
         // Each by itself: without the set files are still scanned, and without rules nothing is.
-        let rules = self.adopt_rules(config, ports, &endpoint);
-        rules.and(self.adopt_set(&endpoint))
+        // The set first: what rules are looked for in is not looked at again for it.
+        let set = self.adopt_set(&endpoint);
+        self.adopt_rules(config, ports, &endpoint).and(set)
     }
 
     fn adopt_rules(&mut self, config: &Config, ports: Ports<'_>, endpoint: &Endpoint<'_>) -> Result<(), Failure> {

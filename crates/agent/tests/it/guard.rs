@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use agent::{Body, ShareEvent};
@@ -58,8 +59,8 @@ pub(crate) fn agent_behind(rules: &Rules, prefix: &[OsString]) -> Command {
 /// `clerestory-agent run`.
 pub(crate) struct Running {
     child: Child,
-    says: BufReader<ChildStdout>,
-    tells: BufReader<ChildStderr>,
+    says: Receiver<String>,
+    tells: Receiver<String>,
     watched: PathBuf,
 }
 
@@ -72,17 +73,17 @@ impl Running {
         let mut child = command.arg("run").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (says, tells) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let watched = rules.scene.folder.path().join("watched");
-        Self { child, says: BufReader::new(says), tells: BufReader::new(tells), watched }
+        Self { child, says: lines(says), tells: lines(tells), watched }
     }
 
     /// The next line on standard output with this in it.
     pub(crate) fn says(&mut self, what: &str) -> String {
-        next(|line| self.says.read_line(line), what)
+        next(&self.says, what)
     }
 
     /// The next line on standard error with this in it.
     pub(crate) fn tells(&mut self, what: &str) -> String {
-        next(|line| self.tells.read_line(line), what)
+        next(&self.tells, what)
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -104,13 +105,24 @@ impl Running {
     }
 }
 
-fn next(mut read: impl FnMut(&mut String) -> std::io::Result<usize>, what: &str) -> String {
-    let mut line = String::new();
-    while !line.contains(what) {
-        line.clear();
-        assert_ne!(read(&mut line).unwrap(), 0, "it ended before `{what}`");
+/// The lines of a program's output, as they come.
+fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (line, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        BufReader::new(output).lines().map_while(Result::ok).try_for_each(|text| line.send(text))
+    });
+    lines
+}
+
+fn next(lines: &Receiver<String>, what: &str) -> String {
+    let mut before = Vec::new();
+    loop {
+        match lines.recv_timeout(Duration::from_secs(120)) {
+            Ok(line) if line.contains(what) => return line,
+            Ok(line) => before.push(line),
+            Err(error) => panic!("no `{what}` ({error}) after {before:#?}"),
+        }
     }
-    line
 }
 
 impl Drop for Running {
@@ -204,6 +216,27 @@ fn what_the_set_knows_is_said_also_inside_of_containers() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains(&format!("\"listed\":[{{\"inside\":[],\"sha256\":\"{worse}\"}}]")), "{said}");
     assert_eq!(scan("old").status.code(), Some(0));
+}
+
+#[test]
+fn a_damaged_set_does_not_end_the_scanning() {
+    let mut rules = present_day();
+    let folder = rules.scene.folder.path().to_owned();
+    let config = folder.join("agent.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("[scan]", &format!("[lookup]\nrules = \"{RULES_PRODUCT}\"\n[scan]"));
+    durable::write(&config, text.as_bytes()).unwrap();
+    let set = ReputationSet::build(vec![Digest::of(b"a bad file")]).unwrap().to_bytes();
+    rules.release_with_set(&rule("one", "first"), &set);
+    assert!(agent(&rules).arg("update").status().unwrap().success());
+    // Nobody is there who could mend it.
+    let text = text.replace(&rules.scene.server.url(), "http://127.0.0.1:1");
+    durable::write(&config, text.as_bytes()).unwrap();
+    durable::write(&folder.join("install").join(RULES_PRODUCT).join("current/hashes.fuse"), b"garbage").unwrap();
+    put(&folder.join("watched/old"), "first");
+    let mut running = Running::start(&rules);
+    running.tells("watched/old\",\"detail\":\"one\"");
+    running.tells("lookup-set");
 }
 
 /// What waits to be shared.
