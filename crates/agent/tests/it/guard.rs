@@ -230,7 +230,7 @@ fn a_damaged_set_does_not_end_the_scanning() {
     rules.release_with_set(&rule("one", "first"), &set);
     assert!(agent(&rules).arg("update").status().unwrap().success());
     // Nobody is there who could mend it.
-    let text = text.replace(&rules.scene.server.url(), "http://127.0.0.1:1");
+    let text = text.replace(rules.scene.server.url(), "http://127.0.0.1:1");
     durable::write(&config, text.as_bytes()).unwrap();
     durable::write(&folder.join("install").join(RULES_PRODUCT).join("current/hashes.fuse"), b"garbage").unwrap();
     put(&folder.join("watched/old"), "first");
