@@ -5,7 +5,7 @@
 //! each custodian, sealed to it by HPKE (RFC 9180): DHKEM(P-256), which an HSM can hold, or X-Wing, so
 //! that who keeps the bytes until quantum computers come still lacks a share. Opening a share, joining
 //! shares, reading any frame. `docs/formats/seal.md` has the bytes. For whom a country's data is sealed, as the
-//! policy says ([`Destination`]).
+//! policy says ([`Destination`]). What workers of one intent say to each other ([`Hop`]).
 //!
 //! # Out of scope
 //! Whether anybody may open anything: that is `custody`'s. Where objects lie. Keys in an HSM: only what
@@ -26,6 +26,7 @@ mod agreed;
 mod destination;
 mod frames;
 mod header;
+mod hop;
 mod key;
 mod object;
 mod owner;
@@ -37,6 +38,7 @@ pub use attest::BatchId;
 pub use destination::{Destination, check_keys};
 pub use frames::{FRAME_BYTES, Frame};
 pub use header::{Bound, CUSTODIANS_MAX, HEADER_BYTES_MAX, Header, SealedShare};
+pub use hop::{Answered, Answering, Answers, Asking, Begun, Hop, HopError, Replies};
 pub use key::{Kem, KeyError, PrivateKey, PublicKey};
 pub use object::{Custodian, Custodians, OBJECT_BYTES_MAX, OpenError, SealError, Sealed};
 pub use owner::{ErasureFile, ErasureFileError, OwnerSecret, OwnerSecretError};

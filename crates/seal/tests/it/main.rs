@@ -11,6 +11,7 @@
 mod attacks;
 mod destination;
 mod golden;
+mod hop;
 mod scene;
 mod table;
 mod whole;
