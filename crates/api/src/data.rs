@@ -12,6 +12,8 @@ use attest::{
 use serde::{Deserialize, Serialize};
 use stdx::Digest;
 
+use crate::client::BaseUrl;
+
 /// Where a stream ends in a log, for writers who share one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -196,6 +198,9 @@ pub struct Plan {
     pub bytes: u64,
     /// SHA-256 of the result's schema: what a standing request is bound to.
     pub schema: Digest,
+    /// Whether one worker must read it, however many there are; left out if not.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub is_for_one: bool,
 }
 
 /// A sealed object, and where the vault has it.
@@ -355,6 +360,19 @@ pub struct RunRequest {
     pub grants: BTreeMap<OrganisationId, GrantAnswer>,
     /// How the result is written.
     pub format: ResultFormat,
+    /// Where all workers of the intent are, in its order; left out if there is one. The first leads.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub workers: Vec<RunWorker>,
+}
+
+/// A worker of an intent. Others believe nothing of it but that the intent names this key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunWorker {
+    /// Where it is.
+    pub url: BaseUrl,
+    /// Its key, as text.
+    pub key: String,
 }
 
 /// What came out: the last frame of a result stream.
@@ -370,6 +388,9 @@ pub struct ResultEnd {
     /// Sealed objects that hold no events of their class, and were passed over: endpoints can seal anything.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub unreadable: u64,
+    /// Workers that have read it together; left out if it was one.
+    #[serde(skip_serializing_if = "is_one", default = "one")]
+    pub workers: u64,
     /// For a rewriting: what tells who has made it of what.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub made: Option<Made>,
@@ -417,6 +438,15 @@ pub struct Replaced {
     /// Events that are not in it any more, since they were erased.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub omitted: u64,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_one(number: &u64) -> bool {
+    *number == 1
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -499,7 +529,15 @@ mod tests {
 
     #[test]
     fn a_result_comes_back_in_pieces_and_a_cut_is_seen() {
-        let end = ResultEnd { rows: 1, bytes: 3, sha256: Digest::of(b"abc"), unreadable: 0, made: None, failed: None };
+        let end = ResultEnd {
+            rows: 1,
+            bytes: 3,
+            sha256: Digest::of(b"abc"),
+            unreadable: 0,
+            workers: 1,
+            made: None,
+            failed: None,
+        };
         let stream = [result_frame(b"ab"), result_frame(b"c"), result_end(&end)].concat();
         let mut reader = ResultReader::new(&stream[..]);
         let pieces: Vec<_> = (0..3).map(|_| reader.piece().unwrap()).collect();

@@ -23,7 +23,7 @@ pub use data::{
     CustodyState, DataApproval, DataQuery, DataRequest, DataRequestState, ErasureAnswer, ErasureNote, GrantAnswer,
     GrantRequest, GrantedShare, Made, OutcomeNote, Parameter, Parameters, Plan, PlanRequest, PlannedObject,
     PrivateParts, RESULT_FRAME_BYTES_MAX, RegionCustody, Replaced, ResultEnd, ResultFormat, ResultPiece, ResultReader,
-    Rewrite, RunRequest, StatusNote, StreamEnd, VaultErased, VaultErasure, Worker, result_end, result_frame,
+    Rewrite, RunRequest, RunWorker, StatusNote, StreamEnd, VaultErased, VaultErasure, Worker, result_end, result_frame,
 };
 pub use error::{ErrorBody, ErrorClass};
 pub use message::{

@@ -60,6 +60,10 @@ pub mod path {
     pub const PLAN: &str = "/v1/plan";
     /// `POST`: [`crate::RunRequest`]; answers a result stream.
     pub const RUN: &str = "/v1/run";
+    /// `POST`, between workers of one intent: begins a session (`docs/formats/worker.md`).
+    pub const HOPS: &str = "/v1/hops";
+    /// `POST`, in such a session: a question, answered by a stream of frames.
+    pub const QUESTIONS: &str = "/v1/hops/questions";
     /// `POST`: openings of private fields, with the logged statements that commit to them.
     pub const OPENINGS: &str = "/v1/ledger/openings";
     /// `POST`: a logged review; answers openings, sealed to its key.

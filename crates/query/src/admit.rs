@@ -4,6 +4,7 @@
 use api::Parameters;
 use attest::{
     AccessIntent, AccessRequest, Budget, Bundle, Opening, OrganisationId, Predicate, RegionId, StatementId, Subject,
+    Workers,
 };
 use custody::objects_root;
 use policy::{Residency, Role};
@@ -42,6 +43,12 @@ pub enum Refused {
     /// Writing anew without a request that stands for this code, or with rows or bytes to give out.
     #[error("the intent {0} does not allow to write anything anew: its request must stand, and give out nothing")]
     Rewriting(StatementId),
+    /// Only one worker writes anything anew.
+    #[error("the intent {0} names several workers, and what is written anew is written by one")]
+    Several(StatementId),
+    /// Others than the intent names.
+    #[error("the intent {0} names other workers than came with it")]
+    Workers(StatementId),
     /// Answered already.
     #[error("the intent {0} was used before")]
     Used(StatementId),
@@ -79,7 +86,10 @@ pub struct Ask<'a> {
 #[derive(Debug)]
 pub struct Admitted {
     pub(crate) intent: StatementId,
+    /// This worker's key, and its place among the intent's workers.
     pub(crate) key: Digest,
+    pub(crate) place: usize,
+    pub(crate) workers: Workers,
     pub(crate) budget: Budget,
     pub(crate) expires: UnixTime,
     pub(crate) now: UnixTime,
@@ -101,13 +111,15 @@ pub fn admit(reader: &Reader<'_>, ask: &Ask<'_>) -> Result<Admitted, Refused> {
     in_log(&intent, residency)?;
     in_log(&request, residency)?;
     by(&intent, &residency.gateway)?;
-    check_intent(reader, &intent, now)?;
+    let (place, key) = check_intent(reader, &intent, now)?;
     let schema = check_request(reader, ask.query, &request, &intent)?;
     check_objects(ask.headers, &intent)?;
     let says = &intent.statement().predicate;
     Ok(Admitted {
         intent: intent.id(),
-        key: own_key(reader, &intent)?,
+        key,
+        place,
+        workers: says.workers.clone(),
         budget: says.budget,
         expires: says.expires,
         now,
@@ -116,7 +128,12 @@ pub fn admit(reader: &Reader<'_>, ask: &Ask<'_>) -> Result<Admitted, Refused> {
     })
 }
 
-fn check_intent(reader: &Reader<'_>, intent: &Recorded<AccessIntent>, now: UnixTime) -> Result<(), Refused> {
+/// Gives the worker's place, and the key that the intent names there.
+fn check_intent(
+    reader: &Reader<'_>,
+    intent: &Recorded<AccessIntent>,
+    now: UnixTime,
+) -> Result<(usize, Digest), Refused> {
     let says = &intent.statement().predicate;
     let unfit = |why| Refused::Unfit { what: "intent", id: intent.id(), why };
     if says.policy != reader.policy.id() {
@@ -125,19 +142,10 @@ fn check_intent(reader: &Reader<'_>, intent: &Recorded<AccessIntent>, now: UnixT
     if says.region != *reader.region {
         return Err(unfit("is for another region"));
     }
-    if now >= says.expires {
-        return Err(unfit("is over"));
-    }
-    own_key(reader, intent).map(drop)
-}
-
-fn own_key(reader: &Reader<'_>, intent: &Recorded<AccessIntent>) -> Result<Digest, Refused> {
-    let unfit = |why| Refused::Unfit { what: "intent", id: intent.id(), why };
-    match intent.statement().predicate.workers.keys() {
-        [key] if reader.keys.contains(key) => Ok(*key),
-        [_] => Err(unfit("names another worker's key")),
-        _ => Err(unfit("names several workers")),
-    }
+    let mut named = says.workers.keys().iter().copied().enumerate();
+    let own = named.find(|(_, key)| reader.keys.contains(key));
+    let own = own.ok_or_else(|| unfit("names another worker's key"))?;
+    if now >= says.expires { Err(unfit("is over")) } else { Ok(own) }
 }
 
 /// Gives the schema that a standing request is bound to.

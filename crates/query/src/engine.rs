@@ -13,20 +13,24 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::object_store::ObjectStoreRegistry;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::registry::FunctionRegistry as _;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use object_store::ObjectStore;
+use serde::{Deserialize, Serialize};
 use stdx::Digest;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::catalog::Located;
 use crate::egress::{self, EgressError};
-use crate::scan::SealedTable;
+use crate::hold::Held;
+use crate::scan::{SealedTable, Slice};
+use crate::spread;
 use crate::store::SealedStore;
 use crate::table::Table;
 
@@ -76,18 +80,57 @@ pub enum EngineError {
     /// What would come out may not leave.
     #[error("the query: {0}")]
     Egress(#[from] EgressError),
-    /// Bytes that can't be read, or too little memory.
+    /// Bytes that can't be read, too little memory, or a worker that is gone.
     #[error("the query stopped: {0}")]
-    Stopped(&'static str),
+    Stopped(Stop),
 }
 
 /// Why a query that was reading stopped. The engine's own words may repeat what it has read, and errors go to
-/// logs and to people who may not see it.
-pub(crate) fn stopped(error: &DataFusionError) -> &'static str {
-    match error.find_root() {
-        DataFusionError::ResourcesExhausted(_) => "it needs more memory than this worker gives to one query",
-        DataFusionError::ObjectStore(_) => "an object could not be read as it was sealed",
-        _ => "a value does not allow what the query does with it",
+/// logs, to other workers, and to people who may not see it. Workers are counted from 1, as the intent names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    /// Too little memory.
+    #[error("it needs more memory than this worker gives to one query")]
+    Memory,
+    /// Not what was sealed.
+    #[error("an object could not be read as it was sealed")]
+    Object,
+    /// A value that does not fit.
+    #[error("a value does not allow what the query does with it")]
+    Value,
+    /// A worker that ended, or can't be reached.
+    #[error("worker {0} of the intent has ended, or can't be reached")]
+    Gone(usize),
+    /// Somebody else, or somebody between.
+    #[error("what answers in the place of worker {0} of the intent is not that worker")]
+    Other(usize),
+    /// A worker that does not hold its part, or not any more.
+    #[error("worker {0} of the intent does not hold its part of the grant")]
+    Ended(usize),
+    /// A part of a plan that is none.
+    #[error("worker {0} of the intent can't make out its part of the plan")]
+    Plan(usize),
+    /// A worker that does not do this.
+    #[error("worker {0} of the intent refuses what another asks of it")]
+    Refused(usize),
+}
+
+impl Stop {
+    /// Why `error` stopped a query.
+    pub(crate) fn of(error: &DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => Self::Memory,
+            DataFusionError::ObjectStore(_) => Self::Object,
+            DataFusionError::External(stop) => stop.downcast_ref().copied().unwrap_or(Self::Value),
+            _ => Self::Value,
+        }
+    }
+}
+
+impl From<Stop> for DataFusionError {
+    fn from(stop: Stop) -> Self {
+        Self::External(Box::new(stop))
     }
 }
 
@@ -122,6 +165,8 @@ pub struct Planned {
     pub(crate) needed: Vec<Located>,
     /// What comes out: each column's name and type.
     pub columns: Vec<(String, String)>,
+    /// Whether several workers can't share it.
+    pub(crate) is_for_one: bool,
 }
 
 impl Planned {
@@ -142,15 +187,20 @@ pub struct Running {
     /// What comes out.
     pub rows: SendableRecordBatchStream,
     pub(crate) unreadable: Arc<AtomicU64>,
+    /// What others read of it, if it has others.
+    pub(crate) others: Option<Arc<Held>>,
 }
 
 impl Query {
     /// Which of `objects` it needs, without opening any.
     pub(crate) async fn plan(self, objects: Vec<Located>, memory: Memory) -> Result<Planned, EngineError> {
-        let table = Arc::new(SealedTable::new(self.table, objects, None));
-        let (frame, columns) = self.frame(&table, None, memory).await?;
-        frame.create_physical_plan().await.map_err(|error| EngineError::Query(Box::new(error)))?;
-        Ok(Planned { needed: table.needed(), columns })
+        let table = Arc::new(SealedTable::noted(self.table, objects));
+        let mut config = config();
+        // As several workers plan, so that it is known whether they can.
+        config.options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+        let (frame, columns) = self.frame(&table, alone(runtime(None, memory), config)).await?;
+        let plan = frame.create_physical_plan().await.map_err(|error| EngineError::Query(Box::new(error)))?;
+        Ok(Planned { needed: table.needed(), columns, is_for_one: spread::is_for_one(&plan) })
     }
 
     /// Reads `objects`, whose keys `store` has.
@@ -163,21 +213,29 @@ impl Query {
         store: Arc<SealedStore>,
         memory: Memory,
     ) -> Result<Running, EngineError> {
-        let table = Arc::new(SealedTable::new(self.table, objects, Some(Arc::clone(&store))));
-        let (frame, columns) = self.frame(&table, Some(store), memory).await?;
-        let rows = frame.execute_stream().await.map_err(|error| EngineError::Stopped(stopped(&error)))?;
-        Ok(Running {
-            planned: Planned { needed: table.needed(), columns },
-            rows,
-            unreadable: Arc::clone(table.unreadable()),
-        })
+        let slice = Slice::new(self.table, objects, Arc::clone(&store));
+        let unreadable = Arc::clone(slice.unreadable());
+        let table = Arc::new(SealedTable::read(slice));
+        let (frame, columns) = self.frame(&table, alone(runtime(Some(store), memory), config())).await?;
+        let rows = frame.execute_stream().await.map_err(|error| EngineError::Stopped(Stop::of(&error)))?;
+        let planned = Planned { needed: Vec::new(), columns, is_for_one: true };
+        Ok(Running { planned, rows, unreadable, others: None })
+    }
+
+    /// Reads what all workers of an intent have; this one leads.
+    pub(crate) async fn lead(self, held: Arc<Held>) -> Result<Running, EngineError> {
+        let unreadable = Arc::clone(held.slice().unreadable());
+        let table = Arc::new(SealedTable::spread(Arc::clone(held.slice()), held.scope().place));
+        let (frame, columns) = self.frame(&table, held.leading()).await?;
+        let rows = frame.execute_stream().await.map_err(|error| EngineError::Stopped(Stop::of(&error)))?;
+        let planned = Planned { needed: Vec::new(), columns, is_for_one: false };
+        Ok(Running { planned, rows, unreadable, others: Some(held) })
     }
 
     async fn frame(
         self,
         table: &Arc<SealedTable>,
-        store: Option<Arc<SealedStore>>,
-        memory: Memory,
+        state: Result<SessionState, DataFusionError>,
     ) -> Result<(DataFrame, Vec<(String, String)>), EngineError> {
         if self.text.len() > QUERY_BYTES_MAX {
             return Err(EngineError::TooLong(self.text.len()));
@@ -187,7 +245,7 @@ impl Query {
             return Err(EngineError::TooDeep(steps));
         }
         let refuse = |error| EngineError::Query(Box::new(error));
-        let context = context(store, memory).map_err(refuse)?;
+        let context = SessionContext::new_with_state(state.map_err(refuse)?);
         context.register_table(self.table.name(), Arc::clone(table) as _).map_err(refuse)?;
         let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         let frame = context.sql_with_options(&self.text, options).await.map_err(refuse)?;
@@ -211,24 +269,38 @@ fn steps(text: &str) -> Result<usize, EngineError> {
     Ok(tokens.iter().filter(is_step).count())
 }
 
-fn context(store: Option<Arc<SealedStore>>, Memory(bytes): Memory) -> Result<SessionContext, DataFusionError> {
+/// Memory, no disk, and no objects but those that were granted.
+pub(crate) fn runtime(
+    store: Option<Arc<SealedStore>>,
+    Memory(bytes): Memory,
+) -> Result<Arc<RuntimeEnv>, DataFusionError> {
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
-    let runtime = RuntimeEnvBuilder::new()
+    RuntimeEnvBuilder::new()
         .with_disk_manager_builder(disk)
         .with_memory_pool(Arc::new(GreedyMemoryPool::new(bytes)))
         .with_object_store_registry(Arc::new(Granted(store)))
-        .build_arc()?;
-    let state = SessionStateBuilder::new_with_default_features()
-        .with_config(SessionConfig::new().with_information_schema(false))
-        .with_runtime_env(runtime)
-        .with_file_formats(Vec::new())
-        .with_table_functions(HashMap::new())
-        .build();
-    let context = SessionContext::new_with_state(state);
+        .build_arc()
+}
+
+pub(crate) fn config() -> SessionConfig {
+    SessionConfig::new().with_information_schema(false)
+}
+
+/// For a query that one worker reads.
+fn alone(
+    runtime: Result<Arc<RuntimeEnv>, DataFusionError>,
+    config: SessionConfig,
+) -> Result<SessionState, DataFusionError> {
+    narrow(SessionStateBuilder::new_with_default_features().with_config(config).with_runtime_env(runtime?))
+}
+
+/// SQL and its functions, without files and without what makes much of little.
+pub(crate) fn narrow(builder: SessionStateBuilder) -> Result<SessionState, DataFusionError> {
+    let mut state = builder.with_file_formats(Vec::new()).with_table_functions(HashMap::new()).build();
     for function in WITHOUT {
-        context.deregister_udf(function);
+        state.deregister_udf(function)?;
     }
-    Ok(context)
+    Ok(state)
 }
 
 fn values(parameters: &Parameters) -> ParamValues {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::{ErrorBody, ErrorClass, RunRequest, path};
+use attest::StatementId;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -11,8 +12,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::{StreamExt as _, stream};
 use serde::de::DeserializeOwned;
+use stdx::Digest;
 
-use crate::worker::{Worker, WorkerError};
+use crate::wire::QUESTION_BYTES_MAX;
+use crate::worker::{Frames, Worker, WorkerError};
 
 /// A query of 16 KiB, its values, and a list of countries.
 const PLAN_BYTES_MAX: usize = 256 << 10;
@@ -21,14 +24,21 @@ const PLAN_BYTES_MAX: usize = 256 << 10;
 /// base64.
 const RUN_BYTES_MAX: usize = 128 << 20;
 
+/// An intent, a place, an X-Wing ciphertext and a share.
+const HOP_BYTES_MAX: usize = 8 << 10;
+
 /// The worker's routes.
 pub fn router(worker: Arc<Worker>) -> Router {
     let plan = post(plan).layer(DefaultBodyLimit::max(PLAN_BYTES_MAX));
     let run = post(run).layer(DefaultBodyLimit::max(RUN_BYTES_MAX));
+    let hop = post(hop).layer(DefaultBodyLimit::max(HOP_BYTES_MAX));
+    let question = post(question).layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX));
     Router::new()
         .route(path::WORKER, get(certificate))
         .route(path::PLAN, plan)
         .route(path::RUN, run)
+        .route(path::HOPS, hop)
+        .route(path::QUESTIONS, question)
         .route(path::HEALTH, get(health))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "not-found", "nothing is served here".to_owned(), None))
         .with_state(worker)
@@ -49,9 +59,28 @@ async fn plan(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Json<api
 async fn run(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Response, WorkerError> {
     let request = read::<RunRequest>(&body)?;
     drop(body);
-    let frames = worker.run(request).await?;
+    Ok(streamed(worker.run(request).await?))
+}
+
+async fn hop(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Response, WorkerError> {
+    let odd = || WorkerError::Request("it begins no session".to_owned());
+    let (intent, rest) = body.split_first_chunk().ok_or_else(odd)?;
+    let (place, message) = rest.split_first().ok_or_else(odd)?;
+    let intent = StatementId::from_digest(Digest::from_bytes(*intent));
+    Ok(worker.hop(&intent, usize::from(*place), message)?.into_response())
+}
+
+async fn question(State(worker): State<Arc<Worker>>, body: Bytes) -> Result<Response, WorkerError> {
+    let odd = || WorkerError::Request("it is no question".to_owned());
+    let (intent, rest) = body.split_first_chunk().ok_or_else(odd)?;
+    let (session, question) = rest.split_first_chunk().ok_or_else(odd)?;
+    let intent = StatementId::from_digest(Digest::from_bytes(*intent));
+    Ok(streamed(worker.question(&intent, &Digest::from_bytes(*session), question)?))
+}
+
+fn streamed(frames: Frames) -> Response {
     let frames = stream::unfold(frames, async |mut frames| frames.recv().await.map(|frame| (frame, frames)));
-    Ok(Body::from_stream(frames.map(Ok::<_, std::convert::Infallible>)).into_response())
+    Body::from_stream(frames.map(Ok::<_, std::convert::Infallible>)).into_response()
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, WorkerError> {
@@ -71,6 +100,7 @@ impl WorkerError {
                 ("query-objects", Rejected, "ask for fewer countries, or a shorter time with `taken`")
             }
             Self::Objects(_) => ("objects", Rejected, "plan again: the objects may have been written anew meanwhile"),
+            Self::NotHeld => ("not-held", Rejected, "the query has ended; ask for it again"),
             Self::Busy => ("busy", Unavailable, "try again later"),
             Self::Erasure(_) | Self::NotErased(_) => ("not-erased", Rejected, "the vault must show what was erased"),
             Self::Manifests(_) | Self::Vault(_) => ("vault", Unavailable, "try again when the vault answers"),

@@ -11,7 +11,9 @@
 //!
 //! # Invariants
 //! - Nothing is opened but the objects that a logged, witnessed intent names, for the query that its request
-//!   names, once.
+//!   names, once; of several workers each opens its own slice.
+//! - Nothing goes from worker to worker but in sessions ([`seal::Hop`]) between those that one intent names, and while
+//!   both hold it. A plan from another worker reads the slice of who runs it, by known steps, and nothing else.
 //! - A query reads one table. It writes nothing, names no file, and what is not allowed to leave its class is
 //!   refused before a key is asked for.
 //! - No plaintext goes to a disk: nothing spills, and a process that dies leaves no core.
@@ -35,7 +37,21 @@ mod raw;
 
 mod scan;
 
+mod leaf;
+
 mod engine;
+
+mod spread;
+
+mod hold;
+
+mod wire;
+
+mod ask;
+
+mod answer;
+
+mod give;
 
 mod columns;
 
@@ -61,7 +77,7 @@ pub use ciphertext::{HttpVault, Place, Vault, VaultError};
 pub use config::{Config, ConfigError, Listen};
 pub use confine::{confine, program_digest};
 pub use egress::EgressError;
-pub use engine::{EngineError, Memory, Planned, Query, Running};
+pub use engine::{EngineError, Memory, Planned, Query, Running, Stop};
 pub use grants::GrantFault;
 pub use http::router;
 pub use output::{Budgeted, Output, OutputError, TextMax};

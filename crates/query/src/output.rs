@@ -143,6 +143,7 @@ impl Output {
             bytes: self.bytes,
             sha256: self.sha256.finish(),
             unreadable: 0,
+            workers: 1,
             made: None,
             failed,
         }

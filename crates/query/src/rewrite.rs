@@ -38,7 +38,7 @@ pub(crate) const fn bytes_max(memory: usize) -> u64 {
 pub(crate) fn planned(table: &Table, needed: Vec<Located>) -> Planned {
     let schema = columns::written(table);
     let columns = schema.fields().iter().map(|field| (field.name().clone(), field.data_type().to_string()));
-    Planned { needed, columns: columns.collect() }
+    Planned { needed, columns: columns.collect(), is_for_one: true }
 }
 
 /// Objects that are open, and where what is made of them goes.
@@ -109,7 +109,7 @@ impl Rewrites {
             Err(_) => Err("the intent's time is over".to_owned()),
         };
         let (bytes, sha256) = (sent.bytes, sent.sha256.finish());
-        let mut end = ResultEnd { rows: 0, bytes, sha256, unreadable: 0, made: None, failed: None };
+        let mut end = ResultEnd { rows: 0, bytes, sha256, unreadable: 0, workers: 1, made: None, failed: None };
         match written.and_then(|written| {
             end.unreadable = written.unread.len() as u64;
             tracing::info!(data.intent = %self.intent, data.events = written.events, data.bytes = bytes, "written anew");

@@ -30,6 +30,7 @@ use datafusion::physical_plan::union::UnionExec;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::catalog::{Form, Located};
+use crate::leaf::{Leaf, Place};
 use crate::raw::{self, Known};
 use crate::store::{SealedStore, path_of};
 use crate::table::{COUNTRY, TAKEN, Table, country_field};
@@ -40,19 +41,138 @@ pub(crate) const STORE_URL: &str = "sealed://granted/";
 /// Objects of a batch each, read while the one before is taken apart.
 const READ_AHEAD: usize = 4;
 
+/// Objects that one worker reads.
+pub(crate) struct Slice {
+    table: &'static Table,
+    objects: Vec<Located>,
+    store: Arc<SealedStore>,
+    unreadable: Arc<AtomicU64>,
+}
+
 /// One class's table over objects.
 pub(crate) struct SealedTable {
     table: &'static Table,
     objects: Vec<Located>,
-    /// Without keys, a scan only notes what it would read.
-    store: Option<Arc<SealedStore>>,
+    scans: Scans,
     needed: Mutex<BTreeSet<usize>>,
-    unreadable: Arc<AtomicU64>,
+}
+
+/// What a scan gives.
+enum Scans {
+    /// Nothing: without keys, it only notes what it would read.
+    Noted,
+    /// What is in the objects.
+    Read(Slice),
+    /// What is in all workers' objects, each read where its key is.
+    Spread(Arc<Slice>, Place),
+}
+
+/// A table's columns, and the condition by which objects and parts of them can be passed over.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) columns: Option<Vec<usize>>,
+    pub(crate) predicate: Option<Arc<dyn PhysicalExpr>>,
+}
+
+impl Slice {
+    pub(crate) fn new(table: &'static Table, objects: Vec<Located>, store: Arc<SealedStore>) -> Self {
+        Self { table, objects, store, unreadable: Arc::default() }
+    }
+
+    /// How many objects were not what endpoints seal.
+    pub(crate) const fn unreadable(&self) -> &Arc<AtomicU64> {
+        &self.unreadable
+    }
+
+    pub(crate) const fn store(&self) -> &Arc<SealedStore> {
+        &self.store
+    }
+
+    /// All columns.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        self.table.schema()
+    }
+
+    /// What reads it, in about so many parts.
+    pub(crate) fn read(&self, wanted: &Wanted, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+        let kept = prune(self.table, &self.objects, wanted.predicate.as_ref())?;
+        let kept = kept.iter().filter_map(|at| self.objects.get(*at)).cloned();
+        let (lines, columns): (Vec<_>, Vec<_>) = kept.partition(|object| object.taken.form == Form::Lines);
+        let mut plans = Vec::new();
+        if !lines.is_empty() {
+            plans.push(self.lines(lines, wanted, partitions)?);
+        }
+        if !columns.is_empty() {
+            plans.push(self.columns(&columns, wanted, partitions)?);
+        }
+        match plans.pop() {
+            None => Ok(Arc::new(EmptyExec::new(projected(&self.schema(), wanted)?))),
+            Some(only) if plans.is_empty() => Ok(only),
+            Some(last) => {
+                plans.push(last);
+                UnionExec::try_new(plans)
+            }
+        }
+    }
+
+    fn lines(&self, objects: Vec<Located>, wanted: &Wanted, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut parts: Vec<Vec<Located>> = vec![Vec::new(); partitions.clamp(1, objects.len().max(1))];
+        let count = parts.len();
+        for (at, object) in objects.into_iter().enumerate() {
+            parts.get_mut(at % count).into_iter().for_each(|part| part.push(object.clone()));
+        }
+        let partition = |objects| {
+            let (store, unreadable) = (Arc::clone(&self.store), Arc::clone(&self.unreadable));
+            let lines = Lines { table: self.table, schema: self.schema(), store, objects, unreadable };
+            Arc::new(lines) as Arc<dyn PartitionStream>
+        };
+        let partitions = parts.into_iter().map(partition).collect();
+        let columns = wanted.columns.as_ref();
+        Ok(Arc::new(StreamingTableExec::try_new(self.schema(), partitions, columns, None, false, None)?))
+    }
+
+    fn columns(&self, objects: &[Located], wanted: &Wanted, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = TableSchema::builder(self.table.file_schema());
+        let schema = schema.with_table_partition_cols(vec![country_field()]).build();
+        let mut source = ParquetSource::new(schema);
+        if let Some(predicate) = &wanted.predicate {
+            source = source.with_predicate(Arc::clone(predicate));
+        }
+        let file = |object: &Located| {
+            let path = path_of(object.id);
+            let bytes = self.store.bytes(&path).unwrap_or_default();
+            let country = ScalarValue::Utf8View(Some(object.country.to_string()));
+            PartitionedFile::new(path.to_string(), bytes).with_partition_values(vec![country])
+        };
+        let groups = FileGroup::new(objects.iter().map(file).collect()).split_files(partitions.max(1));
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE_URL)?, Arc::new(source))
+            .with_projection_indices(wanted.columns.clone())?
+            .with_file_groups(groups)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+impl fmt::Debug for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slice").field("objects", &self.objects.len()).finish_non_exhaustive()
+    }
 }
 
 impl SealedTable {
-    pub(crate) fn new(table: &'static Table, objects: Vec<Located>, store: Option<Arc<SealedStore>>) -> Self {
-        Self { table, objects, store, needed: Mutex::default(), unreadable: Arc::default() }
+    /// Without keys: a scan notes which objects it would read.
+    pub(crate) fn noted(table: &'static Table, objects: Vec<Located>) -> Self {
+        Self { table, objects, scans: Scans::Noted, needed: Mutex::default() }
+    }
+
+    /// All of it is here.
+    pub(crate) fn read(slice: Slice) -> Self {
+        Self { table: slice.table, objects: Vec::new(), scans: Scans::Read(slice), needed: Mutex::default() }
+    }
+
+    /// This worker, at its place, has a slice of it, and others have the rest.
+    pub(crate) fn spread(slice: Arc<Slice>, place: Place) -> Self {
+        Self { table: slice.table, objects: Vec::new(), scans: Scans::Spread(slice, place), needed: Mutex::default() }
     }
 
     /// The objects that scans have needed so far.
@@ -60,70 +180,22 @@ impl SealedTable {
         let needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
         needed.iter().filter_map(|at| self.objects.get(*at)).cloned().collect()
     }
+}
 
-    /// How many objects were not what endpoints seal.
-    pub(crate) fn unreadable(&self) -> &Arc<AtomicU64> {
-        &self.unreadable
-    }
+pub(crate) fn projected(schema: &SchemaRef, wanted: &Wanted) -> Result<SchemaRef> {
+    Ok(match &wanted.columns {
+        Some(columns) => Arc::new(schema.project(columns)?),
+        None => Arc::clone(schema),
+    })
+}
 
-    /// The objects that may hold rows for `predicate`.
-    fn prune(&self, predicate: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<usize>> {
-        let all = 0..self.objects.len();
-        let Some(predicate) = predicate else { return Ok(all.collect()) };
-        let pruning =
-            PruningPredicateBuilder::new().with_file_schema(self.schema()).try_build(Arc::clone(predicate))?;
-        let kept = pruning.prune(&Outside(&self.objects))?;
-        Ok(all.zip(kept).filter(|(_, kept)| *kept).map(|(at, _)| at).collect())
-    }
-
-    fn lines(
-        &self,
-        store: &Arc<SealedStore>,
-        objects: Vec<Located>,
-        projection: Option<&Vec<usize>>,
-        partitions: usize,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut parts: Vec<Vec<Located>> = vec![Vec::new(); partitions.clamp(1, objects.len().max(1))];
-        let count = parts.len();
-        for (at, object) in objects.into_iter().enumerate() {
-            parts.get_mut(at % count).into_iter().for_each(|part| part.push(object.clone()));
-        }
-        let partition = |objects| {
-            let (store, unreadable) = (Arc::clone(store), Arc::clone(&self.unreadable));
-            let lines = Lines { table: self.table, schema: self.schema(), store, objects, unreadable };
-            Arc::new(lines) as Arc<dyn PartitionStream>
-        };
-        let partitions = parts.into_iter().map(partition).collect();
-        Ok(Arc::new(StreamingTableExec::try_new(self.schema(), partitions, projection, None, false, None)?))
-    }
-
-    fn columns(
-        &self,
-        objects: &[Located],
-        projection: Option<&Vec<usize>>,
-        predicate: Option<Arc<dyn PhysicalExpr>>,
-        partitions: usize,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = TableSchema::builder(self.table.file_schema());
-        let schema = schema.with_table_partition_cols(vec![country_field()]).build();
-        let mut source = ParquetSource::new(schema);
-        if let Some(predicate) = predicate {
-            source = source.with_predicate(predicate);
-        }
-        let store = self.store.as_ref();
-        let file = |object: &Located| {
-            let path = path_of(object.id);
-            let bytes = store.and_then(|store| store.bytes(&path)).unwrap_or_default();
-            let country = ScalarValue::Utf8View(Some(object.country.to_string()));
-            PartitionedFile::new(path.to_string(), bytes).with_partition_values(vec![country])
-        };
-        let groups = FileGroup::new(objects.iter().map(file).collect()).split_files(partitions.max(1));
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE_URL)?, Arc::new(source))
-            .with_projection_indices(projection.cloned())?
-            .with_file_groups(groups)
-            .build();
-        Ok(DataSourceExec::from_data_source(config))
-    }
+/// The objects that may hold rows for `predicate`.
+fn prune(table: &Table, objects: &[Located], predicate: Option<&Arc<dyn PhysicalExpr>>) -> Result<Vec<usize>> {
+    let all = 0..objects.len();
+    let Some(predicate) = predicate else { return Ok(all.collect()) };
+    let pruning = PruningPredicateBuilder::new().with_file_schema(table.schema()).try_build(Arc::clone(predicate))?;
+    let kept = pruning.prune(&Outside(objects))?;
+    Ok(all.zip(kept).filter(|(_, kept)| *kept).map(|(at, _)| at).collect())
 }
 
 impl fmt::Debug for SealedTable {
@@ -158,30 +230,15 @@ impl TableProvider for SealedTable {
             Some(all) => Some(state.create_physical_expr(all, &Arc::clone(&schema).to_dfschema()?)?),
             None => None,
         };
-        let kept = self.prune(predicate.as_ref())?;
-        self.needed.lock().unwrap_or_else(PoisonError::into_inner).extend(&kept);
-        let projected = match projection {
-            Some(columns) => Arc::new(schema.project(columns)?),
-            None => schema,
-        };
-        let Some(store) = &self.store else { return Ok(Arc::new(EmptyExec::new(projected))) };
-        let kept = kept.iter().filter_map(|at| self.objects.get(*at)).cloned();
-        let (lines, columns): (Vec<_>, Vec<_>) = kept.partition(|object| object.taken.form == Form::Lines);
-        let partitions = state.config().target_partitions();
-        let mut plans = Vec::new();
-        if !lines.is_empty() {
-            plans.push(self.lines(store, lines, projection, partitions)?);
-        }
-        if !columns.is_empty() {
-            plans.push(self.columns(&columns, projection, predicate, partitions)?);
-        }
-        match plans.pop() {
-            None => Ok(Arc::new(EmptyExec::new(projected))),
-            Some(only) if plans.is_empty() => Ok(only),
-            Some(last) => {
-                plans.push(last);
-                UnionExec::try_new(plans)
+        let wanted = Wanted { columns: projection.cloned(), predicate };
+        match &self.scans {
+            Scans::Noted => {
+                let kept = prune(self.table, &self.objects, wanted.predicate.as_ref())?;
+                self.needed.lock().unwrap_or_else(PoisonError::into_inner).extend(&kept);
+                Ok(Arc::new(EmptyExec::new(projected(&schema, &wanted)?)))
             }
+            Scans::Read(slice) => slice.read(&wanted, state.config().target_partitions()),
+            Scans::Spread(slice, place) => Ok(Arc::new(Leaf::new(Arc::clone(slice), *place, wanted)?)),
         }
     }
 }

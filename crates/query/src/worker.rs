@@ -1,15 +1,12 @@
 //! The worker: its host's key, its own keys for a day, and one answer for each intent.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use api::{Plan, PlanRequest, RESULT_FRAME_BYTES_MAX, ResultFormat, Rewrite, RunRequest, result_end, result_frame};
+use api::{Plan, PlanRequest, ResultFormat, Rewrite, RunRequest, RunWorker};
 use attest::{Bundle, DataClass, Envelope, RegionId, Statement, StatementId, Subject, WorkerEnrolment, WorkerKey};
-use futures::{FutureExt as _, StreamExt as _};
 use policy::Role;
 use seal::{BatchId, Destination, Header, Kem, PrivateKey};
 use stdx::{Clock, Digest, Entropy, UnixTime};
@@ -22,11 +19,14 @@ use crate::admit::{Admitted, Ask, Reader, Refused, admit};
 use crate::catalog::{Catalog, CatalogError, Located};
 use crate::choose::Wish;
 use crate::ciphertext::{Vault, VaultError};
-use crate::engine::{EngineError, Memory, Query, Running, Threads, stopped};
-use crate::grants::{GrantFault, Grants, locate, sent_heads, vault_heads};
-use crate::output::{Output, OutputError, TextMax};
+use crate::engine::{EngineError, Memory, Query, Stop, Threads, runtime};
+use crate::give::{Shared, give, keep};
+use crate::grants::{GrantFault, Grants, Head, locate, sent_heads, vault_heads};
+use crate::hold::{Held, Holding, Holds, LEADER, Scope};
+use crate::output::{Output, TextMax};
 use crate::policies::{Policies, PolicyError};
 use crate::rewrite::{self, Rewrites};
+use crate::scan::Slice;
 use crate::store::SealedStore;
 use crate::table::Table;
 
@@ -39,6 +39,9 @@ pub(crate) const RUNS: usize = 2;
 
 /// Intents of one day that are remembered: one a second.
 const USED_MAX: usize = 86_400;
+
+/// Another worker in the region takes a connection in this time, or is not there.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// Frames that wait for a slow reader.
 const WAITING: usize = 8;
@@ -124,6 +127,9 @@ pub enum WorkerError {
     /// As many queries run as may.
     #[error("{RUNS} queries are running")]
     Busy,
+    /// No part of a query is held here for whoever asks.
+    #[error("nothing is held here for that")]
+    NotHeld,
     /// No threads.
     #[error("no threads can be started: {0}")]
     Threads(std::io::Error),
@@ -151,6 +157,8 @@ pub struct Worker {
     keys: Mutex<Vec<Certified>>,
     used: Mutex<HashMap<StatementId, UnixTime>>,
     runs: Arc<Semaphore>,
+    holds: Arc<Holds>,
+    client: reqwest::Client,
     threads: Threads,
 }
 
@@ -171,6 +179,9 @@ impl Worker {
     ) -> Result<Self, WorkerError> {
         let mut policies = Policies::open(folder, genesis)?;
         let enrolment = enrolled(&host, policies.newest()?)?;
+        // No limit for the whole: a query's rows come for as long as its intent lasts.
+        let client = reqwest::Client::builder().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none());
+        let client = client.build().map_err(|error| WorkerError::Threads(std::io::Error::other(error)))?;
         Ok(Self {
             catalog: Catalog::new(Arc::clone(&ports.vault), host.region.clone()),
             host: Arc::new(host),
@@ -181,6 +192,8 @@ impl Worker {
             keys: Mutex::default(),
             used: Mutex::default(),
             runs: Arc::new(Semaphore::new(RUNS)),
+            holds: Arc::default(),
+            client,
             threads: Threads::start().map_err(WorkerError::Threads)?,
         })
     }
@@ -259,6 +272,7 @@ impl Worker {
             bytes: planned.needed.iter().map(|object| object.bytes).sum(),
             schema: planned.schema(),
             columns: planned.columns,
+            is_for_one: planned.is_for_one,
         })
     }
 
@@ -283,11 +297,17 @@ impl Worker {
         let mut countries: Vec<_> = headers.iter().map(|header| header.bound.country).collect();
         countries.sort();
         countries.dedup();
-        let objects = locate(heads, self.catalog.objects(&class, &countries).await?)?;
+        let mut objects = locate(heads, self.catalog.objects(&class, &countries).await?)?;
+        // Its own slice of them, which is all where it is the only worker.
+        let slice = admitted.workers.slice(admitted.place, objects.len());
+        objects.truncate(slice.end);
+        objects.drain(..slice.start);
         let (intent, given) = (admitted.intent, request.grants);
+        let own = Arc::clone(&key);
         let opening = self.threads.spawn(async move {
-            let opened = Grants { intent, key: &key, given: &given }.open(&objects);
-            opened.map(|opened| (opened, objects.into_iter().map(|(located, _)| located).collect()))
+            let opened = Grants { intent, key: &own, given: &given }.open(&objects);
+            opened
+                .map(|opened| (opened, objects.into_iter().map(|(located, _): (_, Head)| located).collect::<Vec<_>>()))
         });
         let (opened, located) = opening.await.map_err(|_| WorkerError::Died)??;
         let store = Arc::new(SealedStore::new(Arc::clone(self.catalog.vault()), opened));
@@ -295,17 +315,87 @@ impl Worker {
             let evidence = request.evidence;
             return self.rewrite(&admitted, Open { table, class, objects: located, store, evidence }, permit).await;
         }
-        let query = Query { text: request.query, parameters: admitted.parameters, table };
-        let beginning = self.threads.spawn(query.run(located, store, self.memory));
-        let running = beginning.await.map_err(|_| WorkerError::Died)??;
+        let query = Query { text: request.query, parameters: admitted.parameters.clone(), table };
+        let mut shared = Shared { permit, holding: None };
+        let running = if admitted.workers.keys().len() == 1 {
+            self.threads.spawn(query.run(located, store, self.memory)).await
+        } else {
+            let holding = self.hold(&admitted, &request.workers, key, Slice::new(table, located.clone(), store))?;
+            let held = Arc::clone(&holding.held);
+            shared.holding = Some(holding);
+            if admitted.place != LEADER {
+                return self.follow(&admitted, query, located, shared).await;
+            }
+            self.threads.spawn(query.lead(held)).await
+        };
+        let running = running.map_err(|_| WorkerError::Died)??;
         check_schema(admitted.schema, running.planned.schema())?;
         let text = TextMax(table.text_bytes_max);
         let output = Output::new(request.format, &running.rows.schema(), admitted.budget, text);
         let output = output.map_err(|error| WorkerError::Request(error.to_string()))?;
         let (sender, frames) = mpsc::channel(WAITING);
         let time = admitted.expires.since(admitted.now);
-        tracing::info!(data.intent = %intent, "a query begins");
-        self.threads.spawn(give(running, output, sender, time, permit));
+        tracing::info!(data.intent = %intent, data.workers = admitted.workers.keys().len(), "a query begins");
+        self.threads.spawn(give(running, output, sender, time, shared));
+        Ok(frames)
+    }
+
+    /// Keeps this worker's part of a query for the intent's other workers.
+    fn hold(
+        &self,
+        admitted: &Admitted,
+        brought: &[RunWorker],
+        key: Arc<PrivateKey>,
+        slice: Slice,
+    ) -> Result<Holding, WorkerError> {
+        let entropy = Arc::clone(&self.ports.entropy);
+        let scope = Scope::new(admitted, brought, key, entropy, self.client.clone())?;
+        let runtime = runtime(Some(Arc::clone(slice.store())), self.memory);
+        let runtime = runtime.map_err(|error| EngineError::Stopped(Stop::of(&error)))?;
+        Ok(self.holds.hold(Held::new(scope, slice, runtime, admitted.expires)))
+    }
+
+    /// Another worker leads. This one looks at the query like the leader, and then answers the others until whoever has
+    /// brought the grant goes away, or the intent is over.
+    async fn follow(
+        &self,
+        admitted: &Admitted,
+        query: Query,
+        located: Vec<Located>,
+        shared: Shared,
+    ) -> Result<Frames, WorkerError> {
+        let planned = self.threads.spawn(query.plan(located, self.memory)).await.map_err(|_| WorkerError::Died)??;
+        check_schema(admitted.schema, planned.schema())?;
+        let (sender, frames) = mpsc::channel(WAITING);
+        let time = admitted.expires.since(admitted.now);
+        tracing::info!(data.intent = %admitted.intent, data.place = admitted.place + 1, "a part of a query is held");
+        self.threads.spawn(keep(shared, sender, time));
+        Ok(frames)
+    }
+
+    /// Begins a session in which the worker at `place` of this intent asks, if it is that worker.
+    ///
+    /// # Errors
+    /// [`WorkerError::NotHeld`].
+    pub(crate) fn hop(&self, intent: &StatementId, place: usize, message: &[u8]) -> Result<Vec<u8>, WorkerError> {
+        let held = self.holds.find(intent, self.ports.clock.now()).ok_or(WorkerError::NotHeld)?;
+        held.begin(place, message).ok_or(WorkerError::NotHeld)
+    }
+
+    /// Answers a question in such a session.
+    ///
+    /// # Errors
+    /// [`WorkerError::NotHeld`].
+    pub(crate) fn question(
+        &self,
+        intent: &StatementId,
+        session: &Digest,
+        question: &[u8],
+    ) -> Result<Frames, WorkerError> {
+        let held = self.holds.find(intent, self.ports.clock.now()).ok_or(WorkerError::NotHeld)?;
+        let asked = held.take(session, question).ok_or(WorkerError::NotHeld)?;
+        let (sender, frames) = mpsc::channel(WAITING);
+        self.threads.spawn(held.answer(asked, sender));
         Ok(frames)
     }
 
@@ -317,6 +407,9 @@ impl Worker {
         permit: OwnedSemaphorePermit,
     ) -> Result<Frames, WorkerError> {
         let Open { table, class, objects, store, evidence } = open;
+        if admitted.workers.keys().len() > 1 {
+            return Err(Refused::Several(admitted.intent).into());
+        }
         if admitted.schema.is_none() || admitted.budget.rows > 0 || admitted.budget.bytes > 0 {
             return Err(Refused::Rewriting(admitted.intent).into());
         }
@@ -465,54 +558,4 @@ fn enrolled(host: &Host, policy: &verify::TrustedPolicy) -> Result<StatementId, 
         return Err(refuse("names another program than this one"));
     }
     Ok(enrolment.id())
-}
-
-/// Sends what comes out, for `time` at most; the last frame says how it ended.
-async fn give(
-    running: Running,
-    mut output: Output,
-    sender: mpsc::Sender<Vec<u8>>,
-    time: Duration,
-    permit: OwnedSemaphorePermit,
-) {
-    let unreadable = Arc::clone(&running.unreadable);
-    let sent = AssertUnwindSafe(send(running, &mut output, &sender)).catch_unwind();
-    let failed = match tokio::time::timeout(time, sent).await {
-        Ok(Ok(Ok(()))) => None,
-        Ok(Ok(Err(error))) => Some(error.to_string()),
-        Ok(Err(_)) => Some("the worker found an error of its own".to_owned()),
-        Err(_) => Some("the intent's time is over".to_owned()),
-    };
-    let mut end = output.end(failed);
-    end.unreadable = unreadable.load(Ordering::Relaxed);
-    tracing::info!(data.rows = end.rows, data.bytes = end.bytes, data.failed = end.failed, "a query ended");
-    // Who has gone away learns nothing more.
-    let _ = sender.send(result_end(&end)).await;
-    drop(permit);
-}
-
-#[derive(Debug, thiserror::Error)]
-enum SendError {
-    #[error(transparent)]
-    Output(#[from] OutputError),
-    #[error("{0}")]
-    Engine(&'static str),
-    #[error("nobody takes the result")]
-    Gone,
-}
-
-async fn send(mut running: Running, output: &mut Output, sender: &mpsc::Sender<Vec<u8>>) -> Result<(), SendError> {
-    let schema = running.rows.schema();
-    while let Some(batch) = running.rows.next().await {
-        let batch = batch.map_err(|error| SendError::Engine(stopped(&error)))?;
-        pass(output.rows(&batch)?, sender).await?;
-    }
-    pass(output.finish(&schema)?, sender).await
-}
-
-async fn pass(bytes: Vec<u8>, sender: &mpsc::Sender<Vec<u8>>) -> Result<(), SendError> {
-    for piece in bytes.chunks(RESULT_FRAME_BYTES_MAX) {
-        sender.send(result_frame(piece)).await.map_err(|_| SendError::Gone)?;
-    }
-    Ok(())
 }

@@ -9,10 +9,14 @@
 )]
 
 mod attacks;
+mod crew;
 mod disk;
 mod documents;
 mod erasing;
+mod hops;
 mod queries;
 mod refused;
 mod rewriting;
+mod rogue;
 mod scene;
+mod several;

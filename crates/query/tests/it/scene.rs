@@ -21,7 +21,7 @@ use bytes::Bytes;
 use custody::{Ask, Custodian, FileKeys, Ledger, Seen, current, decide, objects_root};
 use policy::Role;
 use query::{Frames, Host, Memory, Place, Ports, Vault, VaultError, Worker, WorkerError};
-use seal::{BatchId, Destination, Header, PrivateKey, PublicKey};
+use seal::{BatchId, Destination, Header, PrivateKey};
 use stdx::{Clock as _, Digest, ManualClock, SystemEntropy, UnixTime};
 use storage::{FileObjects, LockBatch, ObjectStore, SqliteStore};
 use tempfile::TempDir;
@@ -141,14 +141,20 @@ impl Scene {
             ledgers.insert(organisation, Ledger::new(locks, REGION.parse().unwrap()));
         }
         let bundle = world.bundle(&[(SUPERVISOR_LOG, &enrolment)]);
-        let worker = worker(&host, bundle, folder.path(), &world, &objects, &clock).unwrap();
+        let vault = Arc::new(OnDisk(Arc::clone(&objects)));
+        let worker = worker(&host, bundle, folder.path(), &world, vault, &clock).unwrap();
         Self { custody, world, clock, host, enrolment, folder, objects, worker: Arc::new(worker), ledgers }
     }
 
     /// Another process on the same host.
     pub(crate) fn another_worker(&self) -> Worker {
+        self.another_worker_with(Arc::new(OnDisk(Arc::clone(&self.objects))))
+    }
+
+    /// The same, which reads the ciphertext there.
+    pub(crate) fn another_worker_with(&self, vault: Arc<dyn Vault>) -> Worker {
         let bundle = self.world.bundle(&[(SUPERVISOR_LOG, &self.enrolment)]);
-        worker(&self.host, bundle, self.folder.path(), &self.world, &self.objects, &self.clock).unwrap()
+        worker(&self.host, bundle, self.folder.path(), &self.world, vault, &self.clock).unwrap()
     }
 
     /// Everybody's time goes on.
@@ -323,8 +329,19 @@ impl Scene {
         question: &Question,
         plan: &Plan,
     ) -> RunRequest {
-        let worker = Envelope::parse(certificate.key.as_bytes()).unwrap();
-        let key = Statement::<WorkerKey>::decode(worker.payload()).unwrap().predicate.key;
+        self.granted_to_all(std::slice::from_ref(certificate), question, plan).await
+    }
+
+    /// The same for several, in this order, all on this host.
+    pub(crate) async fn granted_to_all(
+        &mut self,
+        certificates: &[api::Worker],
+        question: &Question,
+        plan: &Plan,
+    ) -> RunRequest {
+        let workers: Vec<Envelope> =
+            certificates.iter().map(|it| Envelope::parse(it.key.as_bytes()).unwrap()).collect();
+        let keys = workers.iter().map(|it| Digest::of(key_of(it).as_bytes())).collect();
         let headers: Vec<Header> = plan.objects.iter().map(|object| header(&object.header)).collect();
         let request = self.request(question);
         let mut envelopes = vec![request.clone(), self.enrolment.clone()];
@@ -349,7 +366,7 @@ impl Scene {
             region: REGION.parse().unwrap(),
             class: question.class.parse().unwrap(),
             countries: question.countries.iter().map(|it| it.parse().unwrap()).collect(),
-            workers: Workers::one(key.parse::<PublicKey>().unwrap().id()),
+            workers: Workers::new(keys).unwrap(),
             budget: Budget { objects: headers.len() as u64, rows: question.rows, bytes: question.bytes },
             expires: self.in_s(question.lease_s),
             reader: None,
@@ -363,7 +380,7 @@ impl Scene {
         let mut grants = BTreeMap::new();
         for (organisation, key) in [("supervisor", &self.custody.supervisor_key), ("member", &self.custody.member_key)]
         {
-            let answer = self.grant(organisation, key, &evidence, &worker, &headers).await;
+            let answer = self.grant(organisation, key, &evidence, &workers, &headers).await;
             grants.insert(organisation.parse().unwrap(), answer);
         }
         RunRequest {
@@ -373,6 +390,7 @@ impl Scene {
             objects: plan.objects.clone(),
             grants,
             format: question.format,
+            workers: Vec::new(),
         }
     }
 
@@ -393,7 +411,7 @@ impl Scene {
         organisation: &str,
         key: &PrivateKey,
         evidence: &Bundle,
-        worker: &Envelope,
+        workers: &[Envelope],
         headers: &[Header],
     ) -> GrantAnswer {
         let ledger = &self.ledgers[organisation];
@@ -404,8 +422,7 @@ impl Scene {
         let mut brought = evidence.entries().iter();
         let status = brought.find(|it| Statement::<RegionStatus>::decode(it.envelope.payload()).is_ok());
         let status = current(&custodian, &Bundle::new(vec![status.unwrap().clone()]).unwrap()).unwrap();
-        let admitted =
-            decide(&custodian, &status, &Ask { evidence, workers: std::slice::from_ref(worker), headers }).unwrap();
+        let admitted = decide(&custodian, &status, &Ask { evidence, workers, headers }).unwrap();
         let keys = FileKeys::new(vec![PrivateKey::from_text(&key.to_text()).unwrap()]);
         let granted = ledger.note(admitted).await.unwrap().open(&keys, &SystemEntropy).unwrap();
         let share = |share: &custody::Granted| GrantedShare {
@@ -432,6 +449,11 @@ impl Scene {
         assert_eq!((end.bytes, end.sha256), (answer.len() as u64, Digest::of(answer.as_bytes())));
         answer
     }
+}
+
+/// The key that a host has certified, as text.
+pub(crate) fn key_of(worker: &Envelope) -> String {
+    Statement::<WorkerKey>::decode(worker.payload()).unwrap().predicate.key
 }
 
 pub(crate) fn header(encoded: &str) -> Header {
@@ -492,12 +514,11 @@ fn worker(
     enrolment: Bundle,
     folder: &std::path::Path,
     world: &World,
-    objects: &Arc<dyn ObjectStore>,
+    vault: Arc<dyn Vault>,
     clock: &Arc<ManualClock>,
 ) -> Result<Worker, WorkerError> {
     let key = host.to_secret_text().parse().unwrap();
     let host = Host { key, enrolment, region: REGION.parse().unwrap(), code: Digest::of(CODE) };
-    let vault = Arc::new(OnDisk(Arc::clone(objects)));
     let ports = Ports { clock: clock.clone(), entropy: Arc::new(SystemEntropy), vault };
     let genesis: StatementId = world.genesis().id();
     Worker::new(host, &folder.join("policies"), &genesis, Memory(64 << 20), ports)

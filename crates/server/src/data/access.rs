@@ -358,7 +358,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// There is no such data: nothing is announced, and nothing was read.
 async fn nothing() -> Result<Reading, DataError> {
     let (sender, frames) = mpsc::channel(1);
-    let end = ResultEnd { rows: 0, bytes: 0, sha256: Digest::of(b""), unreadable: 0, made: None, failed: None };
+    let end =
+        ResultEnd { rows: 0, bytes: 0, sha256: Digest::of(b""), unreadable: 0, workers: 1, made: None, failed: None };
     let _ = sender.send(Bytes::from(result_end(&end))).await;
     Ok(Reading { frames })
 }
@@ -405,7 +406,15 @@ impl Runs {
         let region = planned.allowed.known.says().region.clone();
         let patience = planned.expires.since(gateway.domain.clock.now());
         let Allowed { query, parameters, format, .. } = planned.allowed;
-        let request = RunRequest { evidence, query, parameters, objects: planned.plan.objects, grants, format };
+        let request = RunRequest {
+            evidence,
+            query,
+            parameters,
+            objects: planned.plan.objects,
+            grants,
+            format,
+            workers: Vec::new(),
+        };
         let source = match gateway.peers.run(&region, &request, patience) {
             Ok(source) => source,
             Err(error) => {
@@ -435,7 +444,7 @@ impl Runs {
                     Err(error) => (if bytes == 0 { 0 } else { planned.budget.rows }, error.to_string()),
                 };
                 tracing::warn!(data.region = %region, "a run has failed: {why}");
-                let end = ResultEnd { rows, bytes, sha256, unreadable: 0, made: None, failed: Some(why) };
+                let end = ResultEnd { rows, bytes, sha256, unreadable: 0, workers: 1, made: None, failed: Some(why) };
                 (Came { ended: Ended::Failed, rows, bytes: read, result: None }, Some((frames, end)))
             }
         }

@@ -92,6 +92,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("sqlx", &["storage", "remote"]),
     ("object_store", &["remote", "query"]),
     ("datafusion", &["query"]),
+    ("datafusion-distributed", &["query"]),
+    ("datafusion-proto", &["query"]),
     ("reqwest", &["server", "query"]),
     ("ureq", &["api", "conformance"]),
     (

@@ -123,12 +123,13 @@ impl Worker {
             bytes: object.len() as u64,
         };
         let columns = vec![("line".to_owned(), "text".to_owned())];
-        let plan = Plan { objects: vec![planned], columns, bytes: 1000, schema: Digest::of(SCHEMA) };
+        let plan = Plan { objects: vec![planned], columns, bytes: 1000, schema: Digest::of(SCHEMA), is_for_one: false };
         let end = result_end(&ResultEnd {
             rows: 0,
             bytes: 0,
             sha256: Digest::of(b""),
             unreadable: 0,
+            workers: 1,
             made: None,
             failed: None,
         });

@@ -85,7 +85,7 @@ async fn plan(State(worker): State<Arc<Worker>>, Json(asked): Json<PlanRequest>)
         bytes: object.len() as u64,
     });
     let columns = vec![("line".to_owned(), "text".to_owned())];
-    Json(Plan { objects: planned.collect(), columns, bytes: 1000, schema: worker.schema })
+    Json(Plan { objects: planned.collect(), columns, bytes: 1000, schema: worker.schema, is_for_one: false })
 }
 
 async fn run(State(worker): State<Arc<Worker>>, Json(asked): Json<RunRequest>) -> Body {
@@ -119,6 +119,7 @@ async fn run(State(worker): State<Arc<Worker>>, Json(asked): Json<RunRequest>) -
         bytes: lines.iter().map(|line| line.len() as u64).sum(),
         sha256: Digest::of(&lines.concat()),
         unreadable: 0,
+        workers: 1,
         made: None,
         failed: None,
     };
