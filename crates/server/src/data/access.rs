@@ -1,13 +1,11 @@
 //! One access: plan, announce, have shares opened, run, say what came of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::{
-    DataQuery, GrantAnswer, GrantRequest, Parameters, Plan, PlanRequest, ResultEnd, ResultFormat, ResultPiece,
-    ResultReader, Rewrite, RunRequest, result_end, result_frame,
+    DataQuery, GrantAnswer, GrantRequest, Parameters, Plan, PlanRequest, ResultEnd, ResultFormat, Rewrite, result_end,
 };
 use attest::{
     AccessIntent, AccessOutcome, Budget, Bundle, BundleEntry, Commitment, CountryCode, Ended, Envelope, Opening,
@@ -19,13 +17,14 @@ use bytes::Bytes;
 use custody::objects_root;
 use policy::{ClassPolicy, Role};
 use seal::Header;
-use stdx::{Digest, Hasher, UnixTime};
+use stdx::{Digest, UnixTime};
 use tokio::sync::{mpsc, oneshot};
 
 use super::call::Call;
 use super::peers::Presented;
 use super::request::{Known, check_openings};
 use super::rules::{Act, Question};
+use super::run::Runs;
 use super::{DataError, Gateway};
 use crate::line::bundle_text;
 use crate::metrics::metrics;
@@ -46,33 +45,35 @@ pub struct Reading {
 }
 
 /// What somebody may read, before anything is announced.
-struct Allowed {
-    known: Known,
-    query: String,
-    format: ResultFormat,
+pub(super) struct Allowed {
+    pub(super) known: Known,
+    pub(super) query: String,
+    pub(super) format: ResultFormat,
     /// For a template: who reads, and with which values.
     reader: Option<Opening>,
-    parameters: Option<Opening>,
+    pub(super) parameters: Option<Opening>,
 }
 
 /// What is about to be announced.
-struct Planned {
-    allowed: Allowed,
-    plan: Plan,
+pub(super) struct Planned {
+    pub(super) allowed: Allowed,
+    pub(super) plan: Plan,
     headers: Vec<String>,
     openings: Vec<Opening>,
     objects: Digest,
     countries: Vec<CountryCode>,
-    worker: Presented,
-    budget: Budget,
-    expires: UnixTime,
+    /// Who reads it, in the order of their slices; the first leads.
+    pub(super) workers: Vec<Presented>,
+    pub(super) named: Workers,
+    pub(super) budget: Budget,
+    pub(super) expires: UnixTime,
 }
 
 /// What is announced.
-struct Announced {
-    planned: Planned,
+pub(super) struct Announced {
+    pub(super) planned: Planned,
     intent: BundleEntry,
-    evidence: String,
+    pub(super) evidence: String,
 }
 
 /// What came of it.
@@ -85,7 +86,7 @@ pub(super) struct Came {
 }
 
 impl Came {
-    const fn none(ended: Ended) -> Self {
+    pub(super) const fn none(ended: Ended) -> Self {
         Self { ended, rows: 0, bytes: 0, result: None }
     }
 }
@@ -145,7 +146,13 @@ impl Gateway {
     async fn planned(&self, allowed: Allowed) -> Result<Option<Planned>, DataError> {
         let says = allowed.known.says();
         let class = self.check_request(says)?;
-        let worker = self.peers.worker(&says.region).await?;
+        let mut workers = self.peers.workers(&says.region).await?;
+        // Plans go from worker to worker, so all have one program's: the request's, or the first one's.
+        let code = says.standing.map(|standing| standing.code).or(workers.first().map(|first| first.code));
+        workers.retain(|worker| Some(worker.code) == code);
+        let Some(first) = workers.first() else {
+            return Err(DataError::refused("the request stands for other code than the workers have"));
+        };
         let request = PlanRequest {
             query: allowed.query.clone(),
             parameters: values(allowed.parameters.as_ref())?,
@@ -153,15 +160,15 @@ impl Gateway {
             countries: says.countries.clone(),
             objects: says.budget.objects,
         };
-        let plan = self.peers.plan(&says.region, request).await?;
-        if let Some(standing) = says.standing {
-            if worker.code != standing.code {
-                return Err(DataError::refused("the request stands for other code than the worker has"));
-            }
-            if plan.schema != standing.schema {
-                return Err(DataError::refused("the request stands for another schema than the query has now"));
-            }
+        let plan = self.peers.plan(first, &says.region, request).await?;
+        if says.standing.is_some_and(|standing| plan.schema != standing.schema) {
+            return Err(DataError::refused("the request stands for another schema than the query has now"));
         }
+        if plan.is_for_one || plan.objects.len() < workers.len() {
+            workers.truncate(1);
+        }
+        let keys = workers.iter().map(|worker| Digest::of(worker.public.as_bytes()));
+        let named = Workers::new(keys.collect()).map_err(|error| DataError::broken(&error))?;
         if plan.objects.is_empty() {
             return Ok(None);
         }
@@ -177,7 +184,7 @@ impl Gateway {
         let expires = self.expiry(class).min(says.until);
         let countries = countries.into_iter().collect();
         let openings = self.openings_of(&allowed).await?;
-        Ok(Some(Planned { allowed, plan, headers, openings, objects, countries, worker, budget, expires }))
+        Ok(Some(Planned { allowed, plan, headers, openings, objects, countries, workers, named, budget, expires }))
     }
 
     /// What custodians get a copy of: all that the statements say in private and was not redacted.
@@ -244,7 +251,7 @@ impl Gateway {
             outcome: None,
         };
         let (policy, request) = (self.domain.policy.id(), known.request.id());
-        let workers = Workers::one(planned.worker.digest);
+        let workers = planned.named.clone();
         let (region, class, countries) = (says.region.clone(), says.class.clone(), planned.countries.clone());
         let (budget, expires, objects) = (planned.budget, planned.expires, planned.objects);
         let (reader, parameters) = (&allowed.reader, &allowed.parameters);
@@ -287,7 +294,13 @@ impl Gateway {
         let intent = intent?;
         let approvals = known.approvals.iter().map(|(entry, _)| entry.clone());
         let entries = [intent.clone(), known.entry.clone()].into_iter().chain(approvals);
-        let entries = entries.chain([status, planned.worker.enrolment.clone()]).collect();
+        let mut entries: Vec<BundleEntry> = entries.chain([status]).collect();
+        for worker in &planned.workers {
+            // Once for each host.
+            if !entries.iter().any(|entry| entry.envelope.id() == worker.enrolment.envelope.id()) {
+                entries.push(worker.enrolment.clone());
+            }
+        }
         let bundle = Bundle::new(entries).map_err(|error| DataError::broken(&error))?;
         let evidence = bundle_text(&bundle).map_err(|error| DataError::broken(&error))?;
         Ok(Announced { planned, intent, evidence })
@@ -295,10 +308,11 @@ impl Gateway {
 
     /// Asks every custodian of the region, at once.
     async fn grants(&self, announced: &Announced) -> Result<BTreeMap<OrganisationId, GrantAnswer>, DataError> {
-        let Planned { worker, headers, openings, allowed, .. } = &announced.planned;
-        let worker = String::from_utf8(worker.key.to_bytes()).map_err(|error| DataError::broken(&error))?;
+        let Planned { workers, headers, openings, allowed, .. } = &announced.planned;
+        let keys = workers.iter().map(|worker| String::from_utf8(worker.key.to_bytes()));
+        let workers = keys.collect::<Result<_, _>>().map_err(|error| DataError::broken(&error))?;
         let (evidence, headers, openings) = (announced.evidence.clone(), headers.clone(), openings.clone());
-        let request = Arc::new(GrantRequest { evidence, workers: vec![worker], headers, openings });
+        let request = Arc::new(GrantRequest { evidence, workers, headers, openings });
         let asked = self.custodians(&allowed.known.says().region)?.into_iter().map(|custodian| {
             let request = Arc::clone(&request);
             async move { Ok((custodian.clone(), self.peers.grant(&custodian, request).await?)) }
@@ -383,106 +397,5 @@ pub(super) const fn ended(ended: Ended) -> &'static str {
         Ended::Done => "done",
         Ended::Failed => "failed",
         Ended::Refused => "refused",
-    }
-}
-
-/// A run, on a thread that may wait.
-struct Runs {
-    gateway: Arc<Gateway>,
-    announced: Announced,
-    grants: BTreeMap<OrganisationId, GrantAnswer>,
-    frames: mpsc::Sender<Bytes>,
-    started: oneshot::Sender<Result<Reading, DataError>>,
-    receiver: mpsc::Receiver<Bytes>,
-}
-
-/// What is left to be told to whoever reads.
-type Last = Option<(mpsc::Sender<Bytes>, ResultEnd)>;
-
-impl Runs {
-    fn run(self) -> (Came, Last) {
-        let Self { gateway, announced, grants, frames, started, receiver } = self;
-        let Announced { planned, evidence, .. } = announced;
-        let region = planned.allowed.known.says().region.clone();
-        let patience = planned.expires.since(gateway.domain.clock.now());
-        let Allowed { query, parameters, format, .. } = planned.allowed;
-        let request = RunRequest {
-            evidence,
-            query,
-            parameters,
-            objects: planned.plan.objects,
-            grants,
-            format,
-            workers: Vec::new(),
-        };
-        let source = match gateway.peers.run(&region, &request, patience) {
-            Ok(source) => source,
-            Err(error) => {
-                let _ = started.send(Err(error));
-                return (Came::none(Ended::Failed), None);
-            }
-        };
-        let _ = started.send(Ok(Reading { frames: receiver }));
-        let mut given = Given { bytes: 0, hasher: Hasher::default() };
-        let is_sealed = format == ResultFormat::Sealed;
-        let room = Budget { bytes: if is_sealed { SEALED_BYTES_MAX } else { planned.budget.bytes }, ..planned.budget };
-        let end = given.pass(ResultReader::new(source), &frames, room);
-        let sha256 = given.hasher.finish();
-        let bytes = given.bytes;
-        // What is sealed again nobody can read: nothing of it was given out.
-        let read = if is_sealed { 0 } else { bytes };
-        match end {
-            Ok(end) if end.failed.is_none() && end.bytes == bytes && end.sha256 == sha256 => {
-                let came = Came { ended: Ended::Done, rows: end.rows, bytes: read, result: Some(sha256) };
-                (came, Some((frames, end)))
-            }
-            failed => {
-                let (rows, why) = match failed {
-                    Ok(ResultEnd { rows, failed: Some(why), .. }) => (rows.min(planned.budget.rows), why),
-                    Ok(_) => (planned.budget.rows, "the worker has counted otherwise than the gateway".to_owned()),
-                    // Nobody knows how many were in what has come.
-                    Err(error) => (if bytes == 0 { 0 } else { planned.budget.rows }, error.to_string()),
-                };
-                tracing::warn!(data.region = %region, "a run has failed: {why}");
-                let end = ResultEnd { rows, bytes, sha256, unreadable: 0, workers: 1, made: None, failed: Some(why) };
-                (Came { ended: Ended::Failed, rows, bytes: read, result: None }, Some((frames, end)))
-            }
-        }
-    }
-}
-
-/// What was given out.
-struct Given {
-    bytes: u64,
-    hasher: Hasher,
-}
-
-impl Given {
-    /// Passes on what comes, within the budget.
-    fn pass(
-        &mut self,
-        mut source: ResultReader<impl io::Read>,
-        frames: &mpsc::Sender<Bytes>,
-        budget: Budget,
-    ) -> io::Result<ResultEnd> {
-        loop {
-            match source.piece()? {
-                ResultPiece::End(end) if end.rows > budget.rows => {
-                    return Err(io::Error::other("the worker has given out more rows than it may"));
-                }
-                ResultPiece::End(end) => return Ok(end),
-                ResultPiece::Bytes(bytes) => {
-                    let after = self.bytes + bytes.len() as u64;
-                    if after > budget.bytes {
-                        return Err(io::Error::other("the budget of bytes is used up"));
-                    }
-                    // Counted before it goes: what may have been seen has been given out.
-                    self.bytes = after;
-                    self.hasher.update(&bytes);
-                    let sent = frames.blocking_send(Bytes::from(result_frame(&bytes)));
-                    sent.map_err(|_| io::Error::other("whoever was reading has gone away"))?;
-                }
-            }
-        }
     }
 }

@@ -11,6 +11,7 @@ mod error;
 mod peers;
 mod request;
 mod rules;
+mod run;
 mod settle;
 mod stream;
 

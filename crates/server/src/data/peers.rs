@@ -28,18 +28,22 @@ const NOTE_BYTES_MAX: BodyLimit = BodyLimit(4096);
 /// A custodian checks a hundred signatures, and waits for its disk.
 const GRANT_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// One of several workers that says nothing for so long is left out.
+const WORKER_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// Where everybody is.
 pub(super) struct Peers {
-    workers: BTreeMap<RegionId, BaseUrl>,
+    workers: BTreeMap<RegionId, Vec<BaseUrl>>,
     custodians: BTreeMap<OrganisationId, BaseUrl>,
     client: Client,
 }
 
 /// A worker, as it presents itself: custodians check all of it.
 pub(super) struct Presented {
+    pub(super) url: BaseUrl,
     pub(super) key: Envelope,
-    /// SHA-256 of its key, as text.
-    pub(super) digest: Digest,
+    /// Its key, as text.
+    pub(super) public: String,
     pub(super) code: Digest,
     pub(super) enrolment: attest::BundleEntry,
 }
@@ -54,17 +58,37 @@ impl Peers {
                 return Err(Failure::usage(message).hint("add it to `[access.custodians]`").into());
             }
         }
-        Ok(Self { workers: section.workers.clone(), custodians: section.custodians.clone(), client })
+        let workers = section.workers.iter().map(|(region, addresses)| (region.clone(), addresses.0.clone())).collect();
+        Ok(Self { workers, custodians: section.custodians.clone(), client })
     }
 
-    fn worker_url(&self, region: &RegionId) -> Result<&BaseUrl, DataError> {
-        let url = self.workers.get(region);
-        url.ok_or_else(|| DataError::Broken(format!("nothing says where the worker of region `{region}` is")))
+    /// Those of the region's workers that answer, in the order in which they are configured; at least one.
+    pub(super) async fn workers(&self, region: &RegionId) -> Result<Vec<Presented>, DataError> {
+        let nothing = || DataError::Broken(format!("nothing says where the workers of region `{region}` are"));
+        let urls = self.workers.get(region).ok_or_else(nothing)?;
+        let client = if urls.len() > 1 { self.client.with_timeout(WORKER_TIME_MAX) } else { self.client.clone() };
+        let asked = urls.iter().map(|url| Self::worker(client.clone(), region, url));
+        let (mut living, mut failed): (Vec<Presented>, _) = (Vec::new(), None);
+        for (answer, url) in futures::future::join_all(asked).await.into_iter().zip(urls) {
+            match answer {
+                // Two addresses of one worker are one.
+                Ok(worker) if living.iter().any(|other| other.public == worker.public) => {}
+                Ok(worker) => living.push(worker),
+                Err(error) => {
+                    tracing::warn!(data.region = %region, worker.url = %url, "a worker does not answer: {error}");
+                    failed = failed.or(Some(error));
+                }
+            }
+        }
+        match failed {
+            Some(error) if living.is_empty() => Err(error),
+            _ => Ok(living),
+        }
     }
 
-    pub(super) async fn worker(&self, region: &RegionId) -> Result<Presented, DataError> {
+    async fn worker(client: Client, region: &RegionId, url: &BaseUrl) -> Result<Presented, DataError> {
         let who = format!("the worker of region `{region}`");
-        let (client, url) = (self.client.clone(), self.worker_url(region)?.join(path::WORKER));
+        let (base, url) = (url.clone(), url.join(path::WORKER));
         let worker: Worker = ask(who.clone(), move || client.get_json(&url, WORKER_BYTES_MAX)).await?;
         let odd = |error: &dyn std::fmt::Display| DataError::Broken(format!("{who}: {error}"));
         let key = Envelope::parse(worker.key.as_bytes()).map_err(|error| odd(&error))?;
@@ -72,26 +96,30 @@ impl Peers {
         let bundle = Bundle::parse(worker.enrolment.as_bytes()).map_err(|error| odd(&error))?;
         let enrolment = one(bundle.entries().iter()).ok_or_else(|| odd(&"it has no enrolment"))?.clone();
         Statement::<WorkerEnrolment>::decode(enrolment.envelope.payload()).map_err(|error| odd(&error))?;
-        let digest = Digest::of(says.key.as_bytes());
-        Ok(Presented { key, digest, code: worker.code, enrolment })
+        Ok(Presented { url: base, key, public: says.key, code: worker.code, enrolment })
     }
 
-    pub(super) async fn plan(&self, region: &RegionId, request: PlanRequest) -> Result<Plan, DataError> {
-        let (client, url) = (self.client.clone(), self.worker_url(region)?.join(path::PLAN));
+    pub(super) async fn plan(
+        &self,
+        worker: &Presented,
+        region: &RegionId,
+        request: PlanRequest,
+    ) -> Result<Plan, DataError> {
+        let (client, url) = (self.client.clone(), worker.url.join(path::PLAN));
         let who = format!("the worker of region `{region}`");
         ask(who, move || client.post_json(&url, &request, PLAN_BYTES_MAX)).await
     }
 
-    /// Has the worker run; what comes is the result stream, as it comes.
+    /// Has a worker run; what comes is the result stream, as it comes.
     pub(super) fn run(
         &self,
-        region: &RegionId,
+        worker: &Presented,
+        who: String,
         request: &RunRequest,
         patience: Duration,
     ) -> Result<Box<dyn Read>, DataError> {
-        let url = self.worker_url(region)?.join(path::RUN);
-        let source = self.client.with_timeout(patience).post_open(&url, request);
-        source.map_err(|source| DataError::Peer { who: format!("the worker of region `{region}`"), source })
+        let source = self.client.with_timeout(patience).post_open(&worker.url.join(path::RUN), request);
+        source.map_err(|source| DataError::Peer { who, source })
     }
 
     pub(super) async fn grant(

@@ -12,6 +12,7 @@ mod proxy;
 mod retire;
 pub(crate) mod scene;
 mod search;
+mod several;
 mod stand;
 mod stops;
 mod superuser;

@@ -93,7 +93,8 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
     let end = print(ResultReader::new(asker.query(&query, PATIENCE)?), &progress);
     progress.finish_and_clear();
     let end = end?;
-    tracing::info!(data.rows = end.rows, data.bytes = end.bytes, "read; the outcome is in the log");
+    let (rows, bytes, workers) = (end.rows, end.bytes, end.workers);
+    tracing::info!(data.rows = rows, data.bytes = bytes, data.workers = workers, "read; the outcome is in the log");
     Ok(())
 }
 
@@ -113,7 +114,8 @@ fn print(mut source: ResultReader<Box<dyn std::io::Read>>, progress: &ProgressBa
                 stdout.flush().context("can't write to standard output")?;
                 if let Some(why) = end.failed {
                     let failure = Failure::refused(format!("what came is not all of it: {why}"));
-                    return Err(failure.hint("it counts as read; the outcome in the log says so").into());
+                    let hint = "it counts as read, as the outcome in the log says; asked again, it goes to the workers that answer";
+                    return Err(failure.hint(hint).into());
                 }
                 return check(end, bytes, hasher.finish());
             }

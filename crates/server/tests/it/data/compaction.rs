@@ -131,7 +131,7 @@ fn lines_become_columns_under_a_grant_and_nothing_else_changes() {
     let other = yard.ask(&Digest::of(b"other code").to_string(), &["--compact", "--purpose", COMPACTION]).ok().json();
     let other = other["id"].as_str().unwrap();
     yard.desk.approve(other);
-    refused(&yard.compact(other), "other code than the worker has");
+    refused(&yard.compact(other), "other code than the workers have");
     let request = yard.request();
     refused(&yard.desk.query(&request), "nothing else, is given out sealed");
     let plain = yard.desk.request();

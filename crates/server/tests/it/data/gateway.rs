@@ -61,10 +61,13 @@ impl Desk<()> {
         scene.system.run(&[&enrol[..], &["--region", REGION, "--out", "enrolment", "host-1"]].concat()).ok();
         let enrolment = std::fs::read_to_string(scene.system.file("enrolment")).unwrap();
         scene.enrolment = attest::Bundle::parse(enrolment.as_bytes()).unwrap().entries()[0].envelope.id();
-        let url = start(&scene);
+        // One address, or several between blanks.
+        let urls = start(&scene);
+        let workers: Vec<&str> = urls.split(' ').collect();
+        let workers = if let [one] = workers[..] { format!("{one:?}") } else { format!("{workers:?}") };
         let custodians = CUSTODIANS.map(|who| format!("{who} = \"{}\"", scene.custodian(who).url()));
         let section = format!(
-            "[access]\nkey = \"keys/gateway.key\"\nrules = \"access.cedar\"\nworkers = {{ {REGION} = \"{url}\" }}\n\
+            "[access]\nkey = \"keys/gateway.key\"\nrules = \"access.cedar\"\nworkers = {{ {REGION} = {workers} }}\n\
              custodians = {{ {} }}\n\n[http]",
             custodians.join(", ")
         );

@@ -44,17 +44,26 @@ pub(super) const COUNTED: &str =
 
 /// A worker on this scene's host, which serves.
 pub(super) fn started(scene: &Scene) -> Server {
-    let mut server = installed(scene);
+    started_in(scene, "worker")
+}
+
+/// Another one, in a folder of its own.
+pub(super) fn started_in(scene: &Scene, folder: &str) -> Server {
+    let mut server = installed_in(scene, folder);
     let mut command = Command::new(program());
     command.env_clear().args(["serve", "--config", server.config()]);
     server.start_as(command);
     server
 }
 
-/// The same, not started yet.
+/// The same as the first, not started yet.
 pub(super) fn installed(scene: &Scene) -> Server {
+    installed_in(scene, "worker")
+}
+
+fn installed_in(scene: &Scene, folder: &str) -> Server {
     let system = &scene.system;
-    let folder = system.file("worker");
+    let folder = system.file(folder);
     std::fs::create_dir_all(folder.join("policies")).unwrap();
     std::fs::copy(system.file("vendor/policy/1.envelope"), folder.join("policies/1.envelope")).unwrap();
     durable::write(&folder.join("host.key"), scene.host.to_secret_text().as_bytes()).unwrap();

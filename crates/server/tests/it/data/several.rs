@@ -1,0 +1,279 @@
+//! One query on three workers, by the programs that users run; and what becomes of it when one of them is killed, or is
+//! somebody else.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use attest::{AccessIntent, Ended};
+use stdx::durable;
+
+use super::gateway::{Desk, QUERY_FILE};
+use super::through::{COUNTED, program, sealed, started_in};
+use crate::process::{Server, spawn};
+use crate::raw;
+
+/// Carries every byte between a worker and whoever asks it, keeps what was asked, and stops when it is told to.
+struct Relay {
+    url: String,
+    state: Arc<State>,
+}
+
+struct State {
+    to: Mutex<SocketAddr>,
+    asked: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
+    hold: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+}
+
+/// What goes from worker to worker.
+const QUESTION: &[u8] = b"POST /v1/hops/questions";
+
+impl Relay {
+    fn to(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(State { to: Mutex::new(to), asked: Mutex::default(), hold: Mutex::default() });
+        let carries = Arc::clone(&state);
+        thread::spawn(move || listener.incoming().for_each(|client| carry(&carries, client.unwrap())));
+        Self { url, state }
+    }
+
+    /// The next question waits: says when it is there.
+    fn hold(&self) -> (Receiver<()>, Sender<()>) {
+        let ((arrived, arrives), (goes, go)) = (channel(), channel());
+        *self.state.hold.lock().unwrap() = Some((arrived, go));
+        (arrives, goes)
+    }
+
+    /// Who comes from now on is brought there.
+    fn redirect(&self, to: SocketAddr) {
+        *self.state.to.lock().unwrap() = to;
+    }
+
+    /// Everything that was posted: a connection carries several requests.
+    fn posted(&self) -> Vec<Vec<u8>> {
+        let mut posted = Vec::new();
+        for asked in self.state.asked.lock().unwrap().iter() {
+            let asked = asked.lock().unwrap();
+            let begins = |at: &usize| [&b"POST /v1/"[..], b"GET /v1/"].iter().any(|it| asked[*at..].starts_with(it));
+            let mut begins: Vec<usize> = (0..asked.len()).filter(begins).collect();
+            begins.push(asked.len());
+            posted.extend(begins.windows(2).map(|pair| asked[pair[0]..pair[1]].to_vec()));
+        }
+        posted.retain(|it| it.starts_with(b"POST"));
+        posted
+    }
+}
+
+fn carry(state: &Arc<State>, client: TcpStream) {
+    // Nobody may be there any more.
+    let Ok(server) = TcpStream::connect(*state.to.lock().unwrap()) else { return };
+    let asked = Arc::<Mutex<Vec<u8>>>::default();
+    state.asked.lock().unwrap().push(Arc::clone(&asked));
+    let (mut from, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut back);
+        let _ = back.shutdown(Shutdown::Both);
+    });
+    let (state, mut client, mut server) = (Arc::clone(state), client, server);
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = client.read(&mut buffer) {
+            asked.lock().unwrap().extend_from_slice(&buffer[..count]);
+            if buffer[..count].windows(QUESTION.len()).any(|it| it == QUESTION) {
+                let hold = state.hold.lock().unwrap().take();
+                if let Some((arrived, go)) = hold {
+                    let _ = arrived.send(()).is_ok() && go.recv().is_ok();
+                }
+            }
+            if server.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = server.shutdown(Shutdown::Both);
+    });
+}
+
+/// Three workers behind relays, and six objects.
+struct Yard {
+    desk: Desk<()>,
+    workers: Vec<Server>,
+    relays: Vec<Relay>,
+}
+
+const ALL: &str = "country,rule,events\nDE,a_marked_rule,9\nJP,a_marked_rule,12\n";
+
+const FEW: [(&str, usize); 2] = [("DE", 3), ("JP", 2)];
+const MORE: [(&str, usize); 4] = [("DE", 4), ("JP", 5), ("DE", 2), ("JP", 5)];
+
+impl Yard {
+    fn running() -> Self {
+        let mut yard = Self::with_few();
+        yard.take(&MORE);
+        yard
+    }
+
+    fn take(&mut self, batches: &[(&str, usize)]) {
+        let desk = &mut self.desk;
+        for (country, count) in batches {
+            let taken = raw::post(desk.scene.system.vendor.address(), "/v1/events", &sealed(desk, country, *count));
+            assert_eq!(taken.status, 200, "{}", taken.text());
+        }
+        // What a process leaves behind becomes segments when the next one comes.
+        assert_eq!(desk.scene.system.vendor.stop().code, 0);
+        desk.scene.system.vendor.start();
+    }
+
+    fn with_few() -> Self {
+        let code = Command::new(program()).arg("code").output().unwrap();
+        let code = String::from_utf8(code.stdout).unwrap().trim_end().to_owned();
+        let mut made = None;
+        let desk = Desk::with_worker(&code, |scene| {
+            let workers: Vec<Server> = (1..=3).map(|n| started_in(scene, &format!("worker-{n}"))).collect();
+            let relays: Vec<Relay> = workers.iter().map(|worker| Relay::to(worker.address())).collect();
+            let urls = relays.iter().map(|relay| relay.url.clone()).collect::<Vec<_>>().join(" ");
+            made = Some((workers, relays));
+            urls
+        });
+        let (workers, relays) = made.unwrap();
+        durable::write(&desk.scene.system.file(QUERY_FILE), COUNTED.as_bytes()).unwrap();
+        let mut yard = Self { desk, workers, relays };
+        yard.take(&FEW);
+        yard
+    }
+
+    fn request(&self) -> String {
+        let request = self.desk.request_for(8);
+        self.desk.approve(&request);
+        request
+    }
+
+    fn read(&self) -> crate::process::Done {
+        self.desk.data("query", "reader", &[&self.request(), "--format", "csv"])
+    }
+
+    /// As many workers as the last intent names.
+    fn named(&self) -> usize {
+        self.desk.logged::<AccessIntent>().last().unwrap().1.predicate.workers.keys().len()
+    }
+}
+
+/// Where nobody listens.
+fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Says again what was said, and hears how the answer begins.
+fn said_again(to: SocketAddr, asked: &[u8]) -> String {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(asked).unwrap();
+    let mut heard = vec![0; 64];
+    let count = stream.read(&mut heard).unwrap();
+    String::from_utf8_lossy(&heard[..count]).into_owned()
+}
+
+#[test]
+fn three_workers_read_one_query_and_what_they_said_is_worth_nothing_to_others() {
+    let mut yard = Yard::with_few();
+    // Fewer objects than workers are read by one.
+    assert_eq!(yard.read().ok().stdout, "country,rule,events\nDE,a_marked_rule,3\nJP,a_marked_rule,2\n");
+    assert_eq!(yard.named(), 1);
+    yard.take(&MORE);
+    assert_eq!(yard.read().ok().stdout, ALL);
+    assert_eq!((yard.named(), yard.desk.logged::<AccessIntent>()[1].1.predicate.budget.objects), (3, 6));
+    assert_eq!(yard.desk.outcomes()[1], (Ended::Done, 2, ALL.len() as u64));
+    yard.desk.settled();
+    // All of them took part: each was brought the grant, and the others were asked by the first.
+    let asked: Vec<Vec<Vec<u8>>> = yard.relays.iter().map(Relay::posted).collect();
+    let begins = |at: usize, with: &[u8]| asked[at].iter().filter(|it| it.starts_with(with)).count();
+    assert!((0..3).all(|at| begins(at, b"POST /v1/run") == 1 + usize::from(at == 0)));
+    assert!((1..3).all(|at| begins(at, b"POST /v1/hops") > 0));
+    let mark = b"a_marked_rule";
+    let all = asked.iter().flatten();
+    assert!(!all.clone().any(|it| it.windows(mark.len()).any(|it| it == mark)), "nothing goes in the open");
+    // A fourth worker of the same host, and the same ones again: nobody takes it.
+    let fourth = started_in(&yard.desk.scene, "worker-4");
+    for recorded in all.filter(|it| !it.starts_with(b"POST /v1/plan")) {
+        for worker in yard.workers.iter().chain([&fourth]) {
+            let heard = said_again(worker.address(), recorded);
+            assert!(heard.starts_with("HTTP/1.1 422"), "{heard}");
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_is_killed_in_the_middle_of_a_query_is_named_and_the_living_answer_the_next_one() {
+    for killed in [1, 0] {
+        let mut yard = Yard::running();
+        let request = yard.request();
+        let (arrives, goes) = yard.relays[if killed == 0 { 1 } else { killed }].hold();
+        let key = "vendor/keys/reader.key";
+        let query = ["data", "query", "--config", "vendor/clerestory.toml", "--key", key, &request];
+        let command = spawn(yard.desk.scene.system.path(), &query);
+        arrives.recv_timeout(Duration::from_secs(60)).unwrap();
+        yard.workers[killed].kill();
+        yard.relays[killed].redirect(nobody());
+        drop(goes);
+        let done = command.wait_with_output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!((done.status.code(), &done.stdout[..]), (Some(1), &b""[..]), "{said}");
+        let named = format!("worker {} of the intent", killed + 1);
+        assert!(said.contains("what came is not all of it") && said.contains(&named), "{said}");
+        assert!(said.contains("asked again, it goes to the workers that answer"), "{said}");
+        assert_eq!((yard.named(), yard.desk.outcomes()[0].0), (3, Ended::Failed));
+        yard.desk.settled();
+        // The living are asked next, and what comes is all of it.
+        assert_eq!(yard.read().ok().stdout, ALL);
+        assert_eq!((yard.named(), yard.desk.outcomes()[1].0), (2, Ended::Done));
+        // Back again, it has another key, and takes part.
+        let mut command = Command::new(program());
+        command.env_clear().args(["serve", "--config", yard.workers[killed].config()]);
+        yard.workers[killed].start_as(command);
+        yard.relays[killed].redirect(yard.workers[killed].address());
+        assert_eq!((yard.read().ok().stdout, yard.named()), (ALL.to_owned(), 3));
+        yard.desk.settled();
+    }
+}
+
+#[test]
+fn a_stranger_at_a_workers_address_is_no_worker() {
+    let mut yard = Yard::running();
+    let presented = raw::get(yard.workers[2].address(), "/v1/worker").body;
+    yard.workers[2].kill();
+    // It says what the worker has said of itself, takes the grant, and answers every worker with nonsense.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    yard.relays[2].redirect(listener.local_addr().unwrap());
+    thread::spawn(move || listener.incoming().for_each(|client| nonsense(client.unwrap(), &presented)));
+    let read = yard.read();
+    assert_eq!((read.code, read.stdout.as_str()), (1, ""), "{}", read.stderr);
+    assert!(read.stderr.contains("in the place of worker 3 of the intent is not that worker"), "{}", read.stderr);
+    assert_eq!((yard.named(), yard.desk.outcomes()[0].0), (3, Ended::Failed));
+    yard.desk.settled();
+}
+
+fn nonsense(mut client: TcpStream, presented: &[u8]) {
+    let presented = presented.to_vec();
+    thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 20];
+        let count = client.read(&mut buffer).unwrap_or(0);
+        let head = String::from_utf8_lossy(&buffer[..count.min(64)]).into_owned();
+        let answer = |body: &[u8]| {
+            [format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes(), body]
+                .concat()
+        };
+        let _ = if head.starts_with("GET /v1/worker") {
+            client.write_all(&answer(&presented))
+        } else if head.starts_with("POST /v1/run") {
+            client.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1000\r\n\r\n")
+        } else {
+            client.write_all(&answer(&[7; 1168]))
+        };
+        // Until the other has gone.
+        while matches!(client.read(&mut buffer), Ok(1..)) {}
+    });
+}
