@@ -8,8 +8,8 @@ use api::{
     DataQuery, GrantAnswer, GrantRequest, Parameters, Plan, PlanRequest, ResultEnd, ResultFormat, Rewrite, result_end,
 };
 use attest::{
-    AccessIntent, AccessOutcome, Budget, Bundle, BundleEntry, Commitment, CountryCode, Ended, Envelope, Opening,
-    OrganisationId, RegionId, Statement, StatementId, Subject, Workers,
+    AccessIntent, AccessOutcome, AccessRequest, AccessStop, Budget, Bundle, BundleEntry, Commitment, CountryCode,
+    Ended, Envelope, Opening, OrganisationId, RegionId, RegionStatus, Statement, StatementId, Subject, Workers,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -146,10 +146,7 @@ impl Gateway {
     async fn planned(&self, allowed: Allowed) -> Result<Option<Planned>, DataError> {
         let says = allowed.known.says();
         let class = self.check_request(says)?;
-        let mut workers = self.peers.workers(&says.region).await?;
-        // Plans go from worker to worker, so all have one program's: the request's, or the first one's.
-        let code = says.standing.map(|standing| standing.code).or(workers.first().map(|first| first.code));
-        workers.retain(|worker| Some(worker.code) == code);
+        let mut workers = self.workers(says).await?;
         let Some(first) = workers.first() else {
             return Err(DataError::refused("the request stands for other code than the workers have"));
         };
@@ -185,6 +182,31 @@ impl Gateway {
         let countries = countries.into_iter().collect();
         let openings = self.openings_of(&allowed).await?;
         Ok(Some(Planned { allowed, plan, headers, openings, objects, countries, workers, named, budget, expires }))
+    }
+
+    /// Those of the region's workers that may read this.
+    async fn workers(&self, says: &AccessRequest) -> Result<Vec<Presented>, DataError> {
+        let mut workers = self.peers.workers(&says.region).await?;
+        if workers.len() > 1 {
+            // Custodians refuse the whole of an intent that names one which is stopped.
+            let status = self.status(&says.region).await?;
+            let status = Statement::<RegionStatus>::decode(status.envelope.payload());
+            let stopped = status.map_err(|error| DataError::broken(&error))?.predicate.stopped;
+            workers.retain(|worker| !stopped.contains(&AccessStop::Worker(worker.enrolment.envelope.id())));
+            if workers.is_empty() {
+                return Err(DataError::refused("the region's workers are stopped"));
+            }
+        }
+        // Plans go from worker to worker, so all have one program's: the request's, or the first one's.
+        let code = says.standing.map(|standing| standing.code).or(workers.first().map(|first| first.code));
+        workers.retain(|worker| Some(worker.code) == code);
+        Ok(workers)
+    }
+
+    /// What the log's own server says of the region now.
+    async fn status(&self, region: &RegionId) -> Result<BundleEntry, DataError> {
+        let log = self.domain.log_url(&self.residency()?.log).map_err(|error| DataError::broken(&error))?;
+        self.peers.status(&log, region).await
     }
 
     /// What custodians get a copy of: all that the statements say in private and was not redacted.
@@ -241,8 +263,7 @@ impl Gateway {
     async fn announce(&self, planned: Planned) -> Result<Announced, DataError> {
         let (allowed, known) = (&planned.allowed, &planned.allowed.known);
         let says = known.says();
-        let log = self.domain.log_url(&self.residency()?.log).map_err(|error| DataError::broken(&error))?;
-        let status = self.peers.status(&log, &says.region).await?;
+        let status = self.status(&says.region).await?;
         let begun = Begun {
             region: says.region.clone(),
             objects: planned.objects,

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use attest::{AccessIntent, Ended};
-use stdx::durable;
+use attest::{AccessIntent, Bundle, Ended};
+use stdx::{SystemEntropy, durable};
+use testkit::{OPEN_CLASS, PURPOSE, REGION};
+use tlog::{KeyKind, SignerKey};
 
 use super::gateway::{Desk, QUERY_FILE};
-use super::through::{COUNTED, program, sealed, started_in};
+use super::through::{COUNTED, program, sealed, sealed_as, started_in, started_on};
 use crate::process::{Server, spawn};
 use crate::raw;
 
@@ -98,7 +100,7 @@ fn carry(state: &Arc<State>, client: TcpStream) {
     });
 }
 
-/// Three workers behind relays, and six objects.
+/// Three workers behind relays, the last on a host of its own, and six objects.
 struct Yard {
     desk: Desk<()>,
     workers: Vec<Server>,
@@ -118,14 +120,19 @@ impl Yard {
     }
 
     fn take(&mut self, batches: &[(&str, usize)]) {
-        let desk = &mut self.desk;
-        for (country, count) in batches {
-            let taken = raw::post(desk.scene.system.vendor.address(), "/v1/events", &sealed(desk, country, *count));
+        let batches = batches.iter().map(|(country, count)| sealed(&self.desk, country, *count)).collect();
+        self.send(batches);
+    }
+
+    fn send(&mut self, batches: Vec<Vec<u8>>) {
+        let vendor = &mut self.desk.scene.system.vendor;
+        for batch in batches {
+            let taken = raw::post(vendor.address(), "/v1/events", &batch);
             assert_eq!(taken.status, 200, "{}", taken.text());
         }
         // What a process leaves behind becomes segments when the next one comes.
-        assert_eq!(desk.scene.system.vendor.stop().code, 0);
-        desk.scene.system.vendor.start();
+        assert_eq!(vendor.stop().code, 0);
+        vendor.start();
     }
 
     fn with_few() -> Self {
@@ -133,7 +140,14 @@ impl Yard {
         let code = String::from_utf8(code.stdout).unwrap().trim_end().to_owned();
         let mut made = None;
         let desk = Desk::with_worker(&code, |scene| {
-            let workers: Vec<Server> = (1..=3).map(|n| started_in(scene, &format!("worker-{n}"))).collect();
+            let host = SignerKey::generate("host-2.example/host".parse().unwrap(), KeyKind::Ed25519, &SystemEntropy);
+            let host = host.unwrap();
+            let enrol =
+                ["data", "enrol", "--config", "supervisor/clerestory.toml", "--region", REGION, "--code", &code];
+            let key = host.verifier().to_string();
+            scene.system.run(&[&enrol[..], &["--key", &key, "--out", "enrolment-2", "host-2"]].concat()).ok();
+            let mut workers: Vec<Server> = (1..3).map(|n| started_in(scene, &format!("worker-{n}"))).collect();
+            workers.push(started_on(scene, "worker-3", (&host, "enrolment-2")));
             let relays: Vec<Relay> = workers.iter().map(|worker| Relay::to(worker.address())).collect();
             let urls = relays.iter().map(|relay| relay.url.clone()).collect::<Vec<_>>().join(" ");
             made = Some((workers, relays));
@@ -160,6 +174,57 @@ impl Yard {
     fn named(&self) -> usize {
         self.desk.logged::<AccessIntent>().last().unwrap().1.predicate.workers.keys().len()
     }
+}
+
+#[test]
+fn a_request_that_stands_is_read_by_several_as_often_as_it_may_be() {
+    let mut yard = Yard::with_few();
+    let batch = |files: u64| {
+        let line = format!(
+            "{{\"id\":\"{files:032x}\",\"hour\":\"2026-11-22T14:00:00Z\",\"body\":{{\"statistic\":{{\"of\":\"scans\",\
+             \"tally\":{{\"files\":{files},\"found\":0}}}}}}}}\n"
+        );
+        sealed_as(&yard.desk, OPEN_CLASS, "DE", &line)
+    };
+    let batches = [5, 7, 11, 13].map(batch).to_vec();
+    yard.send(batches);
+    let query = "select counted, sum(files) as files from statistics group by counted\n";
+    durable::write(&yard.desk.scene.system.file(QUERY_FILE), query.as_bytes()).unwrap();
+    let scene = &yard.desk.scene;
+    let said = |arguments: &[&str]| {
+        let said = Command::new(program()).current_dir(scene.system.path()).args(arguments).output().unwrap();
+        String::from_utf8(said.stdout).unwrap().trim_end().to_owned()
+    };
+    let (code, schema) = (said(&["code"]), said(&["schema", "--class", OPEN_CLASS, QUERY_FILE]));
+    let asked = ["--query", QUERY_FILE, "--reader", "a service", "--ticket", "OPS-2", "--class", OPEN_CLASS];
+    let of = ["--country", "DE", "--objects", "8", "--purpose", PURPOSE, "--service"];
+    let stands = ["--uses", "2", "--schema", &schema, "--code", &code];
+    let request = yard.desk.data("request", "reader", &[&asked[..], &of, &stands].concat()).ok().json();
+    let request = request["id"].as_str().unwrap();
+    yard.desk.approve(request);
+    let read = || yard.desk.data("query", "reader", &[request, "--format", "csv"]);
+    for _ in 0..2 {
+        assert_eq!((read().ok().stdout.as_str(), yard.named()), ("counted,files\nscans,36\n", 3));
+    }
+    assert_eq!(read().code, 1, "twice, and not more often");
+    assert_eq!(yard.desk.outcomes().iter().filter(|(ended, ..)| *ended == Ended::Done).count(), 2);
+    yard.desk.settled();
+}
+
+#[test]
+fn a_host_that_was_stopped_is_left_out_until_it_is_not() {
+    let yard = Yard::running();
+    let enrolment = std::fs::read_to_string(yard.desk.scene.system.file("enrolment-2")).unwrap();
+    let other = Bundle::parse(enrolment.as_bytes()).unwrap().entries()[0].envelope.id().to_string();
+    assert_eq!((yard.read().ok().stdout, yard.named()), (ALL.to_owned(), 3));
+    yard.desk.scene.supervisor_data(&["stop", REGION, "--worker", &other]).ok();
+    assert_eq!((yard.read().ok().stdout, yard.named()), (ALL.to_owned(), 2));
+    yard.desk.scene.supervisor_data(&["stop", REGION, "--worker", &yard.desk.scene.enrolment.to_string()]).ok();
+    let refused = yard.read();
+    assert!(refused.code == 1 && refused.stderr.contains("the region's workers are stopped"), "{}", refused.stderr);
+    yard.desk.scene.supervisor_data(&["resume", REGION, "--worker", &other]).ok();
+    assert_eq!((yard.read().ok().stdout, yard.named()), (ALL.to_owned(), 1));
+    yard.desk.settled();
 }
 
 /// Where nobody listens.

@@ -8,6 +8,7 @@ use attest::{AccessIntent, AccessOutcome, Ended};
 use seal::Destination;
 use stdx::{Clock as _, Digest, Entropy as _, SystemClock, SystemEntropy, durable};
 use testkit::{APPROVED_CLASS, REGION};
+use tlog::SignerKey;
 
 use super::gateway::{Desk, QUERY_FILE};
 use super::scene::Scene;
@@ -49,7 +50,12 @@ pub(super) fn started(scene: &Scene) -> Server {
 
 /// Another one, in a folder of its own.
 pub(super) fn started_in(scene: &Scene, folder: &str) -> Server {
-    let mut server = installed_in(scene, folder);
+    started_on(scene, folder, (&scene.host, "enrolment"))
+}
+
+/// Another one, on a host that was enrolled like this.
+pub(super) fn started_on(scene: &Scene, folder: &str, host: (&SignerKey, &str)) -> Server {
+    let mut server = installed_in(scene, folder, host);
     let mut command = Command::new(program());
     command.env_clear().args(["serve", "--config", server.config()]);
     server.start_as(command);
@@ -58,16 +64,16 @@ pub(super) fn started_in(scene: &Scene, folder: &str) -> Server {
 
 /// The same as the first, not started yet.
 pub(super) fn installed(scene: &Scene) -> Server {
-    installed_in(scene, "worker")
+    installed_in(scene, "worker", (&scene.host, "enrolment"))
 }
 
-fn installed_in(scene: &Scene, folder: &str) -> Server {
+fn installed_in(scene: &Scene, folder: &str, (host, enrolment): (&SignerKey, &str)) -> Server {
     let system = &scene.system;
     let folder = system.file(folder);
     std::fs::create_dir_all(folder.join("policies")).unwrap();
     std::fs::copy(system.file("vendor/policy/1.envelope"), folder.join("policies/1.envelope")).unwrap();
-    durable::write(&folder.join("host.key"), scene.host.to_secret_text().as_bytes()).unwrap();
-    std::fs::copy(system.file("enrolment"), folder.join("enrolment.bundle")).unwrap();
+    durable::write(&folder.join("host.key"), host.to_secret_text().as_bytes()).unwrap();
+    std::fs::copy(system.file(enrolment), folder.join("enrolment.bundle")).unwrap();
     let text = format!(
         "listen = \"stdin\"\nregion = \"{REGION}\"\npolicies = \"policies\"\ngenesis = \"{}\"\nhost_key = \
          \"host.key\"\nenrolment = \"enrolment.bundle\"\nvault = \"{}\"\nmemory_mb = 256\n",
@@ -81,10 +87,15 @@ fn installed_in(scene: &Scene, folder: &str) -> Server {
 
 /// A batch of detections, as an endpoint in this country seals them.
 pub(super) fn sealed<W>(desk: &Desk<W>, country: &str, count: usize) -> Vec<u8> {
+    sealed_as(desk, APPROVED_CLASS, country, &lines(country, count))
+}
+
+/// These lines, as an endpoint in this country seals them.
+pub(super) fn sealed_as<W>(desk: &Desk<W>, class: &str, country: &str, lines: &str) -> Vec<u8> {
     let policy = desk.scene.system.policy();
     let residency = policy.policy().residency.as_ref().unwrap();
     let to = Destination::new(residency, policy.id(), country.parse().unwrap(), SystemClock::new().now()).unwrap();
-    to.seal(&APPROVED_CLASS.parse().unwrap(), lines(country, count).as_bytes(), &SystemEntropy).unwrap()
+    to.seal(&class.parse().unwrap(), lines.as_bytes(), &SystemEntropy).unwrap()
 }
 
 /// Detections, as an endpoint writes them.
