@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::ops::AddAssign;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -32,7 +34,7 @@ pub(crate) fn run_tests(workspace: &Workspace, filter: &[String]) -> anyhow::Res
     for kind in [["--workspace", "--all-targets"], ["--workspace", "--doc"]] {
         let mut command = workspace.cargo(["test", "--no-fail-fast"]);
         command.args(kind).arg("--").args(filter);
-        failures.extend(count(command, &mut sum, |_| {})?);
+        failures.extend(count(command, SILENCE_MAX, &mut sum, |_| {})?);
     }
     println!("{} passed, {} failed, {} ignored", sum.passed, sum.failed, sum.ignored);
     judge(sum, &failures)?;
@@ -76,18 +78,34 @@ impl Counts {
     }
 }
 
-/// Runs one `cargo test`, passing its output on to stderr and to `read`; returns its name if it failed.
+/// The longest single test takes three minutes on a machine with two cores.
+const SILENCE_MAX: Duration = Duration::from_secs(20 * 60);
+
+/// Runs one `cargo test`, passing its output on to stderr and to `read`; returns its name if it failed. One that
+/// says nothing for so long is ended: above, libtest has named the tests that were running.
 pub(crate) fn count(
     mut command: Command,
+    silence_max: Duration,
     sum: &mut Counts,
     mut read: impl FnMut(&str),
 ) -> anyhow::Result<Option<String>> {
     let name = command_line(&command);
     let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("`{name}` could not be started"))?;
     let output = child.stdout.take().context("the child's stdout is not piped")?;
+    let (said, lines) = mpsc::channel();
+    std::thread::spawn(move || BufReader::new(output).split(b'\n').try_for_each(|line| said.send(line)));
     let mut stderr = std::io::stderr();
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.with_context(|| format!("the output of `{name}`"))?;
+    loop {
+        let line = match lines.recv_timeout(silence_max) {
+            Ok(line) => line.with_context(|| format!("the output of `{name}`"))?,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                end(child.id())?;
+                child.wait()?;
+                let minutes = silence_max.as_secs() / 60;
+                return Ok(Some(format!("`{name}` (ended: it said nothing for {minutes} minutes)")));
+            }
+        };
         stderr.write_all(&line)?;
         stderr.write_all(b"\n")?;
         let line = String::from_utf8_lossy(&line);
@@ -98,6 +116,17 @@ pub(crate) fn count(
     }
     let status = child.wait().with_context(|| format!("the end of `{name}`"))?;
     Ok((!status.success()).then(|| format!("`{name}` ({status})")))
+}
+
+/// Ends a process and all that it has started.
+fn end(process: u32) -> anyhow::Result<()> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<u32> =
+        children.collect::<String>().split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    // One that is gone already is what we want.
+    Command::new("kill").args(["-KILL", &process.to_string()]).stderr(Stdio::null()).status()?;
+    children.into_iter().try_for_each(end)
 }
 
 pub(crate) fn judge(sum: Counts, failures: &[String]) -> anyhow::Result<()> {
@@ -117,7 +146,10 @@ pub(crate) fn judge(sum: Counts, failures: &[String]) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Counts, judge};
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::{Counts, count, judge};
 
     #[test]
     fn closing_lines_are_read() {
@@ -127,6 +159,24 @@ mod tests {
         assert_eq!(Counts::from_line(line), Some(Counts { passed: 1, failed: 2, ignored: 0 }));
         assert_eq!(Counts::from_line("test result::works ... ok"), None);
         assert_eq!(Counts::from_line("running 3 tests"), None);
+    }
+
+    #[test]
+    fn what_hangs_is_ended_with_all_that_it_has_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let alive = folder.path().join("alive");
+        let mut command = Command::new("sh");
+        // The grandchild holds the pipe open.
+        command.args(["-c", "echo begun; sh -c 'echo $$ >alive; read never <fifo'; true"]).current_dir(folder.path());
+        assert!(Command::new("mkfifo").arg(folder.path().join("fifo")).status().unwrap().success());
+        let mut lines = Vec::new();
+        let short = Duration::from_secs(3);
+        let failure = count(command, short, &mut Counts::default(), |line| lines.push(line.to_owned())).unwrap();
+        assert!(failure.unwrap().contains("said nothing"));
+        assert_eq!(lines, ["begun"]);
+        let grandchild = std::fs::read_to_string(alive).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", grandchild.trim())).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(" Z "), "{stat}");
     }
 
     #[test]

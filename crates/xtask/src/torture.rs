@@ -9,6 +9,7 @@ mod record;
 mod suite;
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::ci::timed;
 use crate::fuzz::{self, AtOnce, Seconds};
@@ -135,12 +136,15 @@ impl Step {
                 // One after another: what one measures is not another's load, and figures come whole.
                 command.args(["--nocapture", "--test-threads=1"]).env(FULL, "1");
                 let mut sum = Counts::default();
-                let failure = count(command, &mut sum, |line| figures.extend(figure(line)))?;
+                let failure = count(command, SILENCE_MAX, &mut sum, |line| figures.extend(figure(line)))?;
                 judge(sum, failure.as_slice())
             }
         }
     }
 }
+
+/// A torture may take hours, and says little.
+const SILENCE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads `figure: NAME: VALUE`, wherever in the line it stands: libtest may have begun it.
 fn figure(line: &str) -> Option<(String, String)> {
