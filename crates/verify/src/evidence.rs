@@ -105,20 +105,8 @@ impl<'a> Evidence<'a> {
     /// # Errors
     /// [`Refusal::Checkpoint`] for the first that fails: one bad member spoils the bundle.
     pub fn open(policy: &'a TrustedPolicy, bundle: &'a Bundle) -> Result<Self, Refusal> {
-        let mut times = Vec::with_capacity(bundle.checkpoints().len());
-        for signed in bundle.checkpoints() {
-            let checkpoint = signed.checkpoint();
-            let refuse = |error: String| Refusal::Checkpoint {
-                origin: checkpoint.origin().clone(),
-                size: checkpoint.size(),
-                error,
-            };
-            if !policy.knows_log(checkpoint.origin()) {
-                return Err(refuse("the policy has no such log".to_owned()));
-            }
-            let cosigned = policy.witnessing().verify_checkpoint(signed).map_err(|error| refuse(error.to_string()))?;
-            times.push(cosigned.time);
-        }
+        let times = bundle.checkpoints().iter().map(|signed| policy.evidence_time(signed));
+        let times = times.collect::<Result<_, _>>()?;
         Ok(Self { policy, bundle, times })
     }
 

@@ -7,8 +7,8 @@
 //! what was logged.
 //!
 //! # Out of scope
-//! Fetching anything, remembering anything, and reading the clock: callers bring bytes, what they
-//! have seen, and a [`Moment`].
+//! Fetching anything, remembering anything that could change an answer, and reading the clock: callers bring bytes,
+//! what they have seen, and a [`Moment`].
 //!
 //! # Invariants
 //! - This crate is the only maker of `Verified`, `Recorded` and `Approved`; their fields are
@@ -21,6 +21,7 @@ mod canary;
 mod desk;
 mod evidence;
 mod history;
+mod known;
 mod moment;
 mod refusal;
 mod rules;

@@ -1,12 +1,15 @@
 //! How trust in a policy begins, and how it is handed on.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use attest::{Envelope, KeyRef, Predicate, Statement, StatementId};
 use policy::{Policy, PolicyDocument, Quorum, Role, Signer};
-use tlog::{LogPolicy, Origin};
+use stdx::UnixTime;
+use tlog::{LogPolicy, Origin, SignedCheckpoint};
 
 use crate::evidence::{Evidence, Verified};
+use crate::known::Known;
 use crate::refusal::Refusal;
 
 /// A policy that is trusted: by its hash, or because the policy before it agreed.
@@ -18,6 +21,16 @@ pub struct TrustedPolicy {
     quorum: Quorum,
     /// This policy and its predecessors, oldest first.
     lineage: Vec<StatementId>,
+    known: Arc<Signatures>,
+}
+
+/// Those that were found good under this policy.
+#[derive(Debug, Default)]
+struct Signatures {
+    /// By role: who signed.
+    envelopes: Known<BTreeSet<Signer>>,
+    /// Evidence times.
+    checkpoints: Known<UnixTime>,
 }
 
 impl TrustedPolicy {
@@ -65,7 +78,7 @@ impl TrustedPolicy {
         Policy::decide(Role::Policy, &document.policy.change, &signers)
             .map_err(|missing| Refusal::Missing { what: "the policy", missing })?;
         lineage.push(envelope.id());
-        Ok(Self { document, id: envelope.id(), witnessing, quorum, lineage })
+        Ok(Self { document, id: envelope.id(), witnessing, quorum, lineage, known: Arc::default() })
     }
 
     /// What it says.
@@ -104,16 +117,31 @@ impl TrustedPolicy {
     /// [`Refusal`] when a known key's signature fails, nobody with that role signed, or the
     /// payload is not a statement of type `P`.
     pub fn verify<P: Predicate>(&self, envelope: &Envelope, role: Role) -> Result<Verified<P>, Refusal> {
-        let signers = signers(self.policy(), envelope, role)?;
-        if signers.is_empty() {
-            return Err(Refusal::NotSigned { id: envelope.id(), role });
-        }
+        let bytes = [role.to_string().as_bytes(), b"\n", &envelope.to_bytes()].concat();
+        let signers = self.known.envelopes.or_look(&bytes, || {
+            let signers = signers(self.policy(), envelope, role)?;
+            if signers.is_empty() { Err(Refusal::NotSigned { id: envelope.id(), role }) } else { Ok(signers) }
+        })?;
         // Only now is the payload parsed as what it claims to be.
         Ok(Verified::new(decode(envelope)?, envelope.id(), signers))
     }
 
-    /// The log of this origin, if the policy has it.
-    pub(crate) fn knows_log(&self, origin: &Origin) -> bool {
+    /// The evidence time of a checkpoint that its log has signed and a quorum of witnesses has cosigned.
+    pub(crate) fn evidence_time(&self, signed: &SignedCheckpoint) -> Result<UnixTime, Refusal> {
+        let checkpoint = signed.checkpoint();
+        let refuse =
+            |error: String| Refusal::Checkpoint { origin: checkpoint.origin().clone(), size: checkpoint.size(), error };
+        if !self.knows_log(checkpoint.origin()) {
+            return Err(refuse("the policy has no such log".to_owned()));
+        }
+        self.known.checkpoints.or_look(signed.to_string().as_bytes(), || {
+            let cosigned = self.witnessing.verify_checkpoint(signed);
+            cosigned.map(|it| it.time).map_err(|error| refuse(error.to_string()))
+        })
+    }
+
+    /// Whether the policy has the log of this origin.
+    fn knows_log(&self, origin: &Origin) -> bool {
         self.policy().logs.iter().any(|log| log.origin == *origin)
     }
 }

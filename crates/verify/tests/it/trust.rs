@@ -1,4 +1,4 @@
-use attest::{Envelope, Statement, Subject};
+use attest::{Bundle, Envelope, Statement, Status, Subject};
 use policy::{LookupPolicy, PolicyDocument, Relay, Role};
 use stdx::Digest;
 use testkit::{VENDOR_LOG, World};
@@ -119,4 +119,38 @@ fn a_log_only_grows() {
     assert_eq!(seen.advance(forked.checkpoint(), Some(&proof)).unwrap_err().code(), "split-view");
     let supervisor = world.checkpoint(testkit::SUPERVISOR_LOG);
     assert_eq!(seen.advance(supervisor.checkpoint(), None).unwrap_err().code(), "split-view");
+}
+
+#[test]
+fn what_was_found_good_is_so_for_one_role_and_one_policy() {
+    let mut world = World::new();
+    let envelope = world.status().entries()[0].envelope.clone();
+    let is_good = |policy: &TrustedPolicy, role| policy.verify::<Status>(&envelope, role).map(|it| it.id());
+    let refused = |policy: &TrustedPolicy, role| is_good(policy, role).unwrap_err().code();
+    let before = world.policy().clone();
+    for _ in 0..2 {
+        assert_eq!(is_good(&before, Role::Status).unwrap(), envelope.id());
+        assert_eq!(refused(&before, Role::Approver), "not-signed");
+        assert_eq!(refused(World::new().policy(), Role::Status), "not-signed");
+    }
+    // The next policy has another key.
+    world.replace_status_key();
+    assert_eq!(refused(world.policy(), Role::Status), "not-signed");
+    assert_eq!(is_good(&before, Role::Status).unwrap(), envelope.id());
+}
+
+#[test]
+fn a_checkpoint_found_good_is_not_by_another_line_or_another_policy() {
+    let mut world = World::new();
+    let bundle = world.status();
+    let time = Evidence::open(world.policy(), &bundle).unwrap().latest();
+    assert_eq!(Evidence::open(world.policy(), &bundle).unwrap().latest(), time);
+    assert_eq!(Evidence::open(World::new().policy(), &bundle).unwrap_err().code(), "checkpoint");
+    // The same tree with one witness's line less than are needed.
+    let text = String::from_utf8(bundle.to_bytes()).unwrap();
+    let lines = text.find("\\n\\n").unwrap() + 4;
+    let log_line = lines + text[lines..].find("\\n").unwrap() + 2;
+    let witness_line = log_line + text[log_line..].find("\\n").unwrap() + 2;
+    let fewer = Bundle::parse(format!("{}{}", &text[..log_line], &text[witness_line..]).as_bytes()).unwrap();
+    assert_eq!(Evidence::open(world.policy(), &fewer).unwrap_err().code(), "checkpoint");
 }
