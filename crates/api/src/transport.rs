@@ -63,6 +63,10 @@ pub trait Transport: Send + Sync {
     fn send(&self, request: Request<'_>) -> Result<Answer, String>;
 }
 
+/// Connections to one server that wait for the next request. With fewer than there are requests at once (ureq keeps
+/// three), most requests would make a connection of their own, and buffers for it.
+const IDLE_PER_HOST_MAX: usize = 64;
+
 /// HTTP/1.1 over TCP or TLS.
 pub(crate) struct Http {
     agent: ureq::Agent,
@@ -74,6 +78,8 @@ impl Http {
             // Statuses carry meaning (409 of a witness, say), so they are read, not thrown.
             .http_status_as_error(false)
             .max_redirects(0)
+            .max_idle_connections_per_host(IDLE_PER_HOST_MAX)
+            .max_idle_connections(4 * IDLE_PER_HOST_MAX)
             .user_agent(concat!("clerestory/", env!("CARGO_PKG_VERSION")))
             .build();
         Self { agent: config.into() }
@@ -83,22 +89,18 @@ impl Http {
 impl Transport for Http {
     fn send(&self, request: Request<'_>) -> Result<Answer, String> {
         let Request { url, body, timeout } = request;
-        let (get, post, put) = (self.agent.get(url), self.agent.post(url), self.agent.put(url));
-        let post = within(timeout, post);
+        let get = || within(timeout, self.agent.get(url));
+        let post = |media_type| within(timeout, self.agent.post(url)).content_type(media_type);
+        let put = |media_type| within(timeout, self.agent.put(url)).content_type(media_type);
         let response = match body {
-            Body::Nothing => within(timeout, get).call(),
-            Body::Unless(tag) => within(timeout, get).header("if-none-match", tag).call(),
+            Body::Nothing => get().call(),
+            Body::Unless(tag) => get().header("if-none-match", tag).call(),
             // HTTP names the last byte, not the end.
-            Body::Piece(start, end) => {
-                within(timeout, get).header("range", format!("bytes={start}-{}", end.saturating_sub(1))).call()
-            }
-            Body::Bytes(bytes) => post.content_type("application/octet-stream").send(bytes),
-            Body::Typed(MediaType(media_type), bytes) => post.content_type(media_type).send(bytes),
-            Body::Json(bytes) => post.content_type("application/json").send(bytes),
-            Body::Stream(mut stream) => {
-                let put = within(timeout, put).content_type("application/octet-stream");
-                put.send(ureq::SendBody::from_reader(&mut stream))
-            }
+            Body::Piece(start, end) => get().header("range", format!("bytes={start}-{}", end.saturating_sub(1))).call(),
+            Body::Bytes(bytes) => post("application/octet-stream").send(bytes),
+            Body::Typed(MediaType(media_type), bytes) => post(media_type).send(bytes),
+            Body::Json(bytes) => post("application/json").send(bytes),
+            Body::Stream(mut stream) => put("application/octet-stream").send(ureq::SendBody::from_reader(&mut stream)),
         };
         let response = response.map_err(|error| error.to_string())?;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
