@@ -78,6 +78,16 @@ const ENTRIES: &[Entry] = &[
     entry("data/intake-growth", "the same with ten times as many; with as many as before", data::growth),
     entry("cloud/lookups", "look-ups by oblivious HTTP on one core; a bare server with as many bytes", cloud::lookups),
     entry(
+        "cloud/intake",
+        "events until their batches have receipts, at two machines on SeaweedFS and PostgreSQL; at one on its own disk",
+        cloud::intake,
+    ),
+    entry(
+        "cloud/intake-growth",
+        "the same when ten times as many lie in the vault, and planning a query then; before that",
+        cloud::growth,
+    ),
+    entry(
         "cloud/verdicts",
         "from a first sighting to a verdict that is active on 10, 1,000 and 100,000 endpoints",
         cloud::verdicts,

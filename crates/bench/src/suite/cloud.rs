@@ -1,8 +1,10 @@
 //! The threat cloud: from what endpoints share to a verdict that protects all of them, and look-ups.
 
 mod crowd;
+mod intake;
 mod lookups;
 mod verdicts;
 
+pub(super) use intake::{growth, intake};
 pub(super) use lookups::lookups;
 pub(super) use verdicts::verdicts;

@@ -38,6 +38,16 @@ impl System {
         servers: &[&str],
         more: impl FnOnce(&Self, &mut Policy) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
+        Self::made_with(folder, programs, (servers, &[]), more)
+    }
+
+    /// The same with further arguments for `init vendor`.
+    pub(super) fn made_with(
+        folder: &Path,
+        programs: Programs,
+        (servers, vendor): (&[&str], &[&str]),
+        more: impl FnOnce(&Self, &mut Policy) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let witnesses: Vec<String> = (0..WITNESSES).map(|n| format!("w{n}")).collect();
         let names =
             ORGANISATIONS.into_iter().chain(witnesses.iter().map(String::as_str)).chain(servers.iter().copied());
@@ -45,7 +55,8 @@ impl System {
         let bound = names.iter().map(|name| Server::bound(folder.join(name))).collect::<anyhow::Result<Vec<_>>>()?;
         let mut system = Self { folder: folder.to_owned(), programs, servers: bound, genesis: String::new() };
         for name in ORGANISATIONS {
-            system.run(&["init", name, "--dir", name, "--organisation", name])?;
+            let further = if name == "vendor" { vendor } else { &[] };
+            system.run(&[&["init", name, "--dir", name, "--organisation", name][..], further].concat())?;
         }
         let [vendor, supervisor] = [system.vkey("vendor", "log")?, system.vkey("supervisor", "log")?];
         for name in &witnesses {

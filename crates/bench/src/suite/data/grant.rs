@@ -33,7 +33,8 @@ use crate::samples::Samples;
 use crate::suite::system::{SUPERVISOR, System};
 
 const CUSTODIANS: [(&str, &str); 2] = [("supervisor", "p256"), ("member", "x-wing")];
-const FOLDERS: [&str; 2] = ["custodian-supervisor", "custodian-member"];
+/// Of the custodians.
+pub(in super::super) const FOLDERS: [&str; 2] = ["custodian-supervisor", "custodian-member"];
 const QUERY: &str = "select line from detections\n";
 const CODE: &[u8] = b"a worker";
 const SCHEMA: &[u8] = b"line: text";
@@ -47,7 +48,7 @@ const READERS: usize = 48;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes the custodians by their commands, and puts them and their streams into the policy.
-fn add_residency(system: &System, policy: &mut Policy) -> anyhow::Result<()> {
+pub(in super::super) fn add_residency(system: &System, policy: &mut Policy) -> anyhow::Result<()> {
     let mut residency: Residency = Custody::new().residency();
     for assignment in &mut residency.assignments {
         assignment.from = UnixTime::from_seconds(0);

@@ -24,7 +24,7 @@ use crate::bench::Bench;
 use crate::row::{Figure, Row, Target};
 
 /// As many as an endpoint puts into a batch, if so many wait.
-const EVENTS: usize = 512;
+pub(in super::super) const EVENTS: usize = 512;
 /// Endpoints that send at once, each one batch after the other.
 const SENDERS: usize = 64;
 /// A day on which the region's keys are good.
@@ -48,7 +48,7 @@ fn class() -> anyhow::Result<DataClass> {
 }
 
 /// Lines as an endpoint writes them.
-fn events() -> Vec<u8> {
+pub(in super::super) fn events() -> Vec<u8> {
     let line = |number: usize| {
         let sha256 = Digest::of(&number.to_be_bytes());
         let id: String = sha256.to_string().chars().take(32).collect();
