@@ -82,7 +82,7 @@ impl SealedStore {
             let place = header.place(number).ok_or_else(outside)?;
             let within = |at: u64| usize::try_from(at - begin).map_err(|_| outside());
             let frame = ciphertext.get(within(place.start)?..within(place.end)?).ok_or_else(outside)?;
-            plaintext.extend_from_slice(&sealed.frame(number, frame).map_err(|error| failed(Box::new(error)))?);
+            sealed.frame(number, frame, &mut plaintext).map_err(|error| failed(Box::new(error)))?;
         }
         let skip = usize::try_from(range.start - first * whole).map_err(|_| outside())?;
         let length = usize::try_from(range.end - range.start).map_err(|_| outside())?;

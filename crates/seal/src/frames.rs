@@ -1,8 +1,7 @@
 //! Frames: 64 KiB of plaintext each, so that any part can be read without the rest, and none can be
 //! moved, dropped, doubled or cut off (the STREAM construction: place and end are in the nonce).
 
-use aes_gcm::aead::{AeadInOut as _, KeyInit as _};
-use aes_gcm::{Aes256Gcm, Nonce};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use stdx::Digest;
 use zeroize::Zeroizing;
 
@@ -29,38 +28,48 @@ impl Frame {
     }
 
     /// Its number, and whether it is the last: a nonce is never used twice under one key.
-    fn nonce(self) -> Nonce<aes_gcm::aead::consts::U12> {
+    fn nonce(self) -> Nonce {
         let mut nonce = [0; 12];
         let [.., last] = &mut nonce;
         *last = u8::from(self.number + 1 == self.of);
         for (byte, digit) in nonce.iter_mut().zip(self.number.to_be_bytes()) {
             *byte = digit;
         }
-        nonce.into()
+        Nonce::assume_unique_for_key(nonce)
     }
 }
 
 /// Opens and closes the frames of one object.
 pub(crate) struct Frames {
-    cipher: Aes256Gcm,
+    cipher: LessSafeKey,
     header: Digest,
 }
 
 impl Frames {
     pub(crate) fn new(key: &Zeroizing<[u8; 32]>, header: Digest) -> Self {
-        Self { cipher: Aes256Gcm::new((&**key).into()), header }
+        let key = UnboundKey::new(&AES_256_GCM, &**key).expect("AES-256 has keys of 32 bytes");
+        Self { cipher: LessSafeKey::new(key), header }
     }
 
-    /// Encrypts `buffer` and puts the tag behind it.
-    pub(crate) fn close(&self, frame: Frame, buffer: &mut Vec<u8>) {
-        self.cipher
-            .encrypt_in_place(&frame.nonce(), self.header.as_bytes(), buffer)
-            .expect("a frame is far below AES-GCM's limit");
+    /// Appends a frame: `part` encrypted, and its tag.
+    pub(crate) fn close(&self, frame: Frame, part: &[u8], object: &mut Vec<u8>) {
+        let start = object.len();
+        object.extend_from_slice(part);
+        let (_, part) = object.split_at_mut(start);
+        let tag = self.cipher.seal_in_place_separate_tag(frame.nonce(), Aad::from(self.header.as_bytes()), part);
+        object.extend_from_slice(tag.expect("a frame is far below AES-GCM's limit").as_ref());
     }
 
-    /// Checks and decrypts `buffer`; false if it is not this frame of this object.
+    /// Appends what a frame holds; false, and nothing is appended, if it is not this frame of this object.
     #[must_use]
-    pub(crate) fn open(&self, frame: Frame, buffer: &mut Vec<u8>) -> bool {
-        self.cipher.decrypt_in_place(&frame.nonce(), self.header.as_bytes(), buffer).is_ok()
+    pub(crate) fn open(&self, frame: Frame, bytes: &[u8], plaintext: &mut Vec<u8>) -> bool {
+        let start = plaintext.len();
+        plaintext.extend_from_slice(bytes);
+        let (_, part) = plaintext.split_at_mut(start);
+        let opened = self.cipher.open_in_place(frame.nonce(), Aad::from(self.header.as_bytes()), part);
+        let length = opened.as_ref().map_or(0, |part| part.len());
+        let is_good = opened.is_ok();
+        plaintext.truncate(start + length);
+        is_good
     }
 }

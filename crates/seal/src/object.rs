@@ -113,15 +113,11 @@ impl Custodians {
         let length = u32::try_from(header.len()).expect("a header of eight shares has 20 KB");
         object.extend_from_slice(&length.to_be_bytes());
         object.extend_from_slice(&header);
-        let mut buffer = Vec::with_capacity(FRAME_BYTES + TAG_BYTES);
         let mut rest = plaintext;
         for number in 0..of {
             let (part, after) = rest.split_at(rest.len().min(FRAME_BYTES));
             rest = after;
-            buffer.clear();
-            buffer.extend_from_slice(part);
-            frames.close(Frame { number, of }, &mut buffer);
-            object.extend_from_slice(&buffer);
+            frames.close(Frame { number, of }, part, &mut object);
         }
         Ok(object)
     }
@@ -177,16 +173,15 @@ impl Sealed {
         &self.header
     }
 
-    /// Decrypts a frame, whose bytes [`Header::place`] tells.
+    /// Decrypts a frame, whose bytes [`Header::place`] tells, to the end of `plaintext`.
     ///
     /// # Errors
-    /// [`OpenError::Frame`].
-    pub fn frame(&self, number: u64, bytes: &[u8]) -> Result<Vec<u8>, OpenError> {
-        let mut buffer = bytes.to_vec();
+    /// [`OpenError::Frame`]; nothing is appended then.
+    pub fn frame(&self, number: u64, bytes: &[u8], plaintext: &mut Vec<u8>) -> Result<(), OpenError> {
         let frame = Frame { number, of: self.header.frames() };
         let place = self.header.place(number);
         let fits = place.is_some_and(|place| place.end - place.start == bytes.len() as u64);
-        if fits && self.frames.open(frame, &mut buffer) { Ok(buffer) } else { Err(OpenError::Frame(number)) }
+        if fits && self.frames.open(frame, bytes, plaintext) { Ok(()) } else { Err(OpenError::Frame(number)) }
     }
 
     /// Decrypts a whole object.
@@ -202,7 +197,7 @@ impl Sealed {
         }
         let mut plaintext = Vec::with_capacity(frames.len());
         for (number, bytes) in (0..).zip(frames.chunks(FRAME_BYTES + TAG_BYTES)) {
-            plaintext.extend(sealed.frame(number, bytes)?);
+            sealed.frame(number, bytes, &mut plaintext)?;
         }
         Ok(plaintext)
     }

@@ -32,7 +32,13 @@ fn a_frame_is_read_without_the_others() {
         let place = header.place(number).unwrap();
         let bytes = &object[start + place.start as usize..start + place.end as usize];
         let expected = plaintext.chunks(FRAME_BYTES).nth(number as usize).unwrap();
-        assert_eq!(sealed.frame(number, bytes).unwrap(), expected);
+        let mut found = b"before".to_vec();
+        sealed.frame(number, bytes, &mut found).unwrap();
+        assert_eq!(found, [b"before", expected].concat());
+        // Of one that isn't this frame nothing is given out.
+        assert!(sealed.frame(number, &[&bytes[..9], &[bytes[9] ^ 1], &bytes[10..]].concat(), &mut found).is_err());
+        assert!(sealed.frame((number + 1) % 6, bytes, &mut found).is_err());
+        assert_eq!(found, [b"before", expected].concat());
     }
     assert_eq!(header.place(6), None);
 }
