@@ -265,11 +265,17 @@ impl Gateway {
     async fn read(&self, record: &Record) -> Result<Known, DataError> {
         let entry = entry_of(&record.bytes)?;
         let request = self.domain.policy.verify::<AccessRequest>(&entry.envelope, Role::Reader)?;
+        if record.key.as_str() != request.id().to_string() {
+            return Err(DataError::Broken(format!("the record of request {} is another's", record.key)));
+        }
         let mut approvals = Vec::new();
         for record in self.records(APPROVALS, Folder::Below(record.key.clone()), APPROVALS_MAX).await? {
             let entry = entry_of(&record.bytes)?;
-            // One by a key that the policy has taken away since counts no more.
-            if let Ok(approval) = self.domain.policy.verify(&entry.envelope, Role::Approver) {
+            // One by a key that the policy has taken away since counts no more, and one of another request never did.
+            let approval = self.domain.policy.verify::<AccessApproval>(&entry.envelope, Role::Approver);
+            if let Ok(approval) = approval
+                && approval.statement().predicate.request == request.id()
+            {
                 approvals.push((entry, approval));
             }
         }
