@@ -1,4 +1,6 @@
-//! A superuser on the database, who owns the buckets, too: what he finds in them.
+//! A superuser on the database, who owns the buckets, too: what he finds in them, and what he can change.
+
+mod changes;
 
 use std::collections::BTreeMap;
 use std::process::Command;
