@@ -7,6 +7,7 @@ mod cosign;
 mod custodian;
 mod flips;
 mod full;
+mod gateway;
 mod intake;
 mod publish;
 mod status;
