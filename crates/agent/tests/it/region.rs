@@ -179,7 +179,7 @@ fn without_custodians_a_class_or_a_key_nothing_is_sent() {
     Machine::new(|policy| policy.residency.as_mut().unwrap().classes.remove(0).approvals.clear())
         .keeps("DE", "has no class of data `detections`");
     let machine = Machine::new(|_| {});
-    machine.clock.advance(400 * DAY);
+    machine.clock.advance(8_000 * DAY);
     machine.keeps("DE", "has no key for");
     // A policy that all have signed, with a key that is none: nothing is sealed by it.
     let broken = format!("p256:{}", "/".repeat(88));
