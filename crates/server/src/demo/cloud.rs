@@ -2,7 +2,6 @@
 //! not make one.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use attest::{CountryCode, Ring};
@@ -10,8 +9,10 @@ use seal::Destination;
 use serde_json::{Value, json};
 use stdx::{Clock as _, Digest, Entropy as _, SystemClock, SystemEntropy, durable};
 
+use super::Options;
 use super::endpoint::{Endpoint, Wanted};
 use super::guard::{Guard, Told};
+use super::indicators::known_good;
 use super::path::approve;
 use super::report::{Narrator, Report};
 use super::stage::{INDICATORS, REPUTATION, Stage, last_words};
@@ -216,14 +217,14 @@ fn release(stage: &Stage, product: &str, tree: &str) -> anyhow::Result<()> {
     stage.clerestory(&["release", "publish", "--config", &config, product, VERSION]).map(drop)
 }
 
-pub(super) fn run(stage: &Stage, narrator: &Narrator, report: &mut Report) -> anyhow::Result<()> {
+pub(super) fn run(stage: &Stage, options: &Options, narrator: &Narrator, report: &mut Report) -> anyhow::Result<()> {
     narrator.chapter("A verdict that comes back to all");
-    let good = known_good(&stage.folder().join("rules/goodware"))?;
+    let good = known_good(options)?;
     let code = stage.worker_code()?;
     let cloud = Cloud::set(stage, INDICATORS, &good, &code)?;
     narrator.say(&format!(
-        "the vendor's threat cloud reads under two standing grants, approved by the supervisor; {} files of real \
-         software are known to be good",
+        "the vendor's threat cloud reads under two standing grants, approved by the supervisor; {} files of MISP's list \
+         are known to be good",
         good.len()
     ));
     let asker = endpoint(stage, "asker", "CA", &[REPUTATION])?;
@@ -268,7 +269,7 @@ pub(super) fn run(stage: &Stage, narrator: &Narrator, report: &mut Report) -> an
     lies(&cloud, narrator, report, good.first().context("something is known to be good")?)
 }
 
-/// A thousand endpoints say of a file of real software that a rule has found something in it.
+/// A thousand endpoints say of a file that is known to be good that a rule has found something in it.
 fn lies(cloud: &Cloud<'_>, narrator: &Narrator, report: &mut Report, good: &Digest) -> anyhow::Result<()> {
     let rule = rule_of(cloud.stage)?;
     for country in ["DE", "JP"] {
@@ -279,7 +280,9 @@ fn lies(cloud: &Cloud<'_>, narrator: &Narrator, report: &mut Report, good: &Dige
     let ignored = verdict.get("ignored").and_then(Value::as_array).map_or(0, Vec::len);
     ensure!(ignored > 0, "what was ignored is not shown: {verdict}");
     let shown = format!("clerestory cloud verdicts --config {} {good}", cloud.stage.config("vendor"));
-    narrator.say(&format!("{LIARS} lying events of two countries accuse a file of real software: it stays clean"));
+    narrator.say(&format!(
+        "{LIARS} lying events of two countries accuse a file of MISP's list of benign ones: it stays clean"
+    ));
     report.proven(
         "poisoned telemetry does not make known-good files bad, and what was ignored is shown",
         format!("{LIARS} events in the name of a real rule; {}", because(&verdict)),
@@ -293,24 +296,6 @@ fn because(verdict: &Value) -> String {
     let reasons = verdict.get("reasons").and_then(Value::as_array).cloned().unwrap_or_default();
     let why = reasons.first().and_then(|it| serde_json::from_value::<reputation::Why>(it.clone()).ok());
     why.map(|why| why.to_string()).unwrap_or_default()
-}
-
-/// The SHA-256 of each file of the goodware.
-fn known_good(folder: &Path) -> anyhow::Result<Vec<Digest>> {
-    let (mut good, mut left) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = left.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
-            let path = entry?.path();
-            if path.is_dir() {
-                left.push(path);
-            } else if fs::metadata(&path)?.len() > 0 {
-                good.push(Digest::of(&fs::read(&path)?));
-            }
-        }
-    }
-    good.sort_unstable();
-    good.dedup();
-    Ok(good)
 }
 
 /// A rule of the released indicators.

@@ -1,14 +1,17 @@
-//! Real indicators: the hosts of URLhaus's list of live malware, as Debian has it, made into detection rules.
+//! Real indicators: the hosts of URLhaus's list of live malware, as Debian has it, made into detection rules; and
+//! MISP's list of files that are known to be good, as PyPI has it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use stdx::durable;
+use serde::Deserialize;
+use stdx::{Digest, durable};
 
 use super::Options;
 use super::stage::INDICATORS;
+use super::trees::Upstream;
 use crate::failure::Failure;
 
 /// The package with the list; it depends on a browser, and only its files are wanted.
@@ -18,6 +21,11 @@ const HOSTS: &str = "urlhaus-filter-online.txt";
 const LICENCE: &str = "LICENSE.md";
 /// As many of its hosts become rules.
 pub(super) const RULES: usize = 96;
+
+/// MISP's lists against false alarms, and the one of benign files, each by its MD5, SHA-1 and SHA-256.
+const WARNINGLISTS: [&str; 3] =
+    ["pymispwarninglists", "1.7.0", "b21326430a66c724ffc588f8860906a0fa67b6eae3cda3706e3042a08572c6d7"];
+const BENIGN: &str = "lists/nioc-filehash/list.json";
 
 /// The hosts, and the tree of rules.
 pub(super) struct Indicators {
@@ -51,6 +59,22 @@ impl Indicators {
         durable::write(&tree.join("rules.toml"), settings.as_bytes())?;
         Ok(Self { hosts, tree })
     }
+}
+
+/// What MISP knows to be good, ascending.
+pub(super) fn known_good(options: &Options) -> anyhow::Result<Vec<Digest>> {
+    #[derive(Deserialize)]
+    struct Warninglist {
+        list: Vec<String>,
+    }
+    let upstream = Upstream::new(options)?;
+    let list = upstream.read(&upstream.fetch(WARNINGLISTS)?, BENIGN)?;
+    let Warninglist { list } = serde_json::from_slice(&list).with_context(|| format!("`{BENIGN}`"))?;
+    let mut good: Vec<Digest> = list.iter().filter_map(|hash| hash.parse().ok()).collect();
+    good.sort_unstable();
+    good.dedup();
+    ensure!(!good.is_empty(), "`{BENIGN}` has no SHA-256");
+    Ok(good)
 }
 
 /// The name of the rule that finds a host.

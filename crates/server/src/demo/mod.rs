@@ -56,7 +56,7 @@ pub fn run(options: &Options) -> anyhow::Result<(Report, Running)> {
     ci::run(&stage, &shown, &narrator, &mut report).context("the vendor's CI")?;
     rules::run(&stage, options, &narrator, &mut report).context("the rules")?;
     data::run(&stage, options, &narrator, &mut report).context("the data")?;
-    cloud::run(&stage, &narrator, &mut report).context("the threat cloud")?;
+    cloud::run(&stage, options, &narrator, &mut report).context("the threat cloud")?;
     path::audit(&stage, &narrator, &mut report).context("the audit")?;
     report.finish();
     Ok((report, Running(stage)))

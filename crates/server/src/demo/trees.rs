@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use assembly::{Asking, ContentStore, Depot, LockedFile, Node, Sdist, Silent, Source, Transport};
 use stdx::durable;
 
@@ -63,11 +63,8 @@ impl Trees {
     /// Fetches what upstream published, and lays the trees and corpora out.
     pub(super) fn fetch(stage: &Stage, options: &Options) -> anyhow::Result<Self> {
         let trees = Self { folder: stage.folder().join("rules"), goodware: 0 };
-        let shared = ContentStore::create(&options.folder.join("downloads"))?;
-        let depot = Depot::create(&options.folder.join("depots/vendor"), Transport::Shared(shared))?;
-        let asking = if options.offline { Asking::Recorded } else { Asking::Upstream };
-        let fetch = |of| fetch(of, &depot, asking);
-        let goodware = trees.write(&fetch(GOODWARE)?, &depot, "goodware", |path| Some(path.to_owned()))?;
+        let upstream = Upstream::new(options)?;
+        let goodware = trees.write(&upstream, &upstream.fetch(GOODWARE)?, "goodware", |path| Some(path.to_owned()))?;
         for (name, content) in KNOWN_BAD {
             trees.put(&format!("known-bad/{name}"), content.as_bytes())?;
         }
@@ -79,13 +76,13 @@ impl Trees {
             trees.corpus(stage, "goodware")?,
         );
         for of @ [_, version, _] in RULES {
-            let source = fetch(of)?;
-            trees.write(&source, &depot, version, taken)?;
+            let source = upstream.fetch(of)?;
+            trees.write(&upstream, &source, version, taken)?;
             trees.put(&format!("{version}/rules.toml"), settings.as_bytes())?;
             if version == NEW {
                 copy_folder(&trees.folder.join(NEW), &trees.folder.join(FALSE_ALARM))?;
-                trees
-                    .write(&source, &depot, FALSE_ALARM, |path| (stem(path)? == RUNS_PIP).then(|| in_rules(path))?)?;
+                let runs_pip = |path: &str| (stem(path)? == RUNS_PIP).then(|| in_rules(path))?;
+                trees.write(&upstream, &source, FALSE_ALARM, runs_pip)?;
             }
         }
         for (name, rule) in HOSTILE {
@@ -114,15 +111,15 @@ impl Trees {
     /// Writes those files of a source that have a `place`; gives how many.
     fn write(
         &self,
+        upstream: &Upstream,
         source: &Source,
-        depot: &Depot,
         name: &str,
         place: impl Fn(&str) -> Option<String>,
     ) -> anyhow::Result<usize> {
         let mut written = 0;
         for (path, node) in source.tree.iter() {
             let (Node::File { size, .. }, Some(place)) = (node, place(path.as_str())) else { continue };
-            self.put(&format!("{name}/{place}"), &source.read(path, depot.content(), *size)?)?;
+            self.put(&format!("{name}/{place}"), &source.read(path, upstream.depot.content(), *size)?)?;
             written += 1;
         }
         Ok(written)
@@ -146,16 +143,38 @@ impl Trees {
     }
 }
 
-fn fetch([name, version, sha256]: [&str; 3], depot: &Depot, asking: Asking) -> anyhow::Result<Source> {
-    let file = LockedFile { file: format!("{name}-{version}.tar.gz"), sha256: sha256.parse()? };
-    let sdist = Sdist { name: parsed(name)?, version: parsed(version)?, file };
-    sdist.fetch(depot, asking, &Silent).with_context(|| {
-        let failure = Failure::refused(format!("{name} {version} can't be had"));
-        match asking {
-            Asking::Recorded => failure.hint("let one run ask upstream first, without `--offline`"),
-            Asking::Upstream => failure.hint("without a network, `--offline` uses what an earlier run has fetched"),
-        }
-    })
+/// Source distributions as PyPI has them, kept between runs.
+pub(super) struct Upstream {
+    depot: Depot,
+    asking: Asking,
+}
+
+impl Upstream {
+    pub(super) fn new(options: &Options) -> anyhow::Result<Self> {
+        let shared = ContentStore::create(&options.folder.join("downloads"))?;
+        let depot = Depot::create(&options.folder.join("depots/vendor"), Transport::Shared(shared))?;
+        Ok(Self { depot, asking: if options.offline { Asking::Recorded } else { Asking::Upstream } })
+    }
+
+    /// One by name, version and SHA-256.
+    pub(super) fn fetch(&self, [name, version, sha256]: [&str; 3]) -> anyhow::Result<Source> {
+        let file = LockedFile { file: format!("{name}-{version}.tar.gz"), sha256: sha256.parse()? };
+        let sdist = Sdist { name: parsed(name)?, version: parsed(version)?, file };
+        sdist.fetch(&self.depot, self.asking, &Silent).with_context(|| {
+            let failure = Failure::refused(format!("{name} {version} can't be had"));
+            match self.asking {
+                Asking::Recorded => failure.hint("let one run ask upstream first, without `--offline`"),
+                Asking::Upstream => failure.hint("without a network, `--offline` uses what an earlier run has fetched"),
+            }
+        })
+    }
+
+    /// The file whose path ends so.
+    pub(super) fn read(&self, source: &Source, end: &str) -> anyhow::Result<Vec<u8>> {
+        let found = source.tree.iter().find(|(path, _)| path.as_str().ends_with(end));
+        let Some((path, Node::File { size, .. })) = found else { bail!("upstream has no file `{end}`") };
+        Ok(source.read(path, self.depot.content(), *size)?)
+    }
 }
 
 fn parsed<T: std::str::FromStr<Err = String>>(text: &str) -> anyhow::Result<T> {
