@@ -253,6 +253,34 @@ async fn budgets_values_formats_and_standing_requests_hold_for_all_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_more_than_memory_stops_and_two_at_once_do_not_meet() {
+    let mut scene = Scene::new().await;
+    let lines =
+        |object: u64| (0..500).map(|row| detection(&"rule ".repeat(20), object * 500 + row)).collect::<String>();
+    let batches: Vec<_> = (0..4).map(|object| scene.sealed(APPROVED_CLASS, "DE", lines(object))).collect();
+    scene.take(&batches).await;
+    let crew = Crew::of(&scene, 2).await;
+    // Four million rows are more than a query may have in memory.
+    let text = "SELECT concat(a.rule, b.rule) AS x FROM detections a CROSS JOIN detections b ORDER BY x";
+    let (_, end) = crew.ask(&mut scene, &Question::of(APPROVED_CLASS, text)).await;
+    assert!(end.failed.as_ref().unwrap().contains("needs more memory"), "{end:?}");
+    // As many as a worker runs, at the same time; by others, since what has ended lets go a moment later.
+    let question =
+        Question::of(APPROVED_CLASS, "SELECT count(*) AS n FROM detections a JOIN detections b ON a.size = b.size");
+    let plan = scene.plan(&question).await.unwrap();
+    for _ in 0..3 {
+        let crew = Crew::of(&scene, 2).await;
+        let (one, other) =
+            (crew.granted(&mut scene, &question, &plan).await, crew.granted(&mut scene, &question, &plan).await);
+        let (one, other) = (crew.held(one).await, crew.held(other).await);
+        let both = [crew.lead(&one).await.unwrap(), crew.lead(&other).await.unwrap()];
+        for (answer, end) in futures::future::join_all(both.map(collected)).await {
+            assert_eq!((&answer[..], end.failed), (&b"n\n2000\n"[..], None));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_error_of_another_worker_is_told_without_what_it_read() {
     let mut scene = with_objects(3).await;
     let crew = Crew::of(&scene, 3).await;
