@@ -82,38 +82,35 @@ impl KeyRing {
         let path = path_of(&self.folder, id);
         durable::remove(&path).with_context(|| format!("can't remove `{}`", path.display()))?;
         self.files.write().unwrap_or_else(PoisonError::into_inner).remove(id);
-        if let (Some(token), Some(key)) = (&self.token, self.on_token(id)) {
+        if let (Some(token), Some(key)) = (&self.token, self.on_token(id)?) {
             token.destroy(&key)?;
             self.on_token.write().unwrap_or_else(PoisonError::into_inner).remove(id);
         }
         Ok(())
     }
 
-    /// The key in a file. Another process may have made one, or destroyed it.
-    fn in_file(&self, id: &Digest) -> Option<Arc<PrivateKey>> {
+    /// The key in a file. Another process may have made one, or destroyed it; a disk that fails has destroyed none.
+    fn in_file(&self, id: &Digest) -> anyhow::Result<Option<Arc<PrivateKey>>> {
         let path = path_of(&self.folder, id);
-        if !path.exists() {
+        if is_gone(&path)? {
             self.files.write().unwrap_or_else(PoisonError::into_inner).remove(id);
-            return None;
+            return Ok(None);
         }
         if let Some(key) = self.files.read().unwrap_or_else(PoisonError::into_inner).get(id) {
-            return Some(Arc::clone(key));
+            return Ok(Some(Arc::clone(key)));
         }
-        let key = read(&path).map(Arc::new);
-        let key = key.inspect_err(|error| tracing::error!("a region's key can't be read: {error:#}")).ok()?;
+        let key = Arc::new(read(&path)?);
         self.files.write().unwrap_or_else(PoisonError::into_inner).insert(*id, Arc::clone(&key));
-        Some(key)
+        Ok(Some(key))
     }
 
-    fn on_token(&self, id: &Digest) -> Option<PublicKey> {
-        let found = || self.on_token.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
-        found().or_else(|| {
-            let keys = self.token.as_ref()?.keys();
-            let keys = keys.inspect_err(|error| tracing::error!("the token can't be asked: {error:#}")).ok()?.0;
-            let mut held = self.on_token.write().unwrap_or_else(PoisonError::into_inner);
-            *held = keys.into_iter().map(|key| (key.id(), key)).collect();
-            held.get(id).cloned()
-        })
+    fn on_token(&self, id: &Digest) -> anyhow::Result<Option<PublicKey>> {
+        let found = self.on_token.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        let (None, Some(token)) = (&found, &self.token) else { return Ok(found) };
+        let (keys, _) = token.keys()?;
+        let mut held = self.on_token.write().unwrap_or_else(PoisonError::into_inner);
+        *held = keys.into_iter().map(|key| (key.id(), key)).collect();
+        Ok(held.get(id).cloned())
     }
 
     /// Those with a key on the token: all of one key at once, so that its counter is written once.
@@ -137,6 +134,7 @@ impl KeyRing {
 
 impl ShareKeys for KeyRing {
     fn open(&self, closed: &[ClosedShare]) -> Result<Vec<Share>, GrantError> {
+        let failed = |error: anyhow::Error| GrantError::Keys(format!("{error:#}"));
         let mut opened: BTreeMap<usize, Share> = BTreeMap::new();
         let mut by_token: BTreeMap<Digest, Vec<(usize, &ClosedShare)>> = BTreeMap::new();
         for (at, it) in closed.iter().enumerate() {
@@ -146,7 +144,7 @@ impl ShareKeys for KeyRing {
             });
             if let Some(share) = found? {
                 opened.insert(at, share);
-            } else if let Some(key) = self.in_file(&it.share.key) {
+            } else if let Some(key) = self.in_file(&it.share.key).map_err(failed)? {
                 let share = it.share.wrapped().and_then(|wrapped| Share::open(&wrapped, &key, &it.info));
                 opened.insert(at, share.ok_or(GrantError::Share(it.object))?);
             } else {
@@ -155,7 +153,7 @@ impl ShareKeys for KeyRing {
         }
         for (id, group) in by_token {
             let first = group.first().map(|(_, it)| it.object);
-            let key = self.on_token(&id).ok_or_else(|| {
+            let key = self.on_token(&id).map_err(failed)?.ok_or_else(|| {
                 first.map_or_else(|| GrantError::Keys("nothing was asked".to_owned()), GrantError::NoKey)
             })?;
             let (places, group): (Vec<usize>, Vec<&ClosedShare>) = group.into_iter().unzip();
@@ -165,7 +163,9 @@ impl ShareKeys for KeyRing {
     }
 
     fn holds(&self, key: &Digest) -> bool {
-        self.in_file(key).is_some() || self.on_token(key).is_some()
+        let in_file = || self.in_file(key).map(|it| it.is_some());
+        let found = in_file().and_then(|found| Ok(found || self.on_token(key)?.is_some()));
+        found.inspect_err(|error| tracing::error!("a region's keys can't be read: {error:#}")).unwrap_or(false)
     }
 }
 
@@ -181,12 +181,16 @@ fn read_all(folder: &Path) -> anyhow::Result<HashMap<Digest, Arc<PrivateKey>>> {
             match read(&path) {
                 Ok(key) => drop(keys.insert(key.public().id(), Arc::new(key))),
                 // Its time was over just now.
-                Err(_) if !path.exists() => {}
+                Err(_) if is_gone(&path)? => {}
                 Err(error) => return Err(error),
             }
         }
     }
     Ok(keys)
+}
+
+fn is_gone(path: &Path) -> anyhow::Result<bool> {
+    Ok(!path.try_exists().with_context(|| format!("can't look for `{}`", path.display()))?)
 }
 
 fn read(path: &Path) -> anyhow::Result<PrivateKey> {

@@ -275,9 +275,18 @@ fn a_key_that_is_gone_opens_nothing_and_is_an_alarm() {
     let made = scene.make();
     let member = scene.custodian("member").address();
     assert_eq!(raw::get(member, "/readyz").status, 200);
+    let keys = std::fs::read_dir(scene.system.file("custodian-member/keys/regions")).unwrap();
+    let keys: Vec<_> = keys.map(|entry| entry.unwrap().path()).collect();
+    // One that the disk does not give is not gone.
+    for key in &keys {
+        durable::remove(key).unwrap();
+        std::os::unix::fs::symlink(key, key).unwrap();
+    }
+    let answer = scene.grant("member", &scene.ask(&scene.make()));
+    assert!(answer.status >= 500 && !answer.text().contains("is not here"), "{}", answer.text());
     scene.custodian("member").kill();
-    for entry in std::fs::read_dir(scene.system.file("custodian-member/keys/regions")).unwrap() {
-        durable::remove(&entry.unwrap().path()).unwrap();
+    for key in &keys {
+        durable::remove(key).unwrap();
     }
     scene.custodian("member").start();
     refused(&scene, "member", &scene.ask(&made), "sealed to a key that is not here");
