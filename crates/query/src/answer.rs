@@ -39,7 +39,7 @@ impl Held {
         self.begun(place, Digest::of(&answer), answering).then_some(answer)
     }
 
-    /// Takes a question of this session's, once.
+    /// Takes a question that came under this name, once.
     pub(crate) fn take(&self, session: &Digest, closed: &[u8]) -> Option<Asked> {
         let (from, answering) = self.session(session)?;
         let (question, replies) = answering.take(closed).ok()?;

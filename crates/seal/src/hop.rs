@@ -41,7 +41,7 @@ pub struct Hop<'a> {
 /// Why something is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HopError {
-    /// Not of this session, at this place, or changed on its way.
+    /// From somebody else, for another place, or changed on its way.
     #[error("it is not what the other worker has sent here")]
     Forged,
     /// It was taken before.
@@ -62,7 +62,7 @@ impl From<EntropyError> for HopError {
 }
 
 impl Hop<'_> {
-    /// What the keys of this session, and no other, are made with.
+    /// What binds keys to these two workers, in this direction, under this intent.
     fn info(&self, part: &str) -> Vec<u8> {
         let Self { intent, asks, answers } = self;
         format!("clerestory/hop/v1\n{part}\n{intent}\n{}\n{}\n", asks.id(), answers.id()).into_bytes()

@@ -2,7 +2,8 @@
 //!
 //! Whether signatures are good follows from a policy and from bytes: no clock has a part in it, nor anything that
 //! was seen before. So an answer may be kept for as long as the policy is in force, by SHA-256 of everything that was
-//! looked at. Only good ones are, and only so many: who sends bad ones, or many, makes nobody forget more than time.
+//! looked at. Only good ones are, and only so many: who sends bad ones, or many, costs time and changes no
+//! answer.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
 //! Measures queries: over the same Parquet, sealed and plain, by the same engine in one process. DataFusion is
-//! linked in this crate alone, so this is no part of the measuring program; no suite of `bench` runs it yet.
+//! linked in this crate alone, so this is a program of its own, which `bench` starts (`data/query`).
 
 use std::fs::File;
 use std::io;
