@@ -19,7 +19,8 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::{
-    ClientOptions, GetOptions, ObjectStoreExt as _, PutMode, PutOptions, PutResult, RetryConfig, UpdateVersion,
+    BackoffConfig, ClientOptions, GetOptions, ObjectStoreExt as _, PutMode, PutOptions, PutResult, RetryConfig,
+    UpdateVersion,
 };
 use storage::{Error, Key, Listing, MAX_OBJECT_BYTES, Move, ObjectStore, Piece, Put};
 
@@ -37,10 +38,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// A machine that doesn't take a connection by then is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A request that may be repeated is, for so long: a service that restarts is back within seconds.
-/// Beyond that the engines do the waiting, where it is seen. Ten waits that double from 0.1 s on
-/// would take longer.
+/// Beyond that the engines do the waiting, where it is seen.
 const RETRY_FOR: Duration = Duration::from_secs(5);
-const RETRIES_MAX: usize = 10;
+/// Waits are drawn from 0.1 s to twice the one before: ten of them are over after 2.6 s as a rule, and after
+/// 1.4 s at times. Fifty never end before the time does.
+const RETRIES_MAX: usize = 50;
+/// No wait is longer: a service that is back is found.
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Where a bucket is, and who may use it.
 #[derive(Clone)]
@@ -129,7 +133,8 @@ impl S3Objects {
     fn new(settings: &S3Settings) -> Result<Self, Error> {
         let plain = settings.endpoint.starts_with("http://");
         let client = ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
-        let retry = RetryConfig { max_retries: RETRIES_MAX, retry_timeout: RETRY_FOR, ..RetryConfig::default() };
+        let backoff = BackoffConfig { max_backoff: RETRY_WAIT_MAX, ..BackoffConfig::default() };
+        let retry = RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: RETRY_FOR };
         let bucket = AmazonS3Builder::new()
             .with_endpoint(&settings.endpoint)
             .with_region(&settings.region)

@@ -1,15 +1,18 @@
 //! Objects on SeaweedFS.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use remote::{S3Objects, S3Settings};
+use stdx::{Clock as _, SystemClock};
 use storage::{Error, Folder, Listing, ObjectStore as _, Put, conformance};
 use testkit::{ACCESS_KEY_ID, SECRET_ACCESS_KEY, Seaweed};
 
-fn settings(server: &Seaweed, bucket: &str) -> S3Settings {
+fn settings(endpoint: String, bucket: &str) -> S3Settings {
     S3Settings {
-        endpoint: server.endpoint(),
+        endpoint,
         region: "eu-central-1".to_owned(),
         bucket: bucket.to_owned(),
         prefix: "domain/log".parse().unwrap(),
@@ -21,7 +24,7 @@ fn settings(server: &Seaweed, bucket: &str) -> S3Settings {
 /// A bucket of one's own.
 fn bucket(server: &Seaweed, name: &str) -> S3Settings {
     server.make_bucket(name);
-    settings(server, name)
+    settings(server.endpoint(), name)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -52,7 +55,7 @@ async fn what_is_wrong_with_the_service_is_said_at_once() {
     let cases = [
         ("bucket", S3Settings { bucket: "nowhere".to_owned(), ..good.clone() }),
         ("secret", S3Settings { secret_access_key: "another".to_owned(), ..good.clone() }),
-        ("user", S3Settings { access_key_id: "nobody".to_owned(), ..good.clone() }),
+        ("user", S3Settings { access_key_id: "nobody".to_owned(), ..good }),
     ];
     for (name, settings) in cases {
         for error in [S3Objects::open(&settings).await.unwrap_err(), S3Objects::create(&settings).await.unwrap_err()] {
@@ -61,8 +64,19 @@ async fn what_is_wrong_with_the_service_is_said_at_once() {
             assert!(problem.contains(expected), "{name}: {problem}");
         }
     }
-    let gone = S3Settings { endpoint: "http://127.0.0.1:1".to_owned(), ..good };
-    assert!(matches!(S3Objects::open(&gone).await, Err(Error::Service { .. })));
+}
+
+/// Nobody listens: as long as that may be a restart, it is tried again. Waits are drawn, so several try.
+#[tokio::test]
+async fn a_service_that_is_away_is_waited_for() {
+    let away = settings("http://127.0.0.1:1".to_owned(), "away");
+    let clock = SystemClock::new();
+    let waited = join_all((0..16).map(|_| async {
+        assert!(matches!(S3Objects::open(&away).await, Err(Error::Service { .. })));
+        clock.monotonic()
+    }));
+    let waited = waited.await;
+    assert!(waited.iter().all(|it| *it >= Duration::from_secs(5)), "{waited:?}");
 }
 
 /// Two processes replace the same object: the one that was asleep is told so.
