@@ -1,7 +1,9 @@
 //! DataFusion, with nothing but one table: no files, no other tables, no settings, no disk.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
+use std::iter::successors;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -27,6 +29,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 use crate::catalog::Located;
+use crate::ciphertext::VaultError;
 use crate::egress::{self, EgressError};
 use crate::hold::Held;
 use crate::scan::{SealedTable, Slice};
@@ -96,6 +99,9 @@ pub enum Stop {
     /// Not what was sealed.
     #[error("an object could not be read as it was sealed")]
     Object,
+    /// A vault that is away, or has it no more.
+    #[error("the vault did not give an object")]
+    Vault,
     /// A value that does not fit.
     #[error("a value does not allow what the query does with it")]
     Value,
@@ -119,6 +125,10 @@ pub enum Stop {
 impl Stop {
     /// Why `error` stopped a query.
     pub(crate) fn of(error: &DataFusionError) -> Self {
+        let mut causes = successors(Some(error as &(dyn Error + 'static)), |cause| (*cause).source());
+        if causes.any(|cause| cause.is::<VaultError>()) {
+            return Self::Vault;
+        }
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Self::Memory,
             DataFusionError::ObjectStore(_) => Self::Object,

@@ -18,7 +18,7 @@ use vault::SEGMENT_MARK;
 use crate::catalog::{Form, Located};
 use crate::ciphertext::{Vault, VaultError};
 use crate::columns::{self, Columns, ColumnsError, File};
-use crate::engine::Planned;
+use crate::engine::{Planned, Stop};
 use crate::raw::{self, Known};
 use crate::store::{SealedStore, path_of};
 use crate::table::Table;
@@ -62,8 +62,8 @@ pub(crate) struct Rewrites {
 #[derive(Debug, thiserror::Error)]
 enum RewriteError {
     /// What the engine says may repeat what it has read.
-    #[error("an object could not be read as it was sealed")]
-    Read,
+    #[error(transparent)]
+    Read(#[from] Stop),
     #[error("what was written anew before can't be read")]
     Columns,
     #[error("events can't be written in columns")]
@@ -171,7 +171,7 @@ impl Rewrites {
     async fn events(&self, object: &Located, written: &mut Written) -> Result<Option<Vec<RecordBatch>>, RewriteError> {
         let path = path_of(object.id);
         let bytes = self.store.bytes(&path).unwrap_or_default();
-        let plaintext = self.store.plaintext(&path, 0..bytes).await.map_err(|_| RewriteError::Read)?;
+        let plaintext = self.store.plaintext(&path, 0..bytes).await.map_err(|error| Stop::of(&error.into()))?;
         if object.taken.form == Form::Columns {
             let (all, owner) = columns::read(self.table, plaintext).map_err(|_| RewriteError::Columns)?;
             if owner.name() != object.id {
@@ -229,7 +229,7 @@ impl Rewrites {
 
 impl Sent<'_> {
     async fn object(&mut self, object: &[u8]) -> Result<(), RewriteError> {
-        let length = u32::try_from(object.len()).map_err(|_| RewriteError::Read)?;
+        let length = u32::try_from(object.len()).map_err(|_| Stop::Object)?;
         self.pass(&length.to_be_bytes()).await?;
         self.pass(object).await
     }

@@ -1,11 +1,16 @@
 //! Gateways, vaults and thieves that lie. Nothing is given out, or the result says that it is not whole.
 
-use attest::Opening;
-use query::{Refused, WorkerError};
-use stdx::SystemEntropy;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use attest::{Opening, RegionId};
+use bytes::Bytes;
+use query::{Place, Refused, Vault, VaultError, WorkerError};
+use stdx::{Digest, SystemEntropy};
 use testkit::APPROVED_CLASS;
 
-use crate::scene::{Question, Scene, collected, detection};
+use crate::scene::{OnDisk, Question, Scene, collected, detection};
 
 const TEXT: &str = "SELECT rule FROM detections ORDER BY rule";
 
@@ -147,6 +152,36 @@ async fn what_was_changed_in_the_vault_is_not_read() {
         }
         stdx::durable::write(&path, &whole).unwrap();
     }
+}
+
+/// A vault that says what there is, and gives nothing of it.
+#[derive(Debug)]
+struct Mute(OnDisk);
+
+#[async_trait]
+impl Vault for Mute {
+    async fn manifest(&self, region: &RegionId, number: u64) -> Result<Option<Bytes>, VaultError> {
+        self.0.manifest(region, number).await
+    }
+
+    async fn evidence(&self, region: &RegionId, evidence: &Digest) -> Result<Bytes, VaultError> {
+        self.0.evidence(region, evidence).await
+    }
+
+    async fn read(&self, place: &Place, _: Range<u64>) -> Result<Bytes, VaultError> {
+        Err(VaultError::Failed { what: place.segment.to_string(), why: "it is away".to_owned() })
+    }
+}
+
+/// Who looks for damage where there is none looks in vain.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_is_away_is_no_object_that_was_changed() {
+    let (mut scene, question) = ready().await;
+    let plan = scene.plan(&question).await.unwrap();
+    let worker = scene.another_worker_with(Arc::new(Mute(OnDisk(Arc::clone(&scene.objects)))));
+    let request = scene.granted_to(&worker.certificate().await.unwrap(), &question, &plan).await;
+    let (answer, end) = collected(worker.run(request).await.unwrap()).await;
+    assert_eq!((&*answer, end.failed.as_deref()), (&b""[..], Some("the vault did not give an object")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
