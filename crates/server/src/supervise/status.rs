@@ -23,6 +23,8 @@ use crate::metrics::{Probe, Reason, metrics};
 
 /// A region's status lives for minutes: when one or two could not be published, the last still holds.
 const REGIONS_PERIOD: Duration = Duration::from_secs(custody::STATUS_AGE_MAX.as_secs() / 3);
+/// After a failure: what was away may be back, and custodians open nothing without a status.
+const REGIONS_AGAIN: Duration = Duration::from_secs(5);
 
 /// A statement of "no".
 #[derive(Clone, Debug)]
@@ -334,6 +336,7 @@ impl Supervisor {
         let look = if has_regions { period.min(REGIONS_PERIOD) } else { period };
         let mut lanes_at = None;
         loop {
+            let mut rest = look;
             if duty.borrow_and_update().is_here() {
                 let now = self.domain.clock.monotonic();
                 if lanes_at.is_none_or(|last| now.saturating_sub(last) >= period) {
@@ -344,11 +347,12 @@ impl Supervisor {
                 }
                 if let Err(error) = self.publish_regions().await {
                     tracing::error!("a region's status could not be published: {error:#}");
+                    rest = look.min(REGIONS_AGAIN);
                 }
                 self.beat().await;
             }
             tokio::select! {
-                () = tokio::time::sleep(look) => {}
+                () = tokio::time::sleep(rest) => {}
                 Ok(()) = duty.changed() => lanes_at = None,
                 _ = stop.changed() => return Ok(()),
             }

@@ -1,12 +1,17 @@
 //! The supervisor's stop switch, and gateways and servers that would rather have no stop.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use attest::Bundle;
 use axum::Router;
 use axum::routing::get;
+use stdx::{Clock as _, SystemClock};
 use testkit::REGION;
 
 use super::gateway::{CODE, Desk};
 use super::scene::{CUSTODIANS, Made, Scene};
+use crate::process::Server;
 use crate::raw;
 
 /// Refused, with a text that says why; nothing was used up.
@@ -68,6 +73,27 @@ fn a_status_from_before_a_stop_opens_nothing_whoever_brings_it() {
     scene.supervisor_data(&["resume", REGION]).ok();
     let [one, other] = CUSTODIANS.map(|who| scene.shares(who, &made, &scene.grant(who, &ask)));
     assert_eq!(super::scene::read(&made, [&one, &other]).len(), 2);
+}
+
+/// Without a status custodians open nothing.
+#[test]
+fn a_status_that_could_not_be_published_is_there_seconds_after_it_can() {
+    let mut scene = Scene::made();
+    let (said, clock) = (Arc::<Mutex<Vec<String>>>::default(), SystemClock::new());
+    scene.system.supervisor.start();
+    scene.system.supervisor.listen(&said);
+    let until = |begun: Duration, holds: &dyn Fn() -> bool| {
+        while !holds() {
+            assert!(clock.monotonic() - begun < Duration::from_secs(40), "{:#?}", said.lock().unwrap());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    };
+    // Without witnesses the log takes nothing.
+    let failed = "a region's status could not be published";
+    until(clock.monotonic(), &|| said.lock().unwrap().iter().any(|line| line.contains(failed)));
+    scene.system.witnesses.iter_mut().for_each(Server::start);
+    let server = scene.system.supervisor.address();
+    until(clock.monotonic(), &|| raw::get(server, "/v1/regions/zurich").status == 200);
 }
 
 #[test]
