@@ -19,14 +19,10 @@ use crate::system::System;
 
 /// Endpoints that send at once.
 pub(super) const SENDERS: usize = 4;
-/// Of so many batches one is of the class that is read: a grant opens 4,096 of them.
-const READ_EVERY: usize = 10;
 /// An endpoint rests between two batches, and before it tries again.
 const REST: Duration = Duration::from_millis(10);
 /// Who is silent for so long is left alone.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// As long as nothing is broken, something is acknowledged within this time.
-const STALLED: Duration = Duration::from_secs(90);
 
 /// Sizes of a batch's events: their sum says whether each is there once.
 pub(super) const SIZES: [u64; 3] = [1, 2, 4];
@@ -40,19 +36,22 @@ pub(super) struct Batch {
 
 pub(super) struct Load {
     policy: TrustedPolicy,
+    /// Of so many batches one is of the class that is read.
+    read_every: usize,
     destinations: [Destination; 2],
     /// Codes that `docs/errors.md` lists.
     codes: BTreeSet<String>,
     batches: Mutex<BTreeMap<usize, Batch>>,
     more: Condvar,
     acknowledged: AtomicUsize,
+    readings: AtomicUsize,
     next: AtomicUsize,
     over: AtomicBool,
     asked: Mutex<Vec<SocketAddr>>,
 }
 
 impl Load {
-    pub(super) fn new(system: &System, machines: &[SocketAddr]) -> Self {
+    pub(super) fn new(system: &System, machines: &[SocketAddr], read_every: usize) -> Self {
         let policy = system.policy();
         let residency = policy.policy().residency.as_ref().unwrap();
         let to = |country: &str| {
@@ -63,10 +62,12 @@ impl Load {
         Self {
             destinations,
             policy,
+            read_every,
             codes: codes(),
             batches: Mutex::default(),
             more: Condvar::new(),
             acknowledged: AtomicUsize::new(0),
+            readings: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
             over: AtomicBool::new(false),
             asked: Mutex::new(machines.to_vec()),
@@ -90,17 +91,33 @@ impl Load {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Waits for so many further receipts, or for so long.
-    pub(super) fn wait_for(&self, count: usize, time: Duration) -> bool {
-        let wanted = self.acknowledged.load(Ordering::SeqCst) + count;
-        let less = |_: &mut BTreeMap<usize, Batch>| self.acknowledged.load(Ordering::SeqCst) < wanted;
-        let (_batches, waited) = self.more.wait_timeout_while(self.batches(), time, less).unwrap();
-        !waited.timed_out()
+    /// How many receipts there are.
+    pub(super) fn acknowledged(&self) -> usize {
+        self.acknowledged.load(Ordering::SeqCst)
     }
 
-    /// Waits for so many further receipts: everything is there that it takes.
-    pub(super) fn goes_on(&self, count: usize) {
-        assert!(self.wait_for(count, STALLED), "nothing is acknowledged any more");
+    /// How many readings were right.
+    pub(super) fn readings(&self) -> usize {
+        self.readings.load(Ordering::SeqCst)
+    }
+
+    /// One more was.
+    pub(super) fn has_read(&self) {
+        self.readings.fetch_add(1, Ordering::SeqCst);
+        self.more.notify_all();
+    }
+
+    /// Waits for so many further receipts, or for so long.
+    pub(super) fn wait_for(&self, count: usize, time: Duration) {
+        let wanted = self.acknowledged() + count;
+        self.wait_until(time, |load| load.acknowledged() >= wanted);
+    }
+
+    /// Waits until it comes to that, or for so long.
+    pub(super) fn wait_until(&self, time: Duration, holds: impl Fn(&Self) -> bool) -> bool {
+        let not = |_: &mut BTreeMap<usize, Batch>| !holds(self);
+        let (_batches, waited) = self.more.wait_timeout_while(self.batches(), time, not).unwrap();
+        !waited.timed_out()
     }
 
     /// One endpoint after the other, until it is over.
@@ -135,7 +152,7 @@ impl Load {
 
     /// A batch under its number, which its events are called after.
     fn sealed(&self, number: usize) -> Vec<u8> {
-        let class = if number.is_multiple_of(READ_EVERY) { APPROVED_CLASS } else { OPEN_CLASS };
+        let class = if number.is_multiple_of(self.read_every) { APPROVED_CLASS } else { OPEN_CLASS };
         let event = |size: &u64| {
             let id = Digest::of(format!("{number} {size}").as_bytes()).to_string();
             format!(
@@ -147,7 +164,7 @@ impl Load {
         };
         let lines: String = SIZES.iter().map(event).collect();
         let class: DataClass = class.parse().unwrap();
-        let to = &self.destinations[number / READ_EVERY % 2];
+        let to = &self.destinations[number / self.read_every % 2];
         let object = to.seal(&class, lines.as_bytes(), &SystemEntropy).unwrap();
         let id = Header::parse(&object).unwrap().0.bound.id;
         self.batches().insert(number, Batch { id, acknowledged: false });

@@ -26,7 +26,6 @@ pub(super) struct Reader<'a> {
     client: Client,
     /// What the vault says that it has.
     pub(super) chain: Chain,
-    pub(super) right: usize,
     /// By what was said.
     pub(super) failed: BTreeMap<String, usize>,
 }
@@ -35,13 +34,13 @@ impl<'a> Reader<'a> {
     pub(super) fn new(system: &'a System, load: &'a Load) -> Self {
         let client = Client::new(Duration::from_secs(60));
         let chain = Chain::new(REGION.parse().unwrap());
-        Self { system, load, client, chain, right: 0, failed: BTreeMap::new() }
+        Self { system, load, client, chain, failed: BTreeMap::new() }
     }
 
     pub(super) fn go_on(&mut self) {
         while !self.load.is_over() {
             match self.read() {
-                Ok(_) => self.right += 1,
+                Ok(_) => self.load.has_read(),
                 Err(why) => *self.failed.entry(why).or_default() += 1,
             }
         }
