@@ -5,12 +5,14 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hpke::kem::{DhP256HkdfSha256, XWing};
+use hpke::kem::XWing;
 use hpke::{Deserializable as _, Kem as _, Serializable as _};
 use serde::{Deserialize, Serialize};
 use stdx::{Digest, Entropy, EntropyError};
 use zeroize::Zeroizing;
 
+use crate::agreed;
+use crate::curve::{self, Point};
 use crate::share::Drawn;
 
 /// How a share is sealed to its custodian.
@@ -56,7 +58,7 @@ pub struct PublicKey(pub(crate) Public);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Public {
-    P256(<DhP256HkdfSha256 as hpke::Kem>::PublicKey),
+    P256(Point),
     XWing(Box<<XWing as hpke::Kem>::PublicKey>),
 }
 
@@ -74,7 +76,7 @@ impl PublicKey {
     #[must_use]
     pub fn point(&self) -> Option<Vec<u8>> {
         match &self.0 {
-            Public::P256(key) => Some(key.to_bytes().to_vec()),
+            Public::P256(point) => Some(point.as_bytes().to_vec()),
             Public::XWing(_) => None,
         }
     }
@@ -84,8 +86,7 @@ impl PublicKey {
     /// # Errors
     /// [`KeyError::Invalid`] if it is not on the curve.
     pub fn of_point(point: &[u8]) -> Result<Self, KeyError> {
-        let key = <DhP256HkdfSha256 as hpke::Kem>::PublicKey::from_bytes(point);
-        key.map(|key| Self(Public::P256(key))).map_err(|_| KeyError::Invalid(Kem::P256))
+        Point::from_bytes(point).map(|point| Self(Public::P256(point))).ok_or(KeyError::Invalid(Kem::P256))
     }
 
     /// SHA-256 of its text: what a sealed share names.
@@ -98,7 +99,7 @@ impl PublicKey {
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let encoded = match &self.0 {
-            Public::P256(key) => STANDARD.encode(key.to_bytes()),
+            Public::P256(point) => STANDARD.encode(point.as_bytes()),
             Public::XWing(key) => STANDARD.encode(key.to_bytes()),
         };
         write!(f, "{}:{encoded}", self.kem())
@@ -110,14 +111,13 @@ impl FromStr for PublicKey {
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let (kem, bytes) = parse(text)?;
-        let invalid = |_| KeyError::Invalid(kem);
         let key = match kem {
-            Kem::P256 => Public::P256(<DhP256HkdfSha256 as hpke::Kem>::PublicKey::from_bytes(&bytes).map_err(invalid)?),
+            Kem::P256 => Self::of_point(&bytes)?,
             Kem::XWing => {
-                Public::XWing(Box::new(<XWing as hpke::Kem>::PublicKey::from_bytes(&bytes).map_err(invalid)?))
+                let key = <XWing as hpke::Kem>::PublicKey::from_bytes(&bytes).map_err(|_| KeyError::Invalid(kem))?;
+                Self(Public::XWing(Box::new(key)))
             }
         };
-        let key = Self(key);
         // One spelling, as everywhere.
         if key.to_string() == text { Ok(key) } else { Err(KeyError::Form) }
     }
@@ -145,7 +145,8 @@ pub struct PrivateKey {
 }
 
 pub(crate) enum Secret {
-    P256(<DhP256HkdfSha256 as hpke::Kem>::PrivateKey),
+    /// And its point.
+    P256(curve::Secret, Point),
     XWing(Box<<XWing as hpke::Kem>::PrivateKey>),
 }
 
@@ -155,19 +156,19 @@ impl PrivateKey {
     /// # Errors
     /// When there is no randomness.
     pub fn generate(kem: Kem, entropy: &dyn Entropy) -> Result<Self, EntropyError> {
-        let mut drawn = Drawn::new(entropy);
-        let made = match kem {
-            Kem::P256 => {
-                let (secret, public) = DhP256HkdfSha256::gen_keypair_with_rng(&mut drawn);
-                Self { secret: Secret::P256(secret), public: PublicKey(Public::P256(public)) }
-            }
+        match kem {
+            Kem::P256 => agreed::generate(entropy).map(|(secret, point)| Self::of_point(secret, point)),
             Kem::XWing => {
+                let mut drawn = Drawn::new(entropy);
                 let (secret, public) = XWing::gen_keypair_with_rng(&mut drawn);
-                Self { secret: Secret::XWing(Box::new(secret)), public: PublicKey(Public::XWing(Box::new(public))) }
+                drawn.finish()?;
+                Ok(Self { secret: Secret::XWing(Box::new(secret)), public: PublicKey(Public::XWing(Box::new(public))) })
             }
-        };
-        drawn.finish()?;
-        Ok(made)
+        }
+    }
+
+    fn of_point(secret: curve::Secret, point: Point) -> Self {
+        Self { public: PublicKey(Public::P256(point.clone())), secret: Secret::P256(secret, point) }
     }
 
     /// Reads what [`to_text`](Self::to_text) gave.
@@ -176,15 +177,15 @@ impl PrivateKey {
     /// [`KeyError`]; nothing of the text is repeated.
     pub fn from_text(text: &str) -> Result<Self, KeyError> {
         let (kem, bytes) = parse(text.trim_end())?;
-        let invalid = |_| KeyError::Invalid(kem);
+        let invalid = || KeyError::Invalid(kem);
         Ok(match kem {
             Kem::P256 => {
-                let secret = <DhP256HkdfSha256 as hpke::Kem>::PrivateKey::from_bytes(&bytes).map_err(invalid)?;
-                let public = PublicKey(Public::P256(DhP256HkdfSha256::sk_to_pk(&secret)));
-                Self { secret: Secret::P256(secret), public }
+                let secret = Zeroizing::new(bytes.as_slice().try_into().map_err(|_| invalid())?);
+                let point = Point::of(&secret).ok_or_else(invalid)?;
+                Self::of_point(secret, point)
             }
             Kem::XWing => {
-                let secret = <XWing as hpke::Kem>::PrivateKey::from_bytes(&bytes).map_err(invalid)?;
+                let secret = <XWing as hpke::Kem>::PrivateKey::from_bytes(&bytes).map_err(|_| invalid())?;
                 let public = PublicKey(Public::XWing(Box::new(XWing::sk_to_pk(&secret))));
                 Self { secret: Secret::XWing(Box::new(secret)), public }
             }
@@ -195,7 +196,7 @@ impl PrivateKey {
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
         let encoded = match &self.secret {
-            Secret::P256(key) => Zeroizing::new(STANDARD.encode(key.to_bytes())),
+            Secret::P256(secret, _) => Zeroizing::new(STANDARD.encode(**secret)),
             Secret::XWing(key) => Zeroizing::new(STANDARD.encode(key.to_bytes())),
         };
         Zeroizing::new(format!("{}:{}", self.public.kem(), *encoded))

@@ -23,6 +23,7 @@
 //! - Nothing allocates more than the bytes that are there.
 
 mod agreed;
+mod curve;
 mod destination;
 mod frames;
 mod header;

@@ -6,13 +6,15 @@ use std::fmt;
 use hkdf::Hkdf;
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
-use hpke::kem::{DhP256HkdfSha256, XWing};
+use hpke::kem::XWing;
 use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable as _, OpModeR, OpModeS, Serializable as _, single_shot_open, single_shot_seal_with_rng};
 use sha2::Sha256;
 use stdx::{Entropy, EntropyError};
 use zeroize::{Zeroize as _, Zeroizing};
 
+use crate::agreed::{self, AgreedSecret};
+use crate::curve::Point;
 use crate::key::{PrivateKey, Public, PublicKey, Secret};
 
 pub(crate) const KEY_BYTES: usize = 32;
@@ -46,13 +48,19 @@ impl Share {
     /// Opens what was sealed to `key`, if it was bound to `info`; `None` if it wasn't.
     #[must_use]
     pub fn open(wrapped: &Wrapped, key: &PrivateKey, info: &[u8]) -> Option<Self> {
-        let opened = wrapped.open(key, info)?;
-        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        if opened.len() != KEY_BYTES {
-            return None;
-        }
-        bytes.copy_from_slice(&opened);
-        Some(Self(bytes))
+        Self::of(&wrapped.open(key, info)?)
+    }
+
+    /// Opens what was sealed to `key`, a P-256 one, if it was bound to `info`; `None` if it wasn't. `agreed` is what the
+    /// key's owner and `wrapped.encapsulated` come to.
+    #[must_use]
+    pub fn open_agreed(wrapped: &Wrapped, key: &PublicKey, info: &[u8], agreed: &AgreedSecret) -> Option<Self> {
+        let Public::P256(key) = &key.0 else { return None };
+        Self::of(&agreed::open(wrapped, key, info, agreed)?)
+    }
+
+    fn of(opened: &[u8]) -> Option<Self> {
+        Some(Self(Zeroizing::new(opened.try_into().ok()?)))
     }
 }
 
@@ -77,36 +85,48 @@ impl Wrapped {
     /// # Errors
     /// When there is no randomness.
     pub fn seal(message: &[u8], to: &PublicKey, info: &[u8], entropy: &dyn Entropy) -> Result<Self, EntropyError> {
-        let mut drawn = Drawn::new(entropy);
-        let wrapped = match &to.0 {
-            Public::P256(key) => seal::<DhP256HkdfSha256>(key, info, message, &mut drawn),
-            Public::XWing(key) => seal::<XWing>(key, info, message, &mut drawn),
-        };
-        drawn.finish()?;
-        Ok(wrapped)
+        match &to.0 {
+            Public::P256(point) => agreed::seal(message, point, info, entropy),
+            Public::XWing(key) => {
+                let mut drawn = Drawn::new(entropy);
+                let wrapped = seal(key, info, message, &mut drawn);
+                drawn.finish()?;
+                Ok(wrapped)
+            }
+        }
     }
 
     /// Opens it, if it was sealed to `key` and bound to `info`.
     #[must_use]
     pub fn open(&self, key: &PrivateKey, info: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         match &key.secret {
-            Secret::P256(key) => open::<DhP256HkdfSha256>(self, key, info),
-            Secret::XWing(key) => open::<XWing>(self, key, info),
+            Secret::P256(secret, point) => {
+                let agreed = Point::from_bytes(&self.encapsulated)?.agree(secret)?;
+                agreed::open(self, point, info, &agreed)
+            }
+            Secret::XWing(key) => open(self, key, info),
         }
     }
 }
 
-fn seal<K: hpke::Kem>(key: &K::PublicKey, info: &[u8], message: &[u8], drawn: &mut Drawn<'_>) -> Wrapped {
-    let sealed = single_shot_seal_with_rng::<AesGcm256, HkdfSha256, K>(&OpModeS::Base, key, info, message, b"", drawn);
+fn seal(key: &<XWing as hpke::Kem>::PublicKey, info: &[u8], message: &[u8], drawn: &mut Drawn<'_>) -> Wrapped {
+    let sealed =
+        single_shot_seal_with_rng::<AesGcm256, HkdfSha256, XWing>(&OpModeS::Base, key, info, message, b"", drawn);
     // HPKE fails on a message of more than 64 GB, or an invalid key, which was refused when it was read.
     let (encapsulated, sealed) = sealed.expect("a message in memory, to a key that was validated");
     Wrapped { encapsulated: encapsulated.to_bytes().to_vec(), sealed }
 }
 
-fn open<K: hpke::Kem>(wrapped: &Wrapped, key: &K::PrivateKey, info: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let encapsulated = K::EncappedKey::from_bytes(&wrapped.encapsulated).ok()?;
-    let opened =
-        single_shot_open::<AesGcm256, HkdfSha256, K>(&OpModeR::Base, key, &encapsulated, info, &wrapped.sealed, b"");
+fn open(wrapped: &Wrapped, key: &<XWing as hpke::Kem>::PrivateKey, info: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let encapsulated = <XWing as hpke::Kem>::EncappedKey::from_bytes(&wrapped.encapsulated).ok()?;
+    let opened = single_shot_open::<AesGcm256, HkdfSha256, XWing>(
+        &OpModeR::Base,
+        key,
+        &encapsulated,
+        info,
+        &wrapped.sealed,
+        b"",
+    );
     opened.ok().map(Zeroizing::new)
 }
 
