@@ -28,6 +28,7 @@ pub mod domain;
 pub mod duty;
 pub mod failure;
 pub mod follow;
+mod fresh;
 pub mod http;
 pub mod kept;
 pub mod key_file;

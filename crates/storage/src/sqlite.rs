@@ -86,8 +86,9 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT);
-        let pool =
-            SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(failed("be opened"))?;
+        // A file does not go away as a server does: no question first whether it is still there, for each call.
+        let pool = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
+        let pool = pool.connect_with(options).await.map_err(failed("be opened"))?;
         Ok(Self { pool })
     }
 

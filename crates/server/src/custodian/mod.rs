@@ -72,6 +72,9 @@ pub(crate) enum DeskError {
     /// A thread of this process has ended.
     #[error(transparent)]
     Thread(#[from] JoinError),
+    /// What others were told who waited for the same answer.
+    #[error(transparent)]
+    Same(Arc<DeskError>),
 }
 
 fn form(what: &str, error: &dyn std::fmt::Display) -> DeskError {

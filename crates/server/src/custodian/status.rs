@@ -8,9 +8,9 @@ use api::{BaseUrl, BodyLimit, Client, path};
 use attest::{BUNDLE_BYTES_MAX, Bundle, RegionId};
 use custody::{Current, Custodian, Seen, current};
 use stdx::Clock;
-use tokio::sync::Mutex;
 
 use super::{Desk, DeskError, form};
+use crate::fresh::Fresh;
 
 /// One entry with its proof, from a catalog.
 const TIME_MAX: Duration = Duration::from_secs(5);
@@ -19,49 +19,32 @@ const TIME_MAX: Duration = Duration::from_secs(5);
 pub(super) struct StatusSource {
     url: String,
     client: Client,
-    clock: Arc<dyn Clock>,
-    last: Mutex<Option<Asked>>,
-}
-
-/// An answer, for all who came before it was asked for.
-struct Asked {
-    began: Duration,
-    answer: Result<Arc<Bundle>, String>,
+    last: Fresh<Result<Arc<Current>, Arc<DeskError>>>,
 }
 
 impl StatusSource {
     /// Of this region, at the server of the log that has it.
     pub(super) fn new(log: &BaseUrl, region: &RegionId, client: &Client, clock: Arc<dyn Clock>) -> Self {
         let url = log.join(&format!("{}/{region}", path::REGIONS));
-        Self { url, client: client.with_timeout(TIME_MAX), clock, last: Mutex::new(None) }
+        Self { url, client: client.with_timeout(TIME_MAX), last: Fresh::new(clock) }
     }
 
-    /// What the status is now: asked for after this was called, once for all who wait.
-    async fn ask(&self) -> Result<Arc<Bundle>, DeskError> {
-        let came = self.clock.monotonic();
-        let mut last = self.last.lock().await;
-        let unknown = |error: &String| DeskError::Status(error.clone());
-        if let Some(asked) = last.as_ref().filter(|it| it.began >= came) {
-            return asked.answer.clone().map_err(|error| unknown(&error));
-        }
-        let began = self.clock.monotonic();
+    async fn ask(&self) -> Result<Bundle, DeskError> {
         let (url, client) = (self.url.clone(), self.client.clone());
-        let answer = tokio::task::spawn_blocking(move || {
+        let asked = tokio::task::spawn_blocking(move || {
             let bytes = client.get(&url, BodyLimit(BUNDLE_BYTES_MAX as u64)).map_err(|error| error.to_string())?;
-            Bundle::parse(&bytes).map(Arc::new).map_err(|error| format!("{url}: {error}"))
-        })
-        .await?;
-        *last = Some(Asked { began, answer: answer.clone() });
-        answer.map_err(|error| unknown(&error))
+            Bundle::parse(&bytes).map_err(|error| format!("{url}: {error}"))
+        });
+        asked.await?.map_err(DeskError::Status)
     }
 }
 
 impl Desk {
     /// The newest status of `region`, as its giver's log says just now. It is remembered.
-    pub(super) async fn ask_status(self: &Arc<Self>, region: &RegionId) -> Result<Current, DeskError> {
+    pub(super) async fn ask_status(self: &Arc<Self>, region: &RegionId) -> Result<Arc<Current>, DeskError> {
         let (_, source) = self.region(region)?;
-        let bundle = source.ask().await?;
-        self.learn(region, bundle).await
+        let ask = || async { self.learn(region, source.ask().await?).await };
+        source.last.get(|| async { ask().await.map(Arc::new).map_err(Arc::new) }).await.map_err(DeskError::Same)
     }
 
     /// Remembers a status that somebody brings: who has given a stop need not wait until it is asked for.
@@ -70,10 +53,10 @@ impl Desk {
     /// [`DeskError`].
     pub(crate) async fn take_status(self: &Arc<Self>, region: &RegionId, status: &str) -> Result<(), DeskError> {
         let bundle = Bundle::parse(status.as_bytes()).map_err(|error| form("`status`", &error))?;
-        self.learn(region, Arc::new(bundle)).await.map(drop)
+        self.learn(region, bundle).await.map(drop)
     }
 
-    async fn learn(self: &Arc<Self>, region: &RegionId, bundle: Arc<Bundle>) -> Result<Current, DeskError> {
+    async fn learn(self: &Arc<Self>, region: &RegionId, bundle: Bundle) -> Result<Current, DeskError> {
         let (ledger, _) = self.region(region)?;
         let (desk, of) = (Arc::clone(self), region.clone());
         let checked = tokio::task::spawn_blocking(move || {

@@ -63,7 +63,7 @@ pub(super) struct Planned {
     objects: Digest,
     countries: Vec<CountryCode>,
     /// Who reads it, in the order of their slices; the first leads.
-    pub(super) workers: Vec<Presented>,
+    pub(super) workers: Vec<Arc<Presented>>,
     pub(super) named: Workers,
     pub(super) budget: Budget,
     pub(super) expires: UnixTime,
@@ -185,7 +185,7 @@ impl Gateway {
     }
 
     /// Those of the region's workers that may read this.
-    async fn workers(&self, says: &AccessRequest) -> Result<Vec<Presented>, DataError> {
+    async fn workers(&self, says: &AccessRequest) -> Result<Vec<Arc<Presented>>, DataError> {
         let mut workers = self.peers.workers(&says.region).await?;
         if workers.len() > 1 {
             // Custodians refuse the whole of an intent that names one which is stopped.
@@ -204,7 +204,7 @@ impl Gateway {
     }
 
     /// What the log's own server says of the region now.
-    async fn status(&self, region: &RegionId) -> Result<BundleEntry, DataError> {
+    async fn status(&self, region: &RegionId) -> Result<Arc<BundleEntry>, DataError> {
         let log = self.domain.log_url(&self.residency()?.log).map_err(|error| DataError::broken(&error))?;
         self.peers.status(&log, region).await
     }
@@ -315,7 +315,7 @@ impl Gateway {
         let intent = intent?;
         let approvals = known.approvals.iter().map(|(entry, _)| entry.clone());
         let entries = [intent.clone(), known.entry.clone()].into_iter().chain(approvals);
-        let mut entries: Vec<BundleEntry> = entries.chain([status]).collect();
+        let mut entries: Vec<BundleEntry> = entries.chain([BundleEntry::clone(&status)]).collect();
         for worker in &planned.workers {
             // Once for each host.
             if !entries.iter().any(|entry| entry.envelope.id() == worker.enrolment.envelope.id()) {

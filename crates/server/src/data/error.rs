@@ -1,5 +1,7 @@
 //! Why something is not asked, approved or read.
 
+use std::sync::Arc;
+
 use api::ClientError;
 use attest::StatementId;
 use verify::Refusal;
@@ -44,6 +46,9 @@ pub enum DataError {
     /// This process failed.
     #[error("{0}")]
     Broken(String),
+    /// What others were told who waited for the same answer.
+    #[error(transparent)]
+    Same(Arc<DataError>),
 }
 
 /// What a peer says; where it is is nobody's business but the operator's.

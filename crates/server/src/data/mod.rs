@@ -63,7 +63,7 @@ impl Gateway {
                 .hint("take `[access]` out of the configuration, or compare it with the policy's `[residency]`")
         })?;
         let rules = Rules::load(&section.rules, residency.rules)?;
-        let peers = Peers::new(section, residency, domain.client.clone())?;
+        let peers = Peers::new(section, residency, domain.client.clone(), &domain.clock)?;
         let stream = AccessStream::new(domain.stream(&format!("access/{}", domain.organisation))?);
         let objects = stores::beside_objects(config, stores::Access::Write).await?;
         let (key, calls) = (Arc::new(key_file::load(&section.key)?), Calls::new(domain.clock.now()));

@@ -2,20 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{
     BaseUrl, BodyLimit, Client, ClientError, GrantAnswer, GrantRequest, OutcomeNote, Plan, PlanRequest, RunRequest,
     Worker, path,
 };
-use attest::{BUNDLE_BYTES_MAX, Bundle, Envelope, OrganisationId, RegionId, Statement, WorkerEnrolment, WorkerKey};
-use policy::Residency;
-use stdx::Digest;
+use attest::{
+    BUNDLE_BYTES_MAX, Bundle, BundleEntry, Envelope, OrganisationId, RegionId, Statement, WorkerEnrolment, WorkerKey,
+};
+use policy::{Region, Residency};
+use stdx::{Clock, Digest};
 
 use super::DataError;
 use super::call::one;
 use crate::config::AccessSection;
 use crate::failure::Failure;
+use crate::fresh::Fresh;
 
 /// An envelope and a bundle, escaped.
 const WORKER_BYTES_MAX: BodyLimit = BodyLimit(4 << 20);
@@ -31,9 +35,13 @@ const GRANT_TIME_MAX: Duration = Duration::from_secs(30);
 /// One of several workers that says nothing for so long is left out.
 const WORKER_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// What all who wait for it are told.
+type Shared<T> = Fresh<Result<Arc<T>, Arc<DataError>>>;
+
 /// Where everybody is.
 pub(super) struct Peers {
-    workers: BTreeMap<RegionId, Vec<BaseUrl>>,
+    workers: BTreeMap<RegionId, Vec<(BaseUrl, Shared<Presented>)>>,
+    statuses: BTreeMap<RegionId, Shared<BundleEntry>>,
     custodians: BTreeMap<OrganisationId, BaseUrl>,
     client: Client,
 }
@@ -45,11 +53,16 @@ pub(super) struct Presented {
     /// Its key, as text.
     pub(super) public: String,
     pub(super) code: Digest,
-    pub(super) enrolment: attest::BundleEntry,
+    pub(super) enrolment: BundleEntry,
 }
 
 impl Peers {
-    pub(super) fn new(section: &AccessSection, residency: &Residency, client: Client) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        section: &AccessSection,
+        residency: &Residency,
+        client: Client,
+        clock: &Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
         for region in &residency.regions {
             let known = |organisation| section.custodians.contains_key(organisation);
             if let Some(missing) = region.custodians.iter().find(|it| !known(&it.organisation)) {
@@ -58,18 +71,29 @@ impl Peers {
                 return Err(Failure::usage(message).hint("add it to `[access.custodians]`").into());
             }
         }
-        let workers = section.workers.iter().map(|(region, addresses)| (region.clone(), addresses.0.clone())).collect();
-        Ok(Self { workers, custodians: section.custodians.clone(), client })
+        let worker = |url: &BaseUrl| (url.clone(), Fresh::new(Arc::clone(clock)));
+        let workers = section.workers.iter();
+        let workers = workers.map(|(region, addresses)| (region.clone(), addresses.0.iter().map(worker).collect()));
+        let status = |region: &Region| (region.id.clone(), Fresh::new(Arc::clone(clock)));
+        Ok(Self {
+            workers: workers.collect(),
+            statuses: residency.regions.iter().map(status).collect(),
+            custodians: section.custodians.clone(),
+            client,
+        })
     }
 
     /// Those of the region's workers that answer, in the order in which they are configured; at least one.
-    pub(super) async fn workers(&self, region: &RegionId) -> Result<Vec<Presented>, DataError> {
+    pub(super) async fn workers(&self, region: &RegionId) -> Result<Vec<Arc<Presented>>, DataError> {
         let nothing = || DataError::Broken(format!("nothing says where the workers of region `{region}` are"));
         let urls = self.workers.get(region).ok_or_else(nothing)?;
         let client = if urls.len() > 1 { self.client.with_timeout(WORKER_TIME_MAX) } else { self.client.clone() };
-        let asked = urls.iter().map(|url| Self::worker(client.clone(), region, url));
-        let (mut living, mut failed): (Vec<Presented>, _) = (Vec::new(), None);
-        for (answer, url) in futures::future::join_all(asked).await.into_iter().zip(urls) {
+        let asked = urls.iter().map(|(url, last)| {
+            let ask = || async { Self::worker(client.clone(), region, url).await.map(Arc::new).map_err(Arc::new) };
+            last.get(ask)
+        });
+        let (mut living, mut failed): (Vec<Arc<Presented>>, _) = (Vec::new(), None);
+        for (answer, (url, _)) in futures::future::join_all(asked).await.into_iter().zip(urls) {
             match answer {
                 // Two addresses of one worker are one.
                 Ok(worker) if living.iter().any(|other| other.public == worker.public) => {}
@@ -81,7 +105,7 @@ impl Peers {
             }
         }
         match failed {
-            Some(error) if living.is_empty() => Err(error),
+            Some(error) if living.is_empty() => Err(DataError::Same(error)),
             _ => Ok(living),
         }
     }
@@ -125,7 +149,7 @@ impl Peers {
     pub(super) async fn grant(
         &self,
         custodian: &OrganisationId,
-        request: std::sync::Arc<GrantRequest>,
+        request: Arc<GrantRequest>,
     ) -> Result<GrantAnswer, DataError> {
         let (client, url) =
             (self.client.with_timeout(GRANT_TIME_MAX), self.custodian_url(custodian)?.join(path::GRANTS));
@@ -139,7 +163,14 @@ impl Peers {
     }
 
     /// The newest status of the region, as the log's own server has it.
-    pub(super) async fn status(&self, log: &BaseUrl, region: &RegionId) -> Result<attest::BundleEntry, DataError> {
+    pub(super) async fn status(&self, log: &BaseUrl, region: &RegionId) -> Result<Arc<BundleEntry>, DataError> {
+        let nothing = || DataError::Broken(format!("the policy says nothing of region `{region}`"));
+        let last = self.statuses.get(region).ok_or_else(nothing)?;
+        let ask = || async { self.status_now(log, region).await.map(Arc::new).map_err(Arc::new) };
+        last.get(ask).await.map_err(DataError::Same)
+    }
+
+    async fn status_now(&self, log: &BaseUrl, region: &RegionId) -> Result<BundleEntry, DataError> {
         let who = format!("the status of region `{region}`");
         let (client, url) = (self.client.clone(), log.join(&format!("{}/{region}", path::REGIONS)));
         let bytes = ask(who.clone(), move || client.get(&url, BodyLimit(BUNDLE_BYTES_MAX as u64))).await?;

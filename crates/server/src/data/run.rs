@@ -64,7 +64,7 @@ impl Runs {
 struct Crew<'a> {
     gateway: &'a Gateway,
     region: &'a RegionId,
-    workers: &'a [Presented],
+    workers: &'a [Arc<Presented>],
     named: &'a Workers,
     request: RunRequest,
     patience: Duration,

@@ -105,7 +105,11 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {
 }
 
 fn refused(error: &DeskError) -> HttpError {
-    let code = match error {
+    HttpError::new(code(error), error.to_string())
+}
+
+fn code(error: &DeskError) -> Code {
+    match error {
         DeskError::Form(_) => Code::Request,
         DeskError::Grant(GrantError::Keys(_) | GrantError::Entropy(_)) => Code::Storage,
         DeskError::Refused(_) | DeskError::Grant(_) => Code::Grant,
@@ -119,6 +123,6 @@ fn refused(error: &DeskError) -> HttpError {
         DeskError::Status(_) => Code::Peer,
         DeskError::Ledger(LedgerError::Damaged(_)) => Code::Damaged,
         DeskError::Ledger(LedgerError::Store(_)) | DeskError::Thread(_) | DeskError::Erasure(_) => Code::Storage,
-    };
-    HttpError::new(code, error.to_string())
+        DeskError::Same(error) => code(error),
+    }
 }

@@ -88,20 +88,24 @@ fn json<T: serde::Serialize>(answer: Result<T, DataError>) -> Result<Response, H
 }
 
 fn refused(error: DataError) -> HttpError {
-    let code = match &error {
+    HttpError::new(code(&error), format!("{:#}", anyhow::Error::new(error)))
+}
+
+fn code(error: &DataError) -> Code {
+    match error {
         DataError::Form(_) => Code::Request,
         DataError::Evidence(_) | DataError::Refused(_) => Code::Access,
         DataError::NoRequest(_) => Code::NotFound,
         DataError::Call(_) => Code::Call,
-        DataError::Stream(StreamError::Log { source, .. }) if source.class() == ErrorClass::Rejected => {
-            // Somebody else has written to the stream in between: whoever signs takes the next place.
-            let place = source.status() == Some(422);
-            let message = format!("{:#}", anyhow::Error::new(error));
-            return HttpError::new(if place { Code::EntryPosition } else { Code::Access }, message);
+        // Somebody else has written to the stream in between: whoever signs takes the next place.
+        DataError::Stream(StreamError::Log { source, .. }) if source.status() == Some(422) => Code::EntryPosition,
+        DataError::Stream(StreamError::Log { source, .. }) | DataError::Peer { source, .. }
+            if source.class() == ErrorClass::Rejected =>
+        {
+            Code::Access
         }
         DataError::Stream(_) | DataError::Log(_) | DataError::Store(_) | DataError::Broken(_) => Code::Storage,
-        DataError::Peer { source, .. } if source.class() == ErrorClass::Rejected => Code::Access,
         DataError::Peer { .. } => Code::Peer,
-    };
-    HttpError::new(code, format!("{:#}", anyhow::Error::new(error)))
+        DataError::Same(error) => code(error),
+    }
 }
