@@ -373,11 +373,11 @@ impl Ledger {
                 Ok(written) => written,
                 Err(error) => entries.iter().map(|_| Err(error.for_all())).collect(),
             };
-            drop(turn);
-            // Who asked may be gone.
+            // Who asked may be gone. Whoever has the turn next must find an answer.
             for (waiting, done) in batch.into_iter().zip(written.drain(..)) {
                 let _ = waiting.answer.send(done);
             }
+            drop(turn);
         }
     }
 

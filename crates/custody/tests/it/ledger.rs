@@ -1,14 +1,20 @@
 //! Once each, on record before the key, and not without an outcome for long.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use attest::{AccessOutcome, Bundle, Ended, Standing, Subject};
-use custody::{LedgerError, OUTCOME_GRACE, Refusal};
+use bytes::Bytes;
+use custody::{Ledger, LedgerError, OUTCOME_GRACE, Refusal};
 use policy::Role;
 use stdx::Digest;
-use testkit::SUPERVISOR_LOG;
+use storage::{Key, LockBatch, LockStore, Swap, Swapping, Version, Versioned};
+use testkit::{REGION, SUPERVISOR_LOG};
+use tokio::sync::Semaphore;
 
 use crate::grant::{ledger, reopened};
 use crate::scene::{Made, Scene};
@@ -113,6 +119,81 @@ async fn a_missing_outcome_is_an_alarm_until_it_is_logged() {
     ledger.close(&scene.conclude_as("member", &bundle).unwrap()).await.unwrap();
     assert!(ledger.totals(late).await.unwrap().open.is_empty());
     assert!(ledger.seen().await.unwrap().time >= scene.now());
+}
+
+/// Values in memory. A swap waits until it may.
+struct Gated {
+    values: Mutex<BTreeMap<String, (u64, Bytes)>>,
+    may: Semaphore,
+}
+
+#[async_trait]
+impl LockStore for Gated {
+    async fn get(&self, key: &Key) -> Result<Option<Versioned>, storage::Error> {
+        let values = self.values.lock().unwrap();
+        let found = values.get(key.as_str()).cloned();
+        Ok(found.map(|(version, bytes)| Versioned { bytes, version: Version::new(version.to_string()) }))
+    }
+
+    async fn compare_and_swap(&self, _: &Key, _: Option<&Version>, _: Bytes) -> Result<Swap, storage::Error> {
+        unreachable!("uses and outcomes are swapped together")
+    }
+}
+
+#[async_trait]
+impl LockBatch for Gated {
+    async fn swap_all(&self, swaps: &[Swapping]) -> Result<Vec<usize>, storage::Error> {
+        drop(self.may.acquire().await.unwrap());
+        let mut values = self.values.lock().unwrap();
+        for Swapping { key, bytes, .. } in swaps {
+            let version = values.get(key.as_str()).map_or(1, |(version, _)| version + 1);
+            values.insert(key.as_str().to_owned(), (version, bytes.clone()));
+        }
+        Ok(Vec::new())
+    }
+}
+
+type Writing = Pin<Box<dyn Future<Output = Result<(), LedgerError>> + Send>>;
+
+/// Goes on at the very moment at which it is woken, as on another processor.
+struct AtOnce {
+    writing: Mutex<Option<Writing>>,
+    done: Mutex<Option<Result<(), LedgerError>>>,
+}
+
+impl Wake for AtOnce {
+    fn wake(self: Arc<Self>) {
+        let Some(mut writing) = self.writing.lock().unwrap().take() else { return };
+        match writing.as_mut().poll(&mut Context::from_waker(&Arc::clone(&self).into())) {
+            Poll::Ready(done) => *self.done.lock().unwrap() = Some(done),
+            Poll::Pending => *self.writing.lock().unwrap() = Some(writing),
+        }
+    }
+}
+
+#[test]
+fn for_whom_others_write_knows_of_it_when_its_turn_comes() {
+    let locks = Arc::new(Gated { values: Mutex::default(), may: Semaphore::new(0) });
+    let ledger = Arc::new(Ledger::new(Arc::clone(&locks) as Arc<dyn LockBatch>, REGION.parse().unwrap()));
+    let mut scene = Scene::new();
+    let made = scene.make();
+    let bundle = outcome(&mut scene, &made, ("access/supervisor", "supervisor"));
+    let concluded = Arc::new(scene.conclude_as("member", &bundle).unwrap());
+    // The first writes for itself, and the second for the third, too.
+    let all: Vec<Arc<AtOnce>> = (0..3)
+        .map(|_| {
+            let (ledger, concluded) = (Arc::clone(&ledger), Arc::clone(&concluded));
+            let writing: Writing = Box::pin(async move { ledger.close(&concluded).await });
+            let writing = Arc::new(AtOnce { writing: Mutex::new(Some(writing)), done: Mutex::default() });
+            Arc::clone(&writing).wake();
+            writing
+        })
+        .collect();
+    locks.may.add_permits(1);
+    for (number, one) in all.iter().enumerate() {
+        let done = one.done.lock().unwrap();
+        assert!(matches!(*done, Some(Ok(()))), "{number}: {done:?}");
+    }
 }
 
 fn outcome(scene: &mut Scene, made: &Made, (stream, signer): (&str, &str)) -> Bundle {

@@ -102,8 +102,9 @@ impl AccessStream {
                 return Err(DataError::Broken("whoever wrote the stream gave up".to_owned()));
             }
             let written = self.write_now(&mut jobs).await;
-            drop(turn);
+            // Whoever has the turn next must find an answer.
             answer_all(jobs, written);
+            drop(turn);
         }
     }
 
