@@ -4,7 +4,7 @@ mod cloud;
 mod columns;
 mod compaction;
 mod custody;
-mod erase;
+pub(crate) mod erase;
 mod fire;
 pub(crate) mod gateway;
 mod ledger;

@@ -5,6 +5,7 @@ mod append;
 mod backup;
 mod cosign;
 mod custodian;
+mod erasing;
 mod flips;
 mod full;
 mod gateway;

@@ -17,7 +17,7 @@ use crate::process::{Done, run_with};
 use crate::raw;
 
 /// An object of an endpoint's, and what its name was made of.
-pub(super) fn owned(scene: &Scene, at: UnixTime, text: &str) -> (OwnerSecret, Vec<u8>) {
+pub(crate) fn owned(scene: &Scene, at: UnixTime, text: &str) -> (OwnerSecret, Vec<u8>) {
     let policy = scene.system.policy();
     let residency = policy.policy().residency.as_ref().unwrap();
     let to = Destination::new(residency, policy.id(), "DE".parse().unwrap(), at).unwrap();
@@ -27,19 +27,19 @@ pub(super) fn owned(scene: &Scene, at: UnixTime, text: &str) -> (OwnerSecret, Ve
     (owner, object)
 }
 
-pub(super) fn file(scene: &Scene, owners: Vec<OwnerSecret>) -> PathBuf {
+pub(crate) fn file(scene: &Scene, owners: Vec<OwnerSecret>) -> PathBuf {
     let path = scene.system.file("erase.json");
     durable::write(&path, &ErasureFile { region: REGION.parse().unwrap(), owners }.to_bytes()).unwrap();
     path
 }
 
-pub(super) fn erase(scene: &Scene, file: &Path) -> Done {
+pub(crate) fn erase(scene: &Scene, file: &Path) -> Done {
     let (vault, file) = (scene.system.vendor.url(), file.to_str().unwrap());
     let head = ["--json", "data", "erase", "--config", "supervisor/clerestory.toml", "--vault", &vault];
     scene.system.run(&[&head[..], &["--out", "receipt.bundle", file]].concat())
 }
 
-pub(super) fn retire(scene: &Scene, who: &str) -> serde_json::Value {
+pub(crate) fn retire(scene: &Scene, who: &str) -> serde_json::Value {
     retire_with(scene, who, &[])
 }
 
@@ -49,7 +49,7 @@ pub(super) fn retire_with(scene: &Scene, who: &str, environment: &[(&str, &str)]
 }
 
 /// A copy of whatever a backup or a thief may have.
-pub(super) fn copied(from: &Path, to: &Path) {
+pub(crate) fn copied(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
@@ -90,7 +90,7 @@ pub(super) fn shares(scene: &Scene, who: &str, rows: &Path, object: &[u8]) -> Ve
 }
 
 /// Whether what was copied, with all that custodians have now, gives the object back.
-pub(super) fn comes_back(scene: &Scene, backup: &Path, object: &[u8]) -> bool {
+pub(crate) fn comes_back(scene: &Scene, backup: &Path, object: &[u8]) -> bool {
     let [ones, others] = CUSTODIANS.map(|who| {
         let mut found = shares(scene, who, &backup.join(who), object);
         found.extend(shares(scene, who, &scene.system.file(&folder(who)).join("table"), object));
@@ -99,7 +99,7 @@ pub(super) fn comes_back(scene: &Scene, backup: &Path, object: &[u8]) -> bool {
     ones.iter().any(|one| others.iter().any(|other| Sealed::read(object, &DataKey::join([one, other])).is_ok()))
 }
 
-fn running() -> Desk<()> {
+pub(crate) fn running() -> Desk<()> {
     running_with(&Setting { token: None, weeks_ago: 4 })
 }
 
@@ -181,7 +181,7 @@ fn what_was_erased_comes_back_before_the_horizon_and_never_after_it() {
 }
 
 /// Every object that is still served.
-pub(super) fn left_in_vault(scene: &Scene) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn left_in_vault(scene: &Scene) -> BTreeMap<String, Vec<u8>> {
     let (address, mut chain) = (scene.system.vendor.address(), vault::Chain::new(REGION.parse().unwrap()));
     loop {
         let answer = raw::get(address, &format!("/v1/vault/{REGION}/manifests/{}", chain.next()));

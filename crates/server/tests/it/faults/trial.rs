@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -202,6 +203,28 @@ pub(super) fn request_traced(server: &mut Server, strace: &Strace, request: Vec<
         }
     }
     Outcome { answer, end: end.unwrap() }
+}
+
+/// Starts `server` under strace, runs `run`, and ends it, if it has not ended by itself: then nobody waits for it.
+pub(super) fn while_traced<T>(server: &mut Server, strace: &Strace, run: impl FnOnce() -> T) -> (T, Done) {
+    let config = server.config().to_owned();
+    server.start_as(traced(strace, &["serve", "--config", &config]));
+    let (child, is_over) = (server.take(), AtomicBool::new(false));
+    let strace_id = child.id();
+    thread::scope(|scope| {
+        let ended = scope.spawn(|| {
+            let end = child.wait_with_output().unwrap();
+            while !is_over.load(Ordering::SeqCst) {
+                hang_up(server);
+                thread::sleep(Duration::from_millis(20));
+            }
+            end.into()
+        });
+        let done = run();
+        is_over.store(true, Ordering::SeqCst);
+        terminate(strace_id);
+        (done, ended.join().unwrap())
+    })
 }
 
 pub(super) fn exchange(mut stream: TcpStream, request: &[u8]) -> Option<(u16, Vec<u8>)> {
