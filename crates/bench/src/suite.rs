@@ -87,6 +87,7 @@ const ENTRIES: &[Entry] = &[
         "the same when ten times as many lie in the vault, and planning a query then; before that",
         cloud::growth,
     ),
+    entry("cloud/query", "a query over half a million sealed lines, on three workers; on one", cloud::query),
     entry(
         "cloud/verdicts",
         "from a first sighting to a verdict that is active on 10, 1,000 and 100,000 endpoints",

@@ -14,15 +14,14 @@ use attest::DataClass;
 use policy::{Policy, Residency};
 use seal::Destination;
 use stdx::{Clock as _, SystemClock, SystemEntropy, durable};
-use testkit::{OPEN_CLASS, Postgres, REGION, Seaweed, write_section};
-use tlog::{KeyKind, SignerKey};
+use testkit::{OPEN_CLASS, Postgres, Seaweed, write_section};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
 use super::crowd::Connection;
+use super::worker::Worker;
 use crate::bench::Bench;
-use crate::programs::succeed;
 use crate::row::{Figure, Row, Target};
 use crate::samples::Samples;
 use crate::suite::data::{EVENTS, FOLDERS, add_residency, events};
@@ -38,8 +37,8 @@ const BUCKET: &str = "bench";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A vendor that takes in, and everybody whom it needs.
-struct Site {
-    system: System,
+pub(super) struct Site {
+    pub(super) system: System,
     /// The second machine, where there are two.
     _second: Option<Server>,
     /// What both stand on.
@@ -63,9 +62,15 @@ fn class() -> anyhow::Result<DataClass> {
 impl Site {
     /// One machine, on its own disk.
     fn alone(bench: &Bench) -> anyhow::Result<Self> {
+        Self::alone_with(bench, |_| Ok(()))
+    }
+
+    /// The same, with what `more` writes into configurations before anything runs.
+    pub(super) fn alone_with(bench: &Bench, more: impl FnOnce(&System) -> anyhow::Result<()>) -> anyhow::Result<Self> {
         let folder = bench.folder().join("alone");
         durable::create_folder(&folder)?;
         let system = System::made(&folder, bench.programs()?, &FOLDERS, with_residency)?;
+        more(&system)?;
         Self::started(system, bench, None)
     }
 
@@ -108,7 +113,7 @@ impl Site {
     }
 
     /// Events a second, from the first byte sent to the last receipt.
-    fn run(&self, count: usize) -> anyhow::Result<f64> {
+    pub(super) fn run(&self, count: usize) -> anyhow::Result<f64> {
         let (class, plain) = (class()?, events());
         let seal = |_| -> anyhow::Result<Vec<u8>> { Ok(self.destination.seal(&class, &plain, &SystemEntropy)?) };
         let batches = Arc::new((0..count).map(seal).collect::<anyhow::Result<Vec<_>>>()?);
@@ -192,13 +197,14 @@ pub(in super::super) fn intake(bench: &mut Bench) -> anyhow::Result<()> {
 pub(in super::super) fn growth(bench: &mut Bench) -> anyhow::Result<()> {
     let site = Site::shared(bench)?;
     let (count, runs) = (bench.scale().of(500, 4), bench.scale().of(3, 1));
-    let worker = Worker::started(&site, bench)?;
+    let mut worker = Worker::bound(&site.system, 1)?;
+    worker.start(&site.system, bench)?;
     let rates = |runs: usize| (0..runs).map(|_| site.run(count)).collect::<anyhow::Result<Vec<f64>>>();
     rates(1)?;
-    let (before, few) = (rates(runs)?, worker.plans(bench.scale().of(20, 2))?);
+    let (before, few) = (rates(runs)?, plans(&worker, bench.scale().of(20, 2))?);
     bench.say("and now ten times as many");
     rates(9 * (1 + runs))?;
-    let (after, many) = (rates(runs)?, worker.plans(bench.scale().of(20, 2))?);
+    let (after, many) = (rates(runs)?, plans(&worker, bench.scale().of(20, 2))?);
     let row = Row::new("cloud/intake-growth", "1/s", Figure::Median, &Samples::new(after)?);
     let row = row.against(Figure::Median, &Samples::new(before)?);
     bench.row(row.target(Target::RatioAtLeast(0.8)));
@@ -207,59 +213,24 @@ pub(in super::super) fn growth(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A real worker, which has read what there is.
-struct Worker {
-    url: String,
-    client: Client,
-    _server: Server,
-}
-
-impl Worker {
-    fn started(site: &Site, bench: &Bench) -> anyhow::Result<Self> {
-        let (system, programs) = (&site.system, bench.programs()?);
-        let host = SignerKey::generate("host-1.example/host".parse()?, KeyKind::Ed25519, &SystemEntropy)?;
-        let code = succeed(programs.command("clerestory-query")?.arg("code"))?;
-        let (code, key) = (String::from_utf8(code.stdout)?, host.verifier().to_string());
-        let enrol =
-            ["data", "enrol", "--config", "supervisor/clerestory.toml", "--key", &key, "--code", code.trim_end()];
-        system.run(&[&enrol[..], &["--region", REGION, "--out", "enrolment", "host-1"]].concat())?;
-        let folder = system.file("worker");
-        durable::create_folder(&folder.join("policies"))?;
-        std::fs::copy(system.file("vendor/policy/1.envelope"), folder.join("policies/1.envelope"))?;
-        std::fs::copy(system.file("enrolment"), folder.join("enrolment.bundle"))?;
-        durable::write_private(&folder.join("host.key"), host.to_secret_text().as_bytes())?;
-        let text = format!(
-            "listen = \"stdin\"\nregion = \"{REGION}\"\npolicies = \"policies\"\ngenesis = \"{}\"\nhost_key = \
-             \"host.key\"\nenrolment = \"enrolment.bundle\"\nvault = \"{}\"\nmemory_mb = 256\n",
-            system.genesis(),
-            system.url(VENDOR)?
-        );
-        durable::write(&folder.join("clerestory.toml"), text.as_bytes())?;
-        let mut server = Server::bound(folder)?;
-        server.start(&programs.path("clerestory-query")?)?;
-        let url = format!("http://{}{}", server.address()?, path::PLAN);
-        Ok(Self { url, client: Client::new(PATIENCE), _server: server })
-    }
-
-    /// How long each plan takes, in ms, after one that reads what is new: of a query that needs none of what is listed,
-    /// so that no header is fetched.
-    fn plans(&self, count: usize) -> anyhow::Result<Vec<f64>> {
-        let country = |code: &str| code.parse().map_err(|error| anyhow::anyhow!("{error}"));
-        let request = PlanRequest {
-            query: "select count(*) as events from statistics where taken > '2099-01-01T00:00:00Z'".to_owned(),
-            parameters: api::Parameters::new(),
-            class: class()?,
-            countries: vec![country("CH")?, country("DE")?, country("JP")?],
-            objects: 4096,
-        };
-        let clock = SystemClock::new();
-        let plan = || -> anyhow::Result<f64> {
-            let begin = clock.monotonic();
-            let plan: Plan = self.client.post_json(&self.url, &request, BodyLimit(1 << 20))?;
-            anyhow::ensure!(plan.objects.is_empty(), "nothing was taken in that year");
-            Ok((clock.monotonic() - begin).as_secs_f64() * 1000.0)
-        };
-        plan()?;
-        (0..count).map(|_| plan()).collect()
-    }
+/// How long each plan takes, in ms, after one that reads what is new: of a query that needs none of what is listed, so
+/// that no header is fetched.
+fn plans(worker: &Worker, count: usize) -> anyhow::Result<Vec<f64>> {
+    let country = |code: &str| code.parse().map_err(|error| anyhow::anyhow!("{error}"));
+    let request = PlanRequest {
+        query: "select count(*) as events from statistics where taken > '2099-01-01T00:00:00Z'".to_owned(),
+        parameters: api::Parameters::new(),
+        class: class()?,
+        countries: vec![country("CH")?, country("DE")?, country("JP")?],
+        objects: 4096,
+    };
+    let (clock, client, url) = (SystemClock::new(), Client::new(PATIENCE), worker.url()? + path::PLAN);
+    let plan = || -> anyhow::Result<f64> {
+        let begin = clock.monotonic();
+        let plan: Plan = client.post_json(&url, &request, BodyLimit(1 << 20))?;
+        anyhow::ensure!(plan.objects.is_empty(), "nothing was taken in that year");
+        Ok((clock.monotonic() - begin).as_secs_f64() * 1000.0)
+    };
+    plan()?;
+    (0..count).map(|_| plan()).collect()
 }

@@ -32,7 +32,8 @@ use crate::row::{Figure, Row, Target};
 use crate::samples::Samples;
 use crate::suite::system::{SUPERVISOR, System};
 
-const CUSTODIANS: [(&str, &str); 2] = [("supervisor", "p256"), ("member", "x-wing")];
+/// Organisation and kind of key.
+pub(in super::super) const CUSTODIANS: [(&str, &str); 2] = [("supervisor", "p256"), ("member", "x-wing")];
 /// Of the custodians.
 pub(in super::super) const FOLDERS: [&str; 2] = ["custodian-supervisor", "custodian-member"];
 const QUERY: &str = "select line from detections\n";
