@@ -121,7 +121,8 @@ mod tests {
     use stdx::SystemEntropy;
 
     use super::*;
-    use crate::share::Drawn;
+    use crate::key::{Kem, PrivateKey};
+    use crate::share::{Drawn, Share};
 
     fn bytes<const N: usize>(digits: &str) -> [u8; N] {
         hex::decode(digits).unwrap().try_into().unwrap()
@@ -200,6 +201,8 @@ mod tests {
             assert!(open(&wrapped, &key().1, b"info", &agreed).is_none(), "another's");
             let wrong = AgreedSecret::new(Zeroizing::new([7; 32]));
             assert!(open(&wrapped, &point, b"info", &wrong).is_none());
+            let hybrid = PrivateKey::generate(Kem::XWing, &SystemEntropy).unwrap();
+            assert!(Share::open_agreed(&wrapped, hybrid.public(), b"info", &agreed).is_none());
         }
     }
 }

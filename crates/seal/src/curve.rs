@@ -2,7 +2,6 @@
 //! has what it needs, in the assembly of s2n-bignum, which is proven correct; elsewhere `p256` does, in a sixth of the
 //! speed.
 
-use graviola::util::is_cpu_supported;
 use zeroize::Zeroizing;
 
 use crate::agreed::AgreedSecret;
@@ -21,19 +20,17 @@ impl Point {
     /// `None` if it is none, or is not on the curve.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.try_into().ok()?;
-        let is_one = if is_cpu_supported() { assembly::is_point(&bytes) } else { portable::is_point(&bytes) };
-        is_one.then_some(Self(bytes))
+        (fastest().is_point)(&bytes).then_some(Self(bytes))
     }
 
     /// The one that belongs to this secret; `None` if it is not below the order, or 0.
     pub(crate) fn of(secret: &Secret) -> Option<Self> {
-        if is_cpu_supported() { assembly::point(secret) } else { portable::point(secret) }.map(Self)
+        (fastest().point)(secret).map(Self)
     }
 
     /// What the owner of `secret` and this point's owner come to. `None` if the secret is not below the order, or 0.
     pub(crate) fn agree(&self, secret: &Secret) -> Option<AgreedSecret> {
-        let agree = if is_cpu_supported() { assembly::agree } else { portable::agree };
-        agree(secret, &self.0).map(AgreedSecret::new)
+        (fastest().agree)(secret, &self.0).map(AgreedSecret::new)
     }
 
     pub(crate) const fn as_bytes(&self) -> &[u8; POINT_BYTES] {
@@ -41,23 +38,59 @@ impl Point {
     }
 }
 
+/// Three functions that somebody has.
+struct Arithmetic {
+    is_point: fn(&[u8; POINT_BYTES]) -> bool,
+    /// `None` for a number that is no secret.
+    point: fn(&Secret) -> Option<[u8; POINT_BYTES]>,
+    /// `None` for a number that is no secret, or bytes that are no point.
+    agree: fn(&Secret, &[u8; POINT_BYTES]) -> Option<Secret>,
+}
+
+fn fastest() -> &'static Arithmetic {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    if assembly::is_here() {
+        return &assembly::ARITHMETIC;
+    }
+    &portable::ARITHMETIC
+}
+
+/// The x coordinate that was agreed on, without a copy that stays.
+fn wiped(coordinate: &[u8; SECRET_BYTES]) -> Secret {
+    let mut agreed = Zeroizing::new([0; SECRET_BYTES]);
+    agreed.copy_from_slice(coordinate);
+    agreed
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod assembly {
     use graviola::key_agreement::p256::{PublicKey, StaticPrivateKey};
 
-    use super::{POINT_BYTES, SECRET_BYTES, Secret, Zeroizing};
+    use super::{Arithmetic, POINT_BYTES, Secret, wiped};
 
-    pub(super) fn is_point(bytes: &[u8; POINT_BYTES]) -> bool {
+    pub(super) const ARITHMETIC: Arithmetic = Arithmetic { is_point, point, agree };
+
+    /// Whether the processor has all that is used. `graviola` does not ask for all of it.
+    pub(super) fn is_here() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        let has_more = is_x86_feature_detected!("bmi2") && is_x86_feature_detected!("adx");
+        #[cfg(target_arch = "aarch64")]
+        let has_more = true;
+        has_more && graviola::util::is_cpu_supported()
+    }
+
+    fn is_point(bytes: &[u8; POINT_BYTES]) -> bool {
         PublicKey::from_x962_uncompressed(bytes).is_ok()
     }
 
-    pub(super) fn point(secret: &Secret) -> Option<[u8; POINT_BYTES]> {
-        Some(StaticPrivateKey::from_bytes(&**secret).ok()?.public_key_uncompressed())
+    fn point(secret: &Secret) -> Option<[u8; POINT_BYTES]> {
+        Some(StaticPrivateKey::from_bytes(secret.as_slice()).ok()?.public_key_uncompressed())
     }
 
-    pub(super) fn agree(secret: &Secret, point: &[u8; POINT_BYTES]) -> Option<Zeroizing<[u8; SECRET_BYTES]>> {
+    fn agree(secret: &Secret, point: &[u8; POINT_BYTES]) -> Option<Secret> {
         let point = PublicKey::from_x962_uncompressed(point).ok()?;
-        let agreed = StaticPrivateKey::from_bytes(&**secret).ok()?.diffie_hellman(&point).ok()?;
-        Some(Zeroizing::new(agreed.0))
+        let agreed = StaticPrivateKey::from_bytes(secret.as_slice()).ok()?.diffie_hellman(&point).ok()?;
+        Some(wiped(&agreed.0))
     }
 }
 
@@ -66,21 +99,23 @@ mod portable {
     use p256::elliptic_curve::sec1::ToSec1Point as _;
     use p256::{PublicKey, SecretKey};
 
-    use super::{POINT_BYTES, SECRET_BYTES, Secret, Zeroizing};
+    use super::{Arithmetic, POINT_BYTES, Secret, wiped};
 
-    pub(super) fn is_point(bytes: &[u8; POINT_BYTES]) -> bool {
+    pub(super) const ARITHMETIC: Arithmetic = Arithmetic { is_point, point, agree };
+
+    fn is_point(bytes: &[u8; POINT_BYTES]) -> bool {
         PublicKey::from_sec1_bytes(bytes).is_ok()
     }
 
-    pub(super) fn point(secret: &Secret) -> Option<[u8; POINT_BYTES]> {
-        let point = SecretKey::from_slice(&**secret).ok()?.public_key().to_sec1_point(false);
+    fn point(secret: &Secret) -> Option<[u8; POINT_BYTES]> {
+        let point = SecretKey::from_slice(secret.as_slice()).ok()?.public_key().to_sec1_point(false);
         point.as_bytes().try_into().ok()
     }
 
-    pub(super) fn agree(secret: &Secret, point: &[u8; POINT_BYTES]) -> Option<Zeroizing<[u8; SECRET_BYTES]>> {
-        let (secret, point) = (SecretKey::from_slice(&**secret).ok()?, PublicKey::from_sec1_bytes(point).ok()?);
+    fn agree(secret: &Secret, point: &[u8; POINT_BYTES]) -> Option<Secret> {
+        let (secret, point) = (SecretKey::from_slice(secret.as_slice()).ok()?, PublicKey::from_sec1_bytes(point).ok()?);
         let agreed = diffie_hellman(secret.to_nonzero_scalar(), point.as_affine());
-        Some(Zeroizing::new((*agreed.raw_secret_bytes()).into()))
+        Some(wiped(agreed.raw_secret_bytes().as_ref()))
     }
 }
 
@@ -92,15 +127,23 @@ mod tests {
     use super::*;
 
     /// The order of the curve's points (SEC 2, 2.4.2).
-    const ORDER: [u8; SECRET_BYTES] = [
-        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad,
-        0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
-    ];
+    const ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+    /// Of the field.
+    const PRIME: &str = "ffffffff00000001000000000000000000000000ffffffffffffffffffffffff";
+
+    fn bytes(digits: &str) -> [u8; SECRET_BYTES] {
+        hex::decode(digits).unwrap().try_into().unwrap()
+    }
 
     /// So far below the order.
     fn below(difference: u8) -> Secret {
-        let mut number = ORDER;
-        number[SECRET_BYTES - 1] -= difference;
+        let mut number = bytes(ORDER);
+        let (mut at, mut left) = (SECRET_BYTES - 1, difference);
+        while left > number[at] {
+            number[at] = number[at].wrapping_sub(left);
+            (at, left) = (at - 1, 1);
+        }
+        number[at] -= left;
         Zeroizing::new(number)
     }
 
@@ -110,62 +153,117 @@ mod tests {
         Zeroizing::new(bytes)
     }
 
-    fn both_agree(secret: &Secret, with: &Secret) {
-        let (ours, theirs) = (assembly::point(secret).unwrap(), assembly::point(with).unwrap());
-        assert_eq!(portable::point(secret), Some(ours));
-        assert_eq!(portable::point(with), Some(theirs));
-        assert!(assembly::is_point(&ours) && portable::is_point(&ours));
-        let agreed = assembly::agree(secret, &theirs).unwrap();
-        assert_eq!(portable::agree(secret, &theirs).unwrap(), agreed);
-        assert_eq!(assembly::agree(with, &ours).unwrap(), agreed);
+    /// 2 to the `bit`, and those below and above it.
+    fn around(bit: usize) -> [Secret; 3] {
+        let mut power = [0; SECRET_BYTES];
+        power[SECRET_BYTES - 1 - bit / 8] = 1 << (bit % 8);
+        let mut above = power;
+        above[SECRET_BYTES - 1] |= 1;
+        let mut less = [0; SECRET_BYTES];
+        (0..bit).for_each(|it| less[SECRET_BYTES - 1 - it / 8] |= 1 << (it % 8));
+        [less, power, above].map(Zeroizing::new)
+    }
+
+    fn uncompressed(first: u8, x: &str, y: &str) -> [u8; POINT_BYTES] {
+        let mut point = [first; POINT_BYTES];
+        point[1..33].copy_from_slice(&bytes(x));
+        point[33..].copy_from_slice(&bytes(y));
+        point
+    }
+
+    /// What this processor takes, and the other, which must come to the same.
+    fn each() -> [&'static Arithmetic; 2] {
+        [fastest(), &portable::ARITHMETIC]
+    }
+
+    fn point(secret: &Secret) -> [u8; POINT_BYTES] {
+        let [ours, theirs] = each().map(|it| (it.point)(secret).unwrap());
+        assert_eq!(ours, theirs);
+        assert!(each().iter().all(|it| (it.is_point)(&ours)));
+        ours
+    }
+
+    fn both_agree(secret: &Secret, with: &[u8; POINT_BYTES]) -> Secret {
+        let [ours, theirs] = each().map(|it| (it.agree)(secret, with).unwrap());
+        assert_eq!(ours, theirs);
+        ours
+    }
+
+    fn is_point(bytes: &[u8; POINT_BYTES]) -> bool {
+        let [ours, theirs] = each().map(|it| (it.is_point)(bytes));
+        assert_eq!(ours, theirs, "{bytes:02x?}");
+        let agrees = each().map(|it| (it.agree)(&small(1), bytes).is_some());
+        assert_eq!(agrees, [ours; 2], "{bytes:02x?}");
+        ours
+    }
+
+    fn secret(seed: [u8; 32]) -> Secret {
+        // Numbers beyond the order are a case of their own, and one in 2^32.
+        Zeroizing::new(Sha256::digest(seed).into())
     }
 
     proptest! {
         #[test]
         fn both_come_to_the_same(one: [u8; 32], other: [u8; 32]) {
-            // Numbers above the order are a case of their own, and one in 2^32.
-            both_agree(&Zeroizing::new(Sha256::digest(one).into()), &Zeroizing::new(Sha256::digest(other).into()));
+            let (one, other) = (secret(one), secret(other));
+            prop_assert_eq!(both_agree(&one, &point(&other)), both_agree(&other, &point(&one)));
         }
 
         #[test]
-        fn both_take_the_same_for_points(mut bytes in proptest::collection::vec(any::<u8>(), POINT_BYTES)) {
-            bytes[0] = 4;
-            let bytes = bytes.try_into().unwrap();
-            prop_assert_eq!(assembly::is_point(&bytes), portable::is_point(&bytes));
+        fn both_take_the_same_for_points(seed: [u8; 32], at in 1..POINT_BYTES, by: u8) {
+            let mut bytes = point(&secret(seed));
+            bytes[at] ^= by;
+            prop_assert_eq!(is_point(&bytes), by == 0);
         }
     }
 
     #[test]
-    fn numbers_at_the_ends() {
-        let ends = [small(1), small(2), small(3), below(1), below(2), below(3)];
-        for one in &ends {
-            ends.iter().for_each(|other| both_agree(one, other));
+    fn numbers_at_the_ends_and_where_windows_end() {
+        let with = point(&secret([1; 32]));
+        let powers = (0..51).map(|it| 5 * it).chain((0..36).map(|it| 7 * it + 6)).flat_map(around);
+        for one in (1..=65).flat_map(|it| [small(it), below(it)]).chain(powers.filter(|it| it.iter().any(|it| *it > 0)))
+        {
+            point(&one);
+            both_agree(&one, &with);
         }
-        let base = assembly::point(&small(1)).unwrap();
-        for wrong in [small(0), below(0), Zeroizing::new([0xff; SECRET_BYTES])] {
-            assert!(assembly::point(&wrong).is_none() && portable::point(&wrong).is_none());
-            assert!(assembly::agree(&wrong, &base).is_none() && portable::agree(&wrong, &base).is_none());
+        let mut above = bytes(ORDER);
+        above[SECRET_BYTES - 1] += 1;
+        for wrong in [small(0), below(0), Zeroizing::new(above), Zeroizing::new([0xff; SECRET_BYTES])] {
+            assert_eq!(each().map(|it| (it.point)(&wrong)), [None; 2]);
+            assert_eq!(each().map(|it| (it.agree)(&wrong, &with)), [None, None]);
         }
     }
 
     #[test]
     fn what_is_no_point() {
-        let base = assembly::point(&small(1)).unwrap();
-        let mut wrong: Vec<[u8; POINT_BYTES]> = Vec::new();
-        // Off the curve, written otherwise, beyond the field.
-        for (at, byte) in [(POINT_BYTES - 1, base[POINT_BYTES - 1] ^ 1), (0, 2), (0, 3), (0, 0), (0, 6)] {
+        let base = point(&small(1));
+        for first in 0..=u8::MAX {
             let mut one = base;
-            one[at] = byte;
-            wrong.push(one);
+            one[0] = first;
+            assert_eq!(is_point(&one), first == 4);
         }
-        wrong.push([0; POINT_BYTES]);
-        wrong.push([0xff; POINT_BYTES]);
-        wrong[0][0] = 4;
-        for bytes in wrong {
-            assert!(!assembly::is_point(&bytes), "{bytes:?}");
-            assert!(!portable::is_point(&bytes), "{bytes:?}");
-            assert!(assembly::agree(&small(1), &bytes).is_none() && portable::agree(&small(1), &bytes).is_none());
+        let mut ones = [0xff; POINT_BYTES];
+        ones[0] = 4;
+        let mut zeros = [0; POINT_BYTES];
+        assert!(!is_point(&ones) && !is_point(&zeros));
+        zeros[0] = 4;
+        assert!(!is_point(&zeros));
+        for wrong in [&base[..0], &base[..33], &base[..64], &[&base[..], &[0]].concat()] {
+            assert!(Point::from_bytes(wrong).is_none());
         }
-        assert!(Point::from_bytes(&base[..64]).is_none());
+    }
+
+    /// The same coordinates, and the field's prime more.
+    #[test]
+    fn coordinates_beyond_the_field() {
+        let zero = &small(0).iter().map(|it| format!("{it:02x}")).collect::<String>();
+        let y = "66485c780e2f83d72433bd5d84a06bb6541c2af31dae871728bf856a174f93f4";
+        assert!(is_point(&uncompressed(4, zero, y)));
+        assert!(!is_point(&uncompressed(4, PRIME, y)));
+        let x = "d7325d7646cd60d80a92738ceb345f844cffaf35841022cab176f692de8de1d7";
+        let five = format!("{:0>64}", 5);
+        assert!(is_point(&uncompressed(4, x, &five)));
+        let beyond = "ffffffff00000001000000000000000000000001000000000000000000000004";
+        assert!(!is_point(&uncompressed(4, x, beyond)));
     }
 }

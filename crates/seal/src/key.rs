@@ -196,7 +196,7 @@ impl PrivateKey {
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
         let encoded = match &self.secret {
-            Secret::P256(secret, _) => Zeroizing::new(STANDARD.encode(**secret)),
+            Secret::P256(secret, _) => Zeroizing::new(STANDARD.encode(secret.as_slice())),
             Secret::XWing(key) => Zeroizing::new(STANDARD.encode(key.to_bytes())),
         };
         Zeroizing::new(format!("{}:{}", self.public.kem(), *encoded))

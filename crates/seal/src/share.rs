@@ -56,6 +56,8 @@ impl Share {
     #[must_use]
     pub fn open_agreed(wrapped: &Wrapped, key: &PublicKey, info: &[u8], agreed: &AgreedSecret) -> Option<Self> {
         let Public::P256(key) = &key.0 else { return None };
+        // Whoever has agreed may not have looked.
+        Point::from_bytes(&wrapped.encapsulated)?;
         Self::of(&agreed::open(wrapped, key, info, agreed)?)
     }
 

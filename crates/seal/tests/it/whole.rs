@@ -2,9 +2,15 @@
 
 use std::sync::LazyLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::{any, prop, proptest};
-use seal::{Custodian, Custodians, FRAME_BYTES, Header, Kem, PrivateKey, PublicKey, SealError, Sealed};
+use seal::{
+    AgreedSecret, Custodian, Custodians, FRAME_BYTES, Header, Kem, PrivateKey, PublicKey, SealError, Sealed, Share,
+    Wrapped,
+};
 use stdx::SystemEntropy;
+use zeroize::Zeroizing;
 
 use crate::scene::{Scene, bound};
 
@@ -88,6 +94,45 @@ fn keys_have_one_text() {
     assert!("p256:AAAA".parse::<PublicKey>().is_err());
     let infinity = format!("p256:{}", "A".repeat(88));
     assert!(infinity.parse::<PublicKey>().is_err());
+}
+
+/// The order of P-256's points, and numbers beside it (SEC 2, 2.4.2).
+#[test]
+fn a_secret_that_has_no_point_is_no_key() {
+    let order = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc6325";
+    let key = |digits: &str| PrivateKey::from_text(&format!("p256:{}", STANDARD.encode(hex::decode(digits).unwrap())));
+    for (digits, is_one) in [
+        (&format!("{order}50"), true),
+        (&format!("{order}51"), false),
+        (&format!("{order}52"), false),
+        (&format!("{:064}", 1), true),
+        (&format!("{:064}", 0), false),
+        (&format!("{:062}", 1), false),
+        (&format!("{:066}", 1), false),
+    ] {
+        assert_eq!(key(digits).is_ok(), is_one, "{digits}");
+    }
+}
+
+#[test]
+fn what_is_encapsulated_is_a_point() {
+    let key = PrivateKey::generate(Kem::P256, &SystemEntropy).unwrap();
+    let wrapped = Wrapped::seal(b"a message", key.public(), b"info", &SystemEntropy).unwrap();
+    assert_eq!(*wrapped.open(&key, b"info").unwrap(), b"a message");
+    let point = wrapped.encapsulated.clone();
+    let parity = 2 + (point[64] & 1);
+    let mut wrong: Vec<Vec<u8>> = [0, 1, 33, 64].map(|length| point[..length].to_vec()).into();
+    wrong.push([&[parity], &point[1..33]].concat());
+    wrong.push([&[parity + 4], &point[1..]].concat());
+    wrong.push([&point[..], &[0]].concat());
+    wrong.push([&point[..64], &[point[64] ^ 1]].concat());
+    wrong.push([&[4], &[0xff; 64][..]].concat());
+    let agreed = || AgreedSecret::new(Zeroizing::new([7; 32]));
+    for encapsulated in wrong {
+        let wrapped = Wrapped { encapsulated, ..wrapped.clone() };
+        assert!(wrapped.open(&key, b"info").is_none(), "{wrapped:?}");
+        assert!(Share::open_agreed(&wrapped, key.public(), b"info", &agreed()).is_none(), "{wrapped:?}");
+    }
 }
 
 /// Making keys takes longer than all the rest.

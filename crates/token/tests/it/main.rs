@@ -68,7 +68,7 @@ fn a_share_that_is_sealed_to_a_tokens_key_opens_with_what_the_token_agrees_on() 
     let point = talk.ask(&json!("generate"))["key"].as_str().unwrap().to_owned();
     let key = PublicKey::of_point(&STANDARD.decode(&point).unwrap()).unwrap();
     assert_eq!(key.to_string(), format!("p256:{point}"));
-    // Sealed by `hpke`, as every endpoint does; opened with the token's secret.
+    // Sealed as every endpoint does; opened with the token's secret.
     let other = seal::PrivateKey::generate(seal::Kem::P256, &SystemEntropy).unwrap();
     let object = |info: &str| {
         let custodian =
