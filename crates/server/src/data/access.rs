@@ -233,11 +233,12 @@ impl Gateway {
             Err(error) => return drop(started.send(Err(error))),
         };
         let id = announced.intent.envelope.id();
-        if let Err(error) = self.record_intent(request, &announced.intent).await {
+        let (recorded, grants) = tokio::join!(self.record_intent(request, &announced.intent), self.grants(&announced));
+        if let Err(error) = recorded {
             // For people; the log has it.
             tracing::warn!(data.intent = %id, "the intent could not be noted with its request: {error}");
         }
-        let grants = match self.grants(&announced).await {
+        let grants = match grants {
             Ok(grants) => grants,
             Err(error) => {
                 tracing::warn!(data.intent = %id, "not every custodian has opened its share: {error}");
