@@ -121,7 +121,7 @@ mod portable {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::prelude::{prop_assert_eq, proptest};
     use sha2::{Digest as _, Sha256};
 
     use super::*;

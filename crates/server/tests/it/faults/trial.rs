@@ -209,19 +209,20 @@ pub(super) fn request_traced(server: &mut Server, strace: &Strace, request: Vec<
 pub(super) fn while_traced<T>(server: &mut Server, strace: &Strace, run: impl FnOnce() -> T) -> (T, Done) {
     let config = server.config().to_owned();
     server.start_as(traced(strace, &["serve", "--config", &config]));
-    let (child, is_over) = (server.take(), AtomicBool::new(false));
+    let (child, is_over, address) = (server.take(), AtomicBool::new(false), server.address());
     let strace_id = child.id();
     thread::scope(|scope| {
         let ended = scope.spawn(|| {
             let end = child.wait_with_output().unwrap();
             while !is_over.load(Ordering::SeqCst) {
-                hang_up(server);
-                thread::sleep(Duration::from_millis(20));
+                drop(server.listener().accept());
             }
             end.into()
         });
         let done = run();
         is_over.store(true, Ordering::SeqCst);
+        // Whoever hangs up sees it.
+        drop(TcpStream::connect(address));
         terminate(strace_id);
         (done, ended.join().unwrap())
     })
