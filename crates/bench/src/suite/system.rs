@@ -103,6 +103,14 @@ impl System {
         self.servers.first_mut().context("a vendor")?.start(&program)
     }
 
+    /// Ends a server and starts it again: with what its configuration says now.
+    pub(super) fn restart(&mut self, place: usize) -> anyhow::Result<()> {
+        let program = self.programs.path("clerestory")?;
+        let server = self.servers.get_mut(place).context("a server")?;
+        server.kill();
+        server.start(&program)
+    }
+
     pub(super) fn file(&self, path: &str) -> PathBuf {
         self.folder.join(path)
     }

@@ -113,9 +113,14 @@ impl Site {
     }
 
     /// Events a second, from the first byte sent to the last receipt.
-    pub(super) fn run(&self, count: usize) -> anyhow::Result<f64> {
-        let (class, plain) = (class()?, events());
-        let seal = |_| -> anyhow::Result<Vec<u8>> { Ok(self.destination.seal(&class, &plain, &SystemEntropy)?) };
+    fn run(&self, count: usize) -> anyhow::Result<f64> {
+        self.run_as(&class()?, count)
+    }
+
+    /// The same, of a class.
+    pub(super) fn run_as(&self, class: &DataClass, count: usize) -> anyhow::Result<f64> {
+        let plain = events();
+        let seal = |_| -> anyhow::Result<Vec<u8>> { Ok(self.destination.seal(class, &plain, &SystemEntropy)?) };
         let batches = Arc::new((0..count).map(seal).collect::<anyhow::Result<Vec<_>>>()?);
         Builder::new_multi_thread().enable_all().build()?.block_on(self.send(batches))
     }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use api::DataRequestState;
 use serde_json::Value;
 use stdx::{Clock as _, SystemClock, durable};
-use testkit::{OPEN_CLASS, PURPOSE, REGION};
+use testkit::{APPROVED_CLASS, PURPOSE, REGION};
 
 use super::intake::Site;
 use super::worker::Worker;
@@ -17,21 +17,20 @@ use crate::programs::succeed;
 use crate::row::{Figure, Row};
 use crate::samples::Samples;
 use crate::suite::data::{CUSTODIANS, EVENTS};
-use crate::suite::system::System;
+use crate::suite::system::{SUPERVISOR, System};
 
 /// That share a query.
 const WORKERS: usize = 3;
 const QUERY: &str = "select substr(sha256, 1, 2) as prefix, count(*) as events, count(distinct rule) as rules, \
-                     max(size) as largest from statistics group by prefix order by prefix\n";
+                     max(size) as largest from detections group by prefix order by prefix\n";
 /// What was taken in is in segments a second later; a busy machine takes longer.
 const TRIES: usize = 60;
+const LOOK: Duration = Duration::from_secs(1);
 
-/// The gateway knows of all workers from the beginning.
 fn with_access(system: &System, workers: &[Worker]) -> anyhow::Result<()> {
-    let urls = workers.iter().map(Worker::url).collect::<anyhow::Result<Vec<_>>>()?;
     let mut section = format!(
-        "[access]\nkey = \"keys/gateway.key\"\nrules = \"access.cedar\"\nworkers = {{ {REGION} = {urls:?} }}\n\
-         custodians = {{ "
+        "[access]\nkey = \"keys/gateway.key\"\nrules = \"access.cedar\"\n{}custodians = {{ ",
+        workers_of(workers)?
     );
     for (place, (who, _)) in CUSTODIANS.iter().enumerate() {
         let comma = if place > 0 { ", " } else { "" };
@@ -39,6 +38,18 @@ fn with_access(system: &System, workers: &[Worker]) -> anyhow::Result<()> {
     }
     section += " }\n\n[http]\n";
     system.change("supervisor", |line| (line == "[http]").then(|| section.clone()))
+}
+
+fn workers_of(workers: &[Worker]) -> anyhow::Result<String> {
+    let urls = workers.iter().map(Worker::url).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(format!("workers = {{ {REGION} = {urls:?} }}\n"))
+}
+
+/// The gateway knows of these from now on.
+fn have(system: &mut System, workers: &[Worker]) -> anyhow::Result<()> {
+    let line = workers_of(workers)?;
+    system.change("supervisor", |other| other.starts_with("workers = ").then(|| line.clone()))?;
+    system.restart(SUPERVISOR)
 }
 
 /// A reading of everything by a request of its own: how long it took, how many events it found, and what was said.
@@ -51,12 +62,16 @@ struct Reading {
 fn read(system: &System) -> anyhow::Result<Reading> {
     let of =
         |command| ["--json", "data", command, "--config", "vendor/clerestory.toml", "--key", "vendor/keys/reader.key"];
-    let what = ["--query", "query.sql", "--reader", "an analyst", "--ticket", "T-1", "--class", OPEN_CLASS];
+    let what = ["--query", "query.sql", "--reader", "an analyst", "--ticket", "T-1", "--class", APPROVED_CLASS];
     let bounds = ["--country", "DE", "--objects", "4096", "--purpose", PURPOSE];
     let asked = system.run(&[&of("request")[..], &what, &bounds].concat())?;
     let asked: DataRequestState = serde_json::from_str(&asked)?;
+    let id = asked.id.to_string();
+    let approve =
+        ["data", "approve", "--config", "supervisor/clerestory.toml", "--key", "supervisor/keys/approver.key"];
+    system.run(&[&approve[..], &[&id, "--comment", "seen"]].concat())?;
     let clock = SystemClock::new();
-    let read = succeed(system.program("clerestory")?.args(of("query")).arg(asked.id.to_string()))?;
+    let read = succeed(system.program("clerestory")?.args(of("query")).arg(id))?;
     let seconds = clock.monotonic().as_secs_f64();
     let mut events = 0;
     for line in String::from_utf8(read.stdout)?.lines() {
@@ -68,37 +83,39 @@ fn read(system: &System) -> anyhow::Result<Reading> {
 
 pub(in super::super) fn query(bench: &mut Bench) -> anyhow::Result<()> {
     let mut workers = Vec::new();
-    let site = Site::alone_with(bench, |system| {
+    let mut site = Site::alone_with(bench, |system| {
         workers = (1..=WORKERS).map(|number| Worker::bound(system, number)).collect::<anyhow::Result<_>>()?;
         with_access(system, &workers)
     })?;
-    let system = &site.system;
-    workers.iter_mut().try_for_each(|worker| worker.start(system, bench))?;
-    durable::write(&system.file("query.sql"), QUERY.as_bytes())?;
+    workers.iter_mut().try_for_each(|worker| worker.start(&site.system, bench))?;
+    durable::write(&site.system.file("query.sql"), QUERY.as_bytes())?;
+    let class = APPROVED_CLASS.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
     let count = bench.scale().of(1000, 6);
-    site.run(count)?;
-    let whole = (count * EVENTS) as u64;
-    let is_there = |_: &usize| -> bool {
-        std::thread::sleep(Duration::from_secs(1));
-        read(system).is_ok_and(|it| it.events == whole)
-    };
-    (0..TRIES).find(is_there).context("what was taken in is in no segment")?;
+    site.run_as(&class, count)?;
+    let (whole, mut events) = ((count * EVENTS) as u64, 0);
+    for _ in 0..TRIES {
+        std::thread::sleep(LOOK);
+        events = read(&site.system)?.events;
+        if events == whole {
+            break;
+        }
+    }
+    ensure!(events == whole, "{events} of {whole} events are in segments");
     bench.say(&format!("{whole} events in {count} objects"));
-    let right = |expected: usize| -> anyhow::Result<f64> {
-        let reading = read(system)?;
+    // The first reading after a start is not counted.
+    let mut right = |those: &[Worker]| -> anyhow::Result<f64> {
+        have(&mut site.system, those)?;
+        read(&site.system)?;
+        let reading = read(&site.system)?;
         ensure!(reading.events == whole, "{} of {whole} events were read", reading.events);
-        ensure!(reading.said.contains(&format!("data.workers={expected}")), "read by others: {}", reading.said);
+        let by = format!("data.workers={}", those.len());
+        ensure!(reading.said.contains(&by), "read by others: {}", reading.said);
         Ok(reading.seconds)
     };
-    // Those that are away are left out; one that has just come reads the manifests first.
-    let (runs, mut many, mut one) = (bench.scale().of(7, 1), Vec::new(), Vec::new());
-    for _ in 0..runs {
-        right(WORKERS)?;
-        many.push(right(WORKERS)?);
-        workers.iter_mut().skip(1).for_each(Worker::kill);
-        right(1)?;
-        one.push(right(1)?);
-        workers.iter_mut().skip(1).try_for_each(|worker| worker.go_on(bench))?;
+    let (mut many, mut one) = (Vec::new(), Vec::new());
+    for _ in 0..bench.scale().of(7, 1) {
+        many.push(right(&workers)?);
+        one.push(right(workers.get(..1).context("a worker")?)?);
     }
     let row = Row::new("cloud/query", "s", Figure::Median, &Samples::new(many)?);
     bench.row(row.against(Figure::Median, &Samples::new(one)?));

@@ -48,15 +48,6 @@ impl Worker {
             system.url(VENDOR)?
         );
         durable::write(&folder.join("clerestory.toml"), text.as_bytes())?;
-        self.go_on(bench)
-    }
-
-    /// Starts it again after [`Worker::kill`].
-    pub(super) fn go_on(&mut self, bench: &Bench) -> anyhow::Result<()> {
-        self.server.start(&bench.programs()?.path("clerestory-query")?)
-    }
-
-    pub(super) fn kill(&mut self) {
-        self.server.kill();
+        self.server.start(&programs.path("clerestory-query")?)
     }
 }
