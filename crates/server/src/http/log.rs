@@ -154,7 +154,13 @@ async fn append_batch(
     Ok(Json(appended))
 }
 
-async fn end(State(front): State<Front>, Path(stream): Path<String>) -> Result<Json<StreamEnd>, HttpError> {
+/// The body says nothing; it is read so that the connection can go on.
+async fn end(
+    State(front): State<Front>,
+    Path(stream): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<StreamEnd>, HttpError> {
+    checked_body(body)?;
     let stream: StreamName = stream.parse().map_err(|_| HttpError::not_found(&stream))?;
     let serving = front.serving()?;
     let taken = serving.taken().await?.lock().await;

@@ -18,5 +18,6 @@ pub mod vault;
 pub mod witness;
 
 mod server;
+mod unread;
 
 pub use server::{Stop, serve, stopped};

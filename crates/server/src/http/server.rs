@@ -22,6 +22,7 @@ use tracing::Instrument as _;
 use crate::config::HttpSection;
 use crate::http::error::{Code, HttpError};
 use crate::http::listener::{LimitedListener, RequestsMax};
+use crate::http::unread::Unread;
 use crate::metrics::metrics;
 
 /// A connection may be idle for longer than a request may take.
@@ -95,7 +96,9 @@ async fn observed(State(bounds): State<Arc<Bounds>>, request: Request, next: Nex
     };
     let id = bounds.ids.next();
     let span = tracing::info_span!("request", request.id = %id, http.method = method, http.route = route);
+    let (unread, request) = Unread::watch(request);
     let mut response = within_bounds(bounds.clone(), request, next).instrument(span).await;
+    unread.close(&mut response);
     let took = bounds.clock.monotonic().saturating_sub(start);
     metrics().request(&route, method, response.status().as_u16(), took);
     if let Ok(id) = HeaderValue::from_str(&id) {

@@ -1,8 +1,9 @@
 //! Bounds on requests, and how a server ends.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::thread;
+use std::time::Duration;
 
 use crate::raw::{self, get};
 use crate::statement::{Place, heartbeat};
@@ -78,4 +79,44 @@ fn a_body_that_does_not_come_is_not_waited_for() {
         .collect();
     assert_eq!(get(address, "/healthz").status, 200);
     drop(silent);
+}
+
+/// Reads the head of an answer.
+fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[test]
+fn who_is_answered_before_its_body_has_come_is_told_that_the_connection_ends() {
+    let system = System::running();
+    let connected = || {
+        let stream = TcpStream::connect(system.vendor.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    };
+    let closes = |head: &str| head.to_ascii_lowercase().contains("\r\nconnection: close\r\n");
+    // Nothing is there, whatever the body says.
+    let mut stream = connected();
+    stream.write_all(b"POST /v1/nothing HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\n").unwrap();
+    let answer = head(&mut stream);
+    assert!(answer.starts_with("HTTP/1.1 404") && closes(&answer), "{answer}");
+    // Head and body come one after the other, as clients send them: what answers has read both, and goes on.
+    let mut stream = connected();
+    for _ in 0..2 {
+        let path = "/v1/streams/data/vendor";
+        stream.write_all(format!("POST {path} HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(get(system.vendor.address(), "/healthz").status, 200);
+        stream.write_all(b"null").unwrap();
+        let answer = head(&mut stream);
+        assert!(answer.starts_with("HTTP/1.1 200") && !closes(&answer), "{answer}");
+        let length = answer.to_ascii_lowercase().split_once("content-length: ").unwrap().1.to_owned();
+        let mut body = vec![0; length.lines().next().unwrap().parse().unwrap()];
+        stream.read_exact(&mut body).unwrap();
+    }
 }
