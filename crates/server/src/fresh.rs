@@ -63,7 +63,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let others: Vec<_> = (0..20).map(|_| come()).collect();
-        // All of them wait by now, if they run in order; whether they do or not, none may get the first answer.
+        // Until all of them wait: they run on one thread, each until it can't go on.
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }

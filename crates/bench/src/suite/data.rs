@@ -4,5 +4,5 @@ mod grant;
 mod intake;
 mod openbao;
 
-pub(super) use grant::{CUSTODIANS, FOLDERS, add_residency, grant};
+pub(super) use grant::{FOLDERS, add_access, add_residency, grant};
 pub(super) use intake::{EVENTS, events, growth, intake};

@@ -1,9 +1,6 @@
 //! A query over lines that endpoints have sealed, read by three workers and by one: from the call to the last byte of the
 //! result, the grant and its outcome included. Everything runs as processes.
 
-use std::fmt::Write as _;
-use std::time::Duration;
-
 use anyhow::{Context as _, ensure};
 use api::DataRequestState;
 use serde_json::Value;
@@ -16,38 +13,20 @@ use crate::bench::Bench;
 use crate::programs::succeed;
 use crate::row::{Figure, Row};
 use crate::samples::Samples;
-use crate::suite::data::{CUSTODIANS, EVENTS};
-use crate::suite::system::{SUPERVISOR, System};
+use crate::suite::data::{EVENTS, add_access};
+use crate::suite::system::{SUPERVISOR, System, VENDOR};
 
 /// That share a query.
 const WORKERS: usize = 3;
 const QUERY: &str = "select substr(sha256, 1, 2) as prefix, count(*) as events, count(distinct rule) as rules, \
                      max(size) as largest from detections group by prefix order by prefix\n";
-/// What was taken in is in segments a second later; a busy machine takes longer.
-const TRIES: usize = 60;
-const LOOK: Duration = Duration::from_secs(1);
-
-fn with_access(system: &System, workers: &[Worker]) -> anyhow::Result<()> {
-    let mut section = format!(
-        "[access]\nkey = \"keys/gateway.key\"\nrules = \"access.cedar\"\n{}custodians = {{ ",
-        workers_of(workers)?
-    );
-    for (place, (who, _)) in CUSTODIANS.iter().enumerate() {
-        let comma = if place > 0 { ", " } else { "" };
-        write!(section, "{comma}{who} = \"{}\"", system.url(System::further() + place)?)?;
-    }
-    section += " }\n\n[http]\n";
-    system.change("supervisor", |line| (line == "[http]").then(|| section.clone()))
-}
-
-fn workers_of(workers: &[Worker]) -> anyhow::Result<String> {
-    let urls = workers.iter().map(Worker::url).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(format!("workers = {{ {REGION} = {urls:?} }}\n"))
+fn urls(workers: &[Worker]) -> anyhow::Result<Vec<String>> {
+    workers.iter().map(Worker::url).collect()
 }
 
 /// The gateway knows of these from now on.
 fn have(system: &mut System, workers: &[Worker]) -> anyhow::Result<()> {
-    let line = workers_of(workers)?;
+    let line = format!("workers = {{ {REGION} = {:?} }}\n", urls(workers)?);
     system.change("supervisor", |other| other.starts_with("workers = ").then(|| line.clone()))?;
     system.restart(SUPERVISOR)
 }
@@ -85,22 +64,17 @@ pub(in super::super) fn query(bench: &mut Bench) -> anyhow::Result<()> {
     let mut workers = Vec::new();
     let mut site = Site::alone_with(bench, |system| {
         workers = (1..=WORKERS).map(|number| Worker::bound(system, number)).collect::<anyhow::Result<_>>()?;
-        with_access(system, &workers)
+        // All of them from the beginning.
+        add_access(system, &urls(&workers)?)
     })?;
     workers.iter_mut().try_for_each(|worker| worker.start(&site.system, bench))?;
     durable::write(&site.system.file("query.sql"), QUERY.as_bytes())?;
     let class = APPROVED_CLASS.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
     let count = bench.scale().of(1000, 6);
     site.run_as(&class, count)?;
-    let (whole, mut events) = ((count * EVENTS) as u64, 0);
-    for _ in 0..TRIES {
-        std::thread::sleep(LOOK);
-        events = read(&site.system)?.events;
-        if events == whole {
-            break;
-        }
-    }
-    ensure!(events == whole, "{events} of {whole} events are in segments");
+    // What a process leaves behind becomes segments when the next one comes.
+    site.system.restart(VENDOR)?;
+    let whole = (count * EVENTS) as u64;
     bench.say(&format!("{whole} events in {count} objects"));
     // The first reading after a start is not counted.
     let mut right = |those: &[Worker]| -> anyhow::Result<f64> {

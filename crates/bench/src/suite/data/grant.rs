@@ -32,8 +32,7 @@ use crate::row::{Figure, Row, Target};
 use crate::samples::Samples;
 use crate::suite::system::{SUPERVISOR, System};
 
-/// Organisation and kind of key.
-pub(in super::super) const CUSTODIANS: [(&str, &str); 2] = [("supervisor", "p256"), ("member", "x-wing")];
+const CUSTODIANS: [(&str, &str); 2] = [("supervisor", "p256"), ("member", "x-wing")];
 /// Of the custodians.
 pub(in super::super) const FOLDERS: [&str; 2] = ["custodian-supervisor", "custodian-member"];
 const QUERY: &str = "select line from detections\n";
@@ -84,6 +83,20 @@ pub(in super::super) fn add_residency(system: &System, policy: &mut Policy) -> a
     policy.streams.extend(Custody::streams());
     policy.residency = Some(residency);
     Ok(())
+}
+
+/// Makes the supervisor the gateway to these workers, when it is started.
+pub(in super::super) fn add_access(system: &System, workers: &[String]) -> anyhow::Result<()> {
+    let mut custodians = Vec::new();
+    for (place, (who, _)) in CUSTODIANS.iter().enumerate() {
+        custodians.push(format!("{who} = \"{}\"", system.url(System::further() + place)?));
+    }
+    let section = format!(
+        "[access]\nkey = \"keys/gateway.key\"\nrules = \"access.cedar\"\nworkers = {{ {REGION} = {workers:?} }}\n\
+         custodians = {{ {} }}\n\n[http]\n",
+        custodians.join(", ")
+    );
+    system.change("supervisor", |line| (line == "[http]").then(|| section.clone()))
 }
 
 /// A worker that holds one object, and never opens it.
@@ -182,20 +195,8 @@ fn make(bench: &Bench) -> anyhow::Result<(System, Reader)> {
     let folder = bench.folder().to_owned();
     let mut system = System::made(&folder, bench.programs()?, &FOLDERS, add_residency)?;
     let worker = Worker::new()?;
-    let custodians: Vec<String> = CUSTODIANS
-        .iter()
-        .enumerate()
-        .map(|(n, (who, _))| anyhow::Ok(format!("{who} = \"{}\"", system.url(System::further() + n)?)))
-        .collect::<anyhow::Result<_>>()?;
-    let (url, custodians) = (format!("http://{}", worker.listener.local_addr()?), custodians.join(", "));
-    system.change("supervisor", |line| {
-        (line == "[http]").then(|| {
-            format!(
-                "[access]\nkey = \"keys/gateway.key\"\nrules = \"access.cedar\"\nworkers = {{ {REGION} = \"{url}\" }}\n\
-                 custodians = {{ {custodians} }}\n\n[http]\n"
-            )
-        })
-    })?;
+    let url = format!("http://{}", worker.listener.local_addr()?);
+    add_access(&system, &[url])?;
     system.start()?;
     let (config, host, code) = ("supervisor/clerestory.toml", worker.host.verifier().to_string(), Digest::of(CODE));
     let (code, schema) = (code.to_string(), Digest::of(SCHEMA).to_string());
