@@ -69,7 +69,7 @@ pub use share::{
 };
 pub use slots::{Installed, InstalledFile, Slot};
 pub use status::{LaneState, LogState, ProductState, StatusReport};
-pub use watch::Watch;
+pub use watch::{Ahead, Watch};
 
 /// Doors for `crates/fuzz` to parsers that no caller needs.
 #[cfg(fuzzing)]

@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent::{
-    Canary, Config, Endpoint, Failure, Findings, Gate, Genesis, Guard, Offer, Ports, RealDisk, Report, Told, Watch,
+    Ahead, Canary, Config, Endpoint, Failure, Findings, Gate, Genesis, Guard, Offer, Ports, RealDisk, Report, Told,
+    Watch,
 };
 use anyhow::Context as _;
 use api::Client;
@@ -110,21 +111,30 @@ fn keep_running(arguments: &Arguments, config: &Config, ports: Ports<'_>) -> any
     Endpoint::read(config, ports)?;
     let mut guard = Guard::start(config)?;
     let mut told = Told::default();
-    let mut watch = Watch::default();
+    let watch = Watch::start(config, ports.client)?;
+    let mut news: Option<Ahead> = None;
     let clock = SystemClock::new();
     loop {
-        match agent::round(config, ports, guard.as_mut(), told) {
+        let ahead = news.take().map(|files| ports.client.ahead(files));
+        let known = Ports { client: ahead.as_ref().unwrap_or(ports.client), ..ports };
+        let done = match agent::round(config, known, guard.as_mut(), told) {
             Ok(report) => {
                 told = Told::default();
                 show(arguments, &report)?;
+                report.failures.is_empty()
             }
             // What was told is taken down next time.
-            Err(failure) => eprintln!("error: {failure}\nhint: {}", failure.hint),
-        }
+            Err(failure) => {
+                eprintln!("error: {failure}\nhint: {}", failure.hint);
+                false
+            }
+        };
         if let Err(failure) = sharing::send_in_passing(config, ports) {
             eprintln!("error: {failure}\nhint: {}", failure.hint);
         }
-        let until = clock.monotonic().saturating_add(pause(config)?);
+        // News are told once: what could not be done with them is tried once more.
+        let pause = if done || ahead.is_none() { pause(config)? } else { AGAIN };
+        let until = clock.monotonic().saturating_add(pause);
         let mut hand_on = |findings: &mut Findings| {
             if let Err(failure) = sharing::record(config, ports, findings) {
                 eprintln!("error: {failure}\nhint: {}", failure.hint);
@@ -133,12 +143,16 @@ fn keep_running(arguments: &Arguments, config: &Config, ports: Ports<'_>) -> any
         loop {
             let left = until.saturating_sub(clock.monotonic());
             let (slice, before) = (left.min(LOOK), clock.monotonic());
-            match &guard {
-                Some(guard) => told = told.and(guard.wait(slice, &mut hand_on)),
-                None => std::thread::sleep(slice),
+            match (&guard, &watch) {
+                (Some(guard), watch) => {
+                    told = told.and(guard.wait(slice, &mut hand_on));
+                    news = watch.as_ref().and_then(|watch| watch.wait(Duration::ZERO));
+                }
+                (None, Some(watch)) => news = watch.wait(slice),
+                (None, None) => std::thread::sleep(slice),
             }
             // The engine has ended, or it is time.
-            if told.crashes > 0 || left <= LOOK || clock.monotonic().saturating_sub(before) < slice {
+            if told.crashes > 0 || news.is_some() || left <= LOOK || clock.monotonic().saturating_sub(before) < slice {
                 break;
             }
             if sharing::waits(config)
@@ -146,15 +160,15 @@ fn keep_running(arguments: &Arguments, config: &Config, ports: Ports<'_>) -> any
             {
                 eprintln!("error: {failure}\nhint: {}", failure.hint);
             }
-            if watch.is_due(config, clock.monotonic()) && watch.has_news(config, ports.client) {
-                break;
-            }
         }
     }
 }
 
-/// What waits to be shared is sent so soon, and so soon it is seen that it is time to watch.
+/// What waits to be shared is sent so soon, and beside a guard so soon it is seen that there is news.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// After news that came to nothing.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Up to a quarter less than configured, so that not all endpoints ask at the same time.
 fn pause(config: &Config) -> anyhow::Result<Duration> {

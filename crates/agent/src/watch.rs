@@ -1,48 +1,142 @@
-//! Whether there is any news: two small conditional requests, which are believed in one way only, that it is time to
-//! look at everything.
+//! Whether there is any news. Our servers keep the question until there is, and answer with all of it; others are asked
+//! every few seconds, by two small conditional requests. Either is believed in one way only, that it is time to look.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
 use std::time::Duration;
 
-use api::{BodyLimit, Change, Client};
-use attest::{BUNDLE_BYTES_MAX, Lane};
-use channel::layout;
+use api::{BaseUrl, BodyLimit, Change, Client};
+use attest::{BUNDLE_BYTES_MAX, Lane, Ring};
+use channel::{NEWS_BYTES_MAX, News, layout};
 use stdx::Digest;
 
 use crate::config::Config;
+use crate::failure::Failure;
 
-/// What names all that is new, and what forbids: whoever serves them can keep an endpoint from looking early, and
-/// from nothing else.
-#[derive(Debug, Default)]
+/// A server keeps a question for so long; half a minute is less than what lies between is patient.
+const WAIT_S: u64 = 30;
+
+/// Between two questions, whatever is answered.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// So many looks without news at once until that is tried again.
+const LOOKS: u32 = 60;
+
+/// What a mirror gave in advance, by URL; what it has not is `None`. Without any, it is only time to look.
+pub type Ahead = BTreeMap<String, Option<Vec<u8>>>;
+
+/// A thread that watches the first mirror: whoever serves it can keep an endpoint from looking early, and from nothing
+/// else.
+#[derive(Debug)]
 pub struct Watch {
-    seen: BTreeMap<String, Digest>,
-    /// Of a clock that only goes forward.
-    next: Duration,
+    news: Receiver<Ahead>,
 }
 
 impl Watch {
-    /// Whether it is time to ask, if the owner wants that at all.
-    pub fn is_due(&mut self, config: &Config, now: Duration) -> bool {
-        let Some(every) = config.watch_s.map(Duration::from_secs) else { return false };
-        if now < self.next {
-            return false;
-        }
-        self.next = now.saturating_add(every);
-        true
+    /// Watches, if the owner wants that at all. The thread ends with the process, or after whoever started it has gone.
+    ///
+    /// # Errors
+    /// [`Failure`] when there can be no thread.
+    pub fn start(config: &Config, client: &Client) -> Result<Option<Self>, Failure> {
+        let (Some(every), Some(mirror)) = (config.watch_s, config.channel.first()) else { return Ok(None) };
+        let ring = config.products.iter().map(|product| config.ring_of(product)).min().unwrap_or(Ring::All);
+        let every = Duration::from_secs(every);
+        let timeout = Duration::from_secs(config.network.timeout_s);
+        let watcher = Watcher { mirror: mirror.clone(), ring, client: client.with_timeout(timeout), timeout, every };
+        let (send, news) = channel();
+        let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || watcher.watch(&send));
+        thread.map_err(|error| Failure::unavailable(format!("nobody can watch the channel: {error}")))?;
+        Ok(Some(Self { news }))
     }
 
-    /// Asks the first mirror. Without an answer there is no news, until the next whole look.
-    pub fn has_news(&mut self, config: &Config, client: &Client) -> bool {
-        let Some(mirror) = config.channel.first() else { return false };
-        let paths = ["metadata/timestamp.json".to_owned(), layout::status(Lane::Fast)];
+    /// All that is new, as soon as there is anything, or nothing after `timeout`.
+    #[must_use]
+    pub fn wait(&self, timeout: Duration) -> Option<Ahead> {
+        let mut ahead = match self.news.recv_timeout(timeout) {
+            Ok(ahead) => ahead,
+            Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => {
+                thread::sleep(timeout);
+                return None;
+            }
+        };
+        // Each leads on from where the one before has led.
+        self.news.try_iter().for_each(|later| ahead.extend(later));
+        Some(ahead)
+    }
+}
+
+struct Watcher {
+    mirror: BaseUrl,
+    ring: Ring,
+    client: Client,
+    timeout: Duration,
+    every: Duration,
+}
+
+impl Watcher {
+    fn watch(&self, send: &Sender<Ahead>) {
+        // Where the mirror can lead on from, and what was told last.
+        let (mut state, mut known) = (None, None);
+        let mut seen = BTreeMap::new();
+        let mut looks = 0;
+        loop {
+            let news = if looks == 0 { self.ask(state.as_ref()) } else { None };
+            let told = match news {
+                Some(news) => {
+                    state = Some(news.state);
+                    let before = known.replace(news.state);
+                    let there = news.files.into_iter().map(|(path, bytes)| (path, Some(bytes)));
+                    let all = there.chain(news.absent.into_iter().map(|path| (path, None)));
+                    let ahead = all.map(|(path, bytes)| (self.mirror.join(&format!("/{path}")), bytes));
+                    // The first time nobody knows what has come between the last look and this state: it has no files.
+                    (before != state).then(|| ahead.collect())
+                }
+                // Perhaps it can't lead on from here, but says where it is.
+                None if state.take().is_some() => None,
+                None => {
+                    looks = if looks == 0 { LOOKS } else { looks - 1 };
+                    thread::sleep(self.every.saturating_sub(PAUSE));
+                    self.look(&mut seen).then(Ahead::new)
+                }
+            };
+            if told.is_some_and(|ahead| send.send(ahead).is_err()) {
+                return;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// What leads on from `state`, or where the channel is; the same state if nothing has come in time.
+    fn ask(&self, state: Option<&Digest>) -> Option<News> {
+        let limit = BodyLimit(NEWS_BYTES_MAX as u64);
+        let url = self.mirror.join(&format!("/{}", layout::news(self.ring, state)));
+        let bytes = match state {
+            None => self.client.find(&url, limit),
+            Some(_) => {
+                let patient = self.client.with_timeout(self.timeout.saturating_add(Duration::from_secs(WAIT_S)));
+                patient.find(&format!("{url}?wait={WAIT_S}"), limit)
+            }
+        };
+        let bytes = bytes.ok()??;
+        match state {
+            Some(state) if bytes.is_empty() => Some(News::none(*state)),
+            _ => News::parse(&bytes).ok(),
+        }
+    }
+
+    /// Whether timestamp or status are others than at the last look. Without an answer there is no news, until the next
+    /// whole look.
+    fn look(&self, seen: &mut BTreeMap<String, Digest>) -> bool {
         let mut news = false;
-        for path in paths {
-            let url = mirror.join(&format!("/{path}"));
+        for path in [layout::TIMESTAMP.to_owned(), layout::status(Lane::Fast)] {
+            let url = self.mirror.join(&format!("/{path}"));
             let limit = BodyLimit(BUNDLE_BYTES_MAX as u64);
-            if let Ok(Change::Body(bytes)) = client.get_changed(&url, self.seen.get(&path), limit) {
+            if let Ok(Change::Body(bytes)) = self.client.get_changed(&url, seen.get(&path), limit) {
                 let digest = Digest::of(&bytes);
                 // The first time there is nothing to compare with: a whole look was just before.
-                news |= self.seen.insert(path, digest).is_some_and(|before| before != digest);
+                news |= seen.insert(path, digest).is_some_and(|before| before != digest);
             }
         }
         news

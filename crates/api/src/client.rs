@@ -1,5 +1,6 @@
 //! One blocking client for everybody.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use serde::de::DeserializeOwned;
 use stdx::Digest;
 
 use crate::error::{ErrorBody, ErrorClass};
-use crate::transport::{Answer, Body, Http, MediaType, Request, Transport};
+use crate::transport::{Ahead, Answer, Body, Http, MediaType, Request, Transport};
 
 /// An error body is a few lines; more of it is cut off.
 const ERROR_BYTES_MAX: u64 = 64 << 10;
@@ -191,6 +192,14 @@ impl Client {
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { transport: Arc::clone(&self.transport), timeout }
+    }
+
+    /// The same client with what a server gave before it was asked: `GET` of these URLs is answered by that. `None` is
+    /// what the server has not.
+    #[must_use]
+    pub fn ahead(&self, files: BTreeMap<String, Option<Vec<u8>>>) -> Self {
+        let others = Arc::clone(&self.transport);
+        Self { transport: Arc::new(Ahead { files, others }), timeout: self.timeout }
     }
 
     /// `GET`, at most `limit` bytes.

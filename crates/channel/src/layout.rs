@@ -1,9 +1,12 @@
 //! Where things lie. All names are plain ASCII, so that no web server, file system or percent
 //! encoding can come between a name and its file (`docs/formats/channel.md`).
 
-use attest::{Lane, ProductId, Release, ReleaseNumber};
+use attest::{Lane, ProductId, Release, ReleaseNumber, Ring};
 use stdx::Digest;
 use tuf::{Paths, RoleName, TargetPath};
+
+/// Names what is new; replaced in place.
+pub const TIMESTAMP: &str = "metadata/timestamp.json";
 
 /// Of an artifact's name so much is kept in its path; the place in front keeps paths apart.
 const NAME_BYTES_MAX: usize = 100;
@@ -91,6 +94,12 @@ pub fn patch(product: &ProductId, content: &Digest) -> String {
 #[must_use]
 pub fn status(lane: Lane) -> String {
     format!("status/{lane}.bundle")
+}
+
+/// Where our servers say what is new for a ring, below the channel's URL; after a state, when there is something.
+#[must_use]
+pub fn news(ring: Ring, after: Option<&Digest>) -> String {
+    after.map_or_else(|| format!("news/{ring}"), |state| format!("news/{ring}/{state}"))
 }
 
 /// The file of policy version `version`: the genesis is an envelope, its successors are bundles.

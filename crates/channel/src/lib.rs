@@ -2,8 +2,8 @@
 //!
 //! # In scope
 //! Where things lie in the tree ([`layout`]), the list of a product's releases ([`Releases`]),
-//! publishing into a folder under TUF metadata ([`Channel`]), and the one-file form for machines
-//! without a network ([`write_export`], [`Export`]).
+//! publishing into a folder under TUF metadata ([`Channel`]), what is new since then in one answer ([`News`]), and the
+//! one-file form for machines without a network ([`write_export`], [`Export`]).
 //!
 //! # Out of scope
 //! Serving the tree (any web server does), fetching from it (`agent`), and trust: TUF metadata is
@@ -19,11 +19,13 @@
 mod error;
 mod export;
 pub mod layout;
+mod news;
 mod publish;
 mod releases;
 mod tree;
 
 pub use error::Error;
 pub use export::{Export, ExportError, ExportRequest, Member, write_export};
+pub use news::{NEWS_BYTES_MAX, News, NewsError, Shown};
 pub use publish::{Channel, Delegates, Keys, Lifetimes, Publication, Published, Signing};
 pub use releases::{Listed, RELEASES_BYTES_MAX, Releases, ReleasesError};

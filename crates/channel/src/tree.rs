@@ -1,5 +1,6 @@
 //! The folder that the tree lies in.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use stdx::{Digest, Hasher, durable};
 
 use crate::error::Error;
+use crate::layout;
 
 /// How much of a file is in memory at a time.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -70,6 +72,25 @@ impl Tree {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(at(&path)(error)),
         }
+    }
+
+    /// The files that are never replaced: those with a version or a digest in their name.
+    pub(crate) fn names(&self) -> Result<BTreeSet<String>, Error> {
+        let (mut names, mut folders) = (BTreeSet::new(), vec![String::new()]);
+        while let Some(folder) = folders.pop() {
+            let path = self.0.join(&folder);
+            for entry in std::fs::read_dir(&path).map_err(at(&path))? {
+                let entry = entry.map_err(at(&path))?;
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                let name = format!("{folder}{name}");
+                if entry.file_type().map_err(at(&path))?.is_dir() {
+                    folders.push(format!("{name}/"));
+                } else if !name.starts_with("status/") && name != layout::TIMESTAMP && !name.contains("/.") {
+                    names.insert(name);
+                }
+            }
+        }
+        Ok(names)
     }
 
     /// Removes temporary files, here and below.

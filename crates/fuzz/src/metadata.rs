@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 
-use channel::{Export, Releases};
+use channel::{Export, News, Releases};
 use stdx::UnixTime;
 use tuf::{
     Client, Content, Ed25519Sha256, Fetch, FetchError, Json, Limits, Location, MemoryStore, Metadata, PublicKey, Root,
@@ -18,6 +18,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("tuf-refresh", refresh),
     ("channel-releases", releases),
     ("channel-export", export),
+    ("channel-news", news),
 ];
 
 /// The canonical form is its own canonical form.
@@ -114,6 +115,12 @@ fn split<'a>(bytes: &'a [u8], mark: &'a [u8]) -> impl Iterator<Item = &'a [u8]> 
 fn releases(bytes: &[u8]) {
     if let Ok(releases) = Releases::parse(bytes) {
         assert_eq!(releases.to_bytes(), bytes);
+    }
+}
+
+fn news(bytes: &[u8]) {
+    if let Ok(news) = News::parse(bytes) {
+        assert_eq!(news.to_bytes(), bytes);
     }
 }
 

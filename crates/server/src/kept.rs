@@ -150,6 +150,12 @@ impl KeptFolder {
         &self.path
     }
 
+    /// Whether other machines have it too.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// Whether this machine's copy is the newest, as far as this process knows.
     ///
     /// # Errors

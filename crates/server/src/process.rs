@@ -21,7 +21,7 @@ use crate::metrics::Probes;
 use crate::serve::{Service, Stops, service};
 
 /// The listener for numbers serves one scraper, or two.
-const NUMBERS: HttpSection = HttpSection { requests_max: 8, timeout_s: 10, grace_s: 1 };
+const NUMBERS: HttpSection = HttpSection { requests_max: 8, waiting_max: 0, timeout_s: 10, grace_s: 1 };
 
 /// A connection that is in use is closed after its statement: a commit, to a slow disk.
 const CLOSE_MAX: Duration = Duration::from_secs(5);

@@ -27,6 +27,7 @@ use crate::failure::Failure;
 use crate::http::forward::{Forward, forward};
 use crate::http::gateway::Gateway as LookupGateway;
 use crate::http::ledger::Holder;
+use crate::http::news::News;
 use crate::http::vault::{Vault, VaultParts};
 use crate::http::{self, Stop};
 use crate::lease::Lease;
@@ -91,6 +92,9 @@ async fn vendor(vendor: &VendorConfig, config: &Config, stop: &Stops) -> anyhow:
     // A machine that is new has all of it before it serves any.
     tokio::task::spawn_blocking(move || copied.pull()).await?.context("the channel can't be copied")?;
     keep_vault(&mut service, vendor, config, stop).await?;
+    let timeout = Duration::from_secs(config.http().timeout_s);
+    let (news, following) = News::follow(Arc::clone(&channel), timeout, stop).await?;
+    service.tasks.spawn(following);
     let config = Arc::new(config.clone());
     if let Some(section) = vendor.compaction.clone() {
         let tasks = stop.tasks.clone();
@@ -105,7 +109,7 @@ async fn vendor(vendor: &VendorConfig, config: &Config, stop: &Stops) -> anyhow:
         service.tasks.spawn(cloud::run(own, domain.clone(), cloud, duty.clone(), tasks));
     }
     service.tasks.spawn(publish::keep_fresh(config, domain, duty, stop.tasks.clone()));
-    service.router = service.router.merge(http::tree::router(channel));
+    service.router = service.router.merge(http::tree::router(channel)).merge(http::news::router(news));
     Ok(service)
 }
 

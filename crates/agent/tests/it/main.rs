@@ -24,6 +24,7 @@ mod import;
 mod liars;
 mod lookups;
 mod mirrors;
+mod news;
 mod policies;
 mod region;
 mod rules;

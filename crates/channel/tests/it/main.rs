@@ -10,6 +10,7 @@
 
 mod export;
 mod foreign;
+mod news;
 mod publish;
 mod rules;
 mod vendor;

@@ -234,6 +234,8 @@ pub struct ChannelKeys {
 pub struct HttpSection {
     /// Requests that are worked on at once; more are told to come back (503).
     pub requests_max: usize,
+    /// Requests that wait at once until a channel has something new; more are told to come back (503).
+    pub waiting_max: usize,
     /// A request ends after so many seconds.
     pub timeout_s: u64,
     /// After a signal to stop, requests have so many seconds to end.
@@ -243,7 +245,7 @@ pub struct HttpSection {
 impl Default for HttpSection {
     /// An append waits for a round of witnesses, 5 s each at worst, twice; downloads are longest.
     fn default() -> Self {
-        Self { requests_max: 1024, timeout_s: 60, grace_s: 10 }
+        Self { requests_max: 1024, waiting_max: 8192, timeout_s: 60, grace_s: 10 }
     }
 }
 

@@ -59,11 +59,17 @@ pub struct LimitedListener {
 #[derive(Clone, Copy, Debug)]
 pub struct RequestsMax(pub usize);
 
+/// How many requests wait at once until there is something.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitingMax(pub usize);
+
 impl LimitedListener {
     /// Limits `listener`. A connection on which nothing moves for `idle` is closed.
     #[must_use]
-    pub fn new(listener: TcpListener, RequestsMax(requests): RequestsMax, idle: Duration) -> Self {
-        let permits = requests.saturating_mul(CONNECTIONS_PER_REQUEST).clamp(1, Semaphore::MAX_PERMITS);
+    pub fn new(listener: TcpListener, limits: (RequestsMax, WaitingMax), idle: Duration) -> Self {
+        let (RequestsMax(requests), WaitingMax(waiting)) = limits;
+        let permits = requests.saturating_mul(CONNECTIONS_PER_REQUEST).saturating_add(waiting);
+        let permits = permits.clamp(1, Semaphore::MAX_PERMITS);
         Self { listener, permits: Arc::new(Semaphore::new(permits)), idle }
     }
 }

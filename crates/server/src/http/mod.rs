@@ -9,6 +9,7 @@ pub mod health;
 pub(crate) mod ledger;
 pub mod listener;
 pub mod log;
+pub(crate) mod news;
 mod range;
 pub(crate) mod relay;
 pub mod stream;

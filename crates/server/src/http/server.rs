@@ -21,7 +21,8 @@ use tracing::Instrument as _;
 
 use crate::config::HttpSection;
 use crate::http::error::{Code, HttpError};
-use crate::http::listener::{LimitedListener, RequestsMax};
+use crate::http::listener::{LimitedListener, RequestsMax, WaitingMax};
+use crate::http::news::NEWS;
 use crate::http::unread::Unread;
 use crate::metrics::metrics;
 
@@ -38,9 +39,11 @@ pub type Stop = watch::Receiver<bool>;
 pub async fn serve(router: Router, listener: TcpListener, section: HttpSection, stop: Stop) -> anyhow::Result<()> {
     let timeout = Duration::from_secs(section.timeout_s);
     let address = listener.local_addr().context("the listening socket has no address")?;
-    let listener = LimitedListener::new(listener, RequestsMax(section.requests_max), timeout + IDLE_MARGIN);
+    let limits = (RequestsMax(section.requests_max), WaitingMax(section.waiting_max));
+    let listener = LimitedListener::new(listener, limits, timeout + IDLE_MARGIN);
     let bounds = Arc::new(Bounds {
         requests: Semaphore::new(section.requests_max),
+        waiting: Semaphore::new(section.waiting_max),
         timeout,
         clock: SystemClock::new(),
         ids: Ids::new(),
@@ -74,6 +77,8 @@ pub async fn stopped(mut stop: Stop) {
 
 struct Bounds {
     requests: Semaphore,
+    /// Requests that wait until there is something: they cost a connection, and no work.
+    waiting: Semaphore,
     timeout: Duration,
     clock: SystemClock,
     ids: Ids,
@@ -97,7 +102,8 @@ async fn observed(State(bounds): State<Arc<Bounds>>, request: Request, next: Nex
     let id = bounds.ids.next();
     let span = tracing::info_span!("request", request.id = %id, http.method = method, http.route = route);
     let (unread, request) = Unread::watch(request);
-    let mut response = within_bounds(bounds.clone(), request, next).instrument(span).await;
+    let permits = if route == NEWS { &bounds.waiting } else { &bounds.requests };
+    let mut response = within_bounds((permits, bounds.timeout), request, next).instrument(span).await;
     unread.close(&mut response);
     let took = bounds.clock.monotonic().saturating_sub(start);
     metrics().request(&route, method, response.status().as_u16(), took);
@@ -125,14 +131,14 @@ impl Ids {
     }
 }
 
-async fn within_bounds(bounds: Arc<Bounds>, request: Request, next: Next) -> Response {
-    let Ok(_permit) = bounds.requests.try_acquire() else {
+async fn within_bounds((permits, timeout): (&Semaphore, Duration), request: Request, next: Next) -> Response {
+    let Ok(_permit) = permits.try_acquire() else {
         return HttpError::new(Code::Busy, "more requests at once than are worked on").into_response();
     };
-    match tokio::time::timeout(bounds.timeout, next.run(request)).await {
+    match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let message = format!("the request took more than {} s", bounds.timeout.as_secs());
+            let message = format!("the request took more than {} s", timeout.as_secs());
             HttpError::new(Code::Timeout, message).into_response()
         }
     }

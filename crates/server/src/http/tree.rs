@@ -10,6 +10,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::get;
+use channel::layout::TIMESTAMP;
 use http::{Extensions, HeaderMap, StatusCode, Version, header};
 use storage::Key;
 use tower_http::compression::CompressionLayer;
@@ -23,7 +24,6 @@ pub const CHANNEL: &str = "/channel";
 
 /// What every endpoint asks for at every look, and mostly has already.
 const STATUS: &str = "status/";
-const TIMESTAMP: &str = "metadata/timestamp.json";
 
 /// Whether a reader starts with it: it names what is new, or is itself.
 fn is_read_first(key: &Key) -> bool {
@@ -80,7 +80,7 @@ async fn file(
 }
 
 /// Whoever asks two machines of the domain must not be shown something older by the second.
-async fn renew(folder: &Arc<KeptFolder>) {
+pub(super) async fn renew(folder: &Arc<KeptFolder>) {
     let renewed = match folder.is_newest().await {
         Ok(true) => return,
         Ok(false) => {

@@ -24,6 +24,7 @@ mod fsck;
 mod limits;
 mod lookups;
 mod mirror;
+mod news;
 mod operation;
 mod peers;
 mod policies;
