@@ -80,6 +80,7 @@ impl<'a> Cloud<'a> {
     /// # Errors
     /// When a command fails.
     pub fn alone(stage: &'a Stage) -> anyhow::Result<Self> {
+        stage.configure("vendor", "waiting_max = 8192", "waiting_max = 20000")?;
         write(stage, "alone/NOTICE", "A rule.\n")?;
         write(stage, "alone/rules.toml", &format!("product = \"{INDICATORS}\"\nnotice = \"NOTICE\"\n"))?;
         let rule = format!("rule {} {{ strings: $a = \"an unwanted text\" condition: $a }}\n", Self::RULE);

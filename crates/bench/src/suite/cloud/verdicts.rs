@@ -8,25 +8,24 @@ use serde_json::json;
 use server::demo::{Cloud, Narrator, Options, Stage};
 use stdx::{Clock as _, Digest, SystemClock};
 
-use super::crowd::{Arrived, Crowd};
+use super::crowd::{Arrived, CONNECTIONS, Crowd, connections};
 use crate::bench::Bench;
 use crate::row::{Figure, Row, Target};
 use crate::samples::Samples;
 
-/// How many endpoints, how often each looks, and how often it is done.
+/// How many endpoints, and how often it is done.
 struct Size {
     endpoints: usize,
-    watch_s: u64,
     runs: usize,
 }
 
-/// A hundred thousand that look every 30 seconds make 6,700 requests a second when nothing is new.
-const SIZES: [Size; 3] = [
-    Size { endpoints: 10, watch_s: 2, runs: 10 },
-    Size { endpoints: 1_000, watch_s: 2, runs: 5 },
-    Size { endpoints: 100_000, watch_s: 30, runs: 1 },
+const SIZES: [Size; 4] = [
+    Size { endpoints: 10, runs: 10 },
+    Size { endpoints: 1_000, runs: 5 },
+    Size { endpoints: CONNECTIONS, runs: 3 },
+    Size { endpoints: 100_000, runs: 3 },
 ];
-const QUICK: [Size; 1] = [Size { endpoints: 10, watch_s: 1, runs: 1 }];
+const QUICK: [Size; 1] = [Size { endpoints: 10, runs: 1 }];
 const PATIENCE: Duration = Duration::from_secs(240);
 
 pub(in super::super) fn verdicts(bench: &mut Bench) -> anyhow::Result<()> {
@@ -37,17 +36,19 @@ pub(in super::super) fn verdicts(bench: &mut Bench) -> anyhow::Result<()> {
         offline: true,
     };
     let program = bench.programs()?.path("clerestory")?;
+    // Before anything is started: it has the same limits.
+    let connections = connections()?;
     let stage = Stage::set(&program, &options, &Narrator::new())?;
     let cloud = Cloud::alone(&stage)?;
     let channel = cloud.channel()?.parse().context("the channel's address")?;
     let sizes: &[Size] = if bench.scale() == crate::bench::Scale::Full { &SIZES } else { &QUICK };
     let clock = SystemClock::new();
-    for Size { endpoints, watch_s, runs } in sizes {
+    for Size { endpoints, runs } in sizes {
         let crowd = Crowd {
             channel,
             product: Cloud::PRODUCT.to_owned(),
             endpoints: *endpoints,
-            watch: Duration::from_secs(*watch_s),
+            connections,
             patience: PATIENCE,
         };
         let mut seconds = Vec::new();
