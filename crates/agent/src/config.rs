@@ -27,8 +27,8 @@ pub struct Config {
     /// How often `run` looks for news, in seconds.
     #[serde(default = "default_interval")]
     pub interval_s: u64,
-    /// How often `run` asks besides whether there is any news, in seconds: two small conditional requests. Only
-    /// then, and after `interval_s`, it looks at everything.
+    /// `run` waits besides for what is new, and looks at everything then, and after `interval_s`. Where no server keeps
+    /// the question, it asks so often, in seconds, by two small conditional requests; and it looks no oftener.
     pub watch_s: Option<u64>,
     /// How old evidence may be, where the policy allows more than the owner wants.
     #[serde(default)]

@@ -132,6 +132,8 @@ fn keep_running(arguments: &Arguments, config: &Config, ports: Ports<'_>) -> any
         if let Err(failure) = sharing::send_in_passing(config, ports) {
             eprintln!("error: {failure}\nhint: {}", failure.hint);
         }
+        // What came meanwhile leads on from something else than what the round has found.
+        news = watch.as_ref().and_then(|watch| watch.wait(Duration::ZERO)).map(|_| Ahead::new());
         // News are told once: what could not be done with them is tried once more.
         let pause = if done || ahead.is_none() { pause(config)? } else { AGAIN };
         let until = clock.monotonic().saturating_add(pause);
@@ -146,9 +148,9 @@ fn keep_running(arguments: &Arguments, config: &Config, ports: Ports<'_>) -> any
             match (&guard, &watch) {
                 (Some(guard), watch) => {
                     told = told.and(guard.wait(slice, &mut hand_on));
-                    news = watch.as_ref().and_then(|watch| watch.wait(Duration::ZERO));
+                    news = news.or_else(|| watch.as_ref()?.wait(Duration::ZERO));
                 }
-                (None, Some(watch)) => news = watch.wait(slice),
+                (None, Some(watch)) => news = news.or_else(|| watch.wait(slice)),
                 (None, None) => std::thread::sleep(slice),
             }
             // The engine has ended, or it is time.

@@ -2,7 +2,7 @@
 //! every few seconds, by two small conditional requests. Either is believed in one way only, that it is time to look.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -44,7 +44,8 @@ impl Watch {
         let every = Duration::from_secs(every);
         let timeout = Duration::from_secs(config.network.timeout_s);
         let watcher = Watcher { mirror: mirror.clone(), ring, client: client.with_timeout(timeout), timeout, every };
-        let (send, news) = channel();
+        // What is not wanted yet waits at the server: here lie two at most.
+        let (send, news) = sync_channel(1);
         let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || watcher.watch(&send));
         thread.map_err(|error| Failure::unavailable(format!("nobody can watch the channel: {error}")))?;
         Ok(Some(Self { news }))
@@ -61,9 +62,19 @@ impl Watch {
                 return None;
             }
         };
-        // Each leads on from where the one before has led.
-        self.news.try_iter().for_each(|later| ahead.extend(later));
+        for later in self.news.try_iter() {
+            merge(&mut ahead, later);
+        }
         Some(ahead)
+    }
+}
+
+/// Adds what was told later. It leads on from where the one before has led; if it is empty, nobody knows from where.
+fn merge(ahead: &mut Ahead, later: Ahead) {
+    if later.is_empty() {
+        ahead.clear();
+    } else if !ahead.is_empty() {
+        ahead.extend(later);
     }
 }
 
@@ -75,16 +86,25 @@ struct Watcher {
     every: Duration,
 }
 
+/// What a mirror says when it is asked for news.
+enum Heard {
+    News(News),
+    /// It has none, or does not know where we are.
+    Nowhere,
+    /// It gives no answer that could be used.
+    Nothing,
+}
+
 impl Watcher {
-    fn watch(&self, send: &Sender<Ahead>) {
+    fn watch(&self, send: &SyncSender<Ahead>) {
         // Where the mirror can lead on from, and what was told last.
         let (mut state, mut known) = (None, None);
         let mut seen = BTreeMap::new();
-        let mut looks = 0;
+        let mut looks = 0_u32;
         loop {
-            let news = if looks == 0 { self.ask(state.as_ref()) } else { None };
-            let told = match news {
-                Some(news) => {
+            let heard = if looks == 0 { self.ask(state.as_ref()) } else { Heard::Nothing };
+            let told = match heard {
+                Heard::News(news) => {
                     state = Some(news.state);
                     let before = known.replace(news.state);
                     let there = news.files.into_iter().map(|(path, bytes)| (path, Some(bytes)));
@@ -93,52 +113,71 @@ impl Watcher {
                     // The first time nobody knows what has come between the last look and this state: it has no files.
                     (before != state).then(|| ahead.collect())
                 }
-                // Perhaps it can't lead on from here, but says where it is.
-                None if state.take().is_some() => None,
-                None => {
-                    looks = if looks == 0 { LOOKS } else { looks - 1 };
+                // It says where it is, next.
+                Heard::Nowhere if state.take().is_some() => None,
+                Heard::Nowhere | Heard::Nothing => {
+                    // A server that has had news has them again; others are seldom asked.
+                    looks = if known.is_some() { 0 } else { looks.checked_sub(1).unwrap_or(LOOKS) };
                     thread::sleep(self.every.saturating_sub(PAUSE));
-                    self.look(&mut seen).then(Ahead::new)
+                    self.look(&mut seen, known.is_some()).then(Ahead::new)
                 }
             };
+            let pause = if told.is_some() { self.every.max(PAUSE) } else { PAUSE };
             if told.is_some_and(|ahead| send.send(ahead).is_err()) {
                 return;
             }
-            thread::sleep(PAUSE);
+            thread::sleep(pause);
         }
     }
 
     /// What leads on from `state`, or where the channel is; the same state if nothing has come in time.
-    fn ask(&self, state: Option<&Digest>) -> Option<News> {
+    fn ask(&self, state: Option<&Digest>) -> Heard {
         let limit = BodyLimit(NEWS_BYTES_MAX as u64);
         let url = self.mirror.join(&format!("/{}", layout::news(self.ring, state)));
-        let bytes = match state {
+        let answer = match state {
             None => self.client.find(&url, limit),
             Some(_) => {
                 let patient = self.client.with_timeout(self.timeout.saturating_add(Duration::from_secs(WAIT_S)));
                 patient.find(&format!("{url}?wait={WAIT_S}"), limit)
             }
         };
-        let bytes = bytes.ok()??;
-        match state {
-            Some(state) if bytes.is_empty() => Some(News::none(*state)),
-            _ => News::parse(&bytes).ok(),
+        match (answer, state) {
+            (Ok(Some(bytes)), Some(state)) if bytes.is_empty() => Heard::News(News::none(*state)),
+            (Ok(Some(bytes)), _) => News::parse(&bytes).map_or(Heard::Nothing, Heard::News),
+            (Ok(None), _) => Heard::Nowhere,
+            (Err(_), _) => Heard::Nothing,
         }
     }
 
     /// Whether timestamp or status are others than at the last look. Without an answer there is no news, until the next
-    /// whole look.
-    fn look(&self, seen: &mut BTreeMap<String, Digest>) -> bool {
+    /// whole look. When nothing was seen yet, it is news if something may have been `missed`.
+    fn look(&self, seen: &mut BTreeMap<String, Digest>, missed: bool) -> bool {
         let mut news = false;
         for path in [layout::TIMESTAMP.to_owned(), layout::status(Lane::Fast)] {
             let url = self.mirror.join(&format!("/{path}"));
             let limit = BodyLimit(BUNDLE_BYTES_MAX as u64);
             if let Ok(Change::Body(bytes)) = self.client.get_changed(&url, seen.get(&path), limit) {
                 let digest = Digest::of(&bytes);
-                // The first time there is nothing to compare with: a whole look was just before.
-                news |= seen.insert(path, digest).is_some_and(|before| before != digest);
+                news |= seen.insert(path, digest).map_or(missed, |before| before != digest);
             }
         }
         news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_on_is_added_and_what_does_not_begins_anew() {
+        let of = |paths: &[&str]| paths.iter().map(|path| ((*path).to_owned(), None)).collect::<Ahead>();
+        let merged = |mut ahead: Ahead, later: Ahead| {
+            merge(&mut ahead, later);
+            ahead
+        };
+        assert_eq!(merged(of(&["a"]), of(&["b"])), of(&["a", "b"]));
+        assert_eq!(merged(of(&["a"]), Ahead::new()), Ahead::new());
+        assert_eq!(merged(Ahead::new(), of(&["b"])), Ahead::new(), "what lies before it must be asked for");
     }
 }

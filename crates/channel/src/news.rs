@@ -15,8 +15,11 @@ use crate::publish::Channel;
 
 const FIRST_LINE: &[u8] = b"clerestory-news/v1\n";
 
-/// More is for whoever looks at everything: artifacts, and what a machine has missed in weeks.
-pub const NEWS_BYTES_MAX: usize = 1 << 20;
+/// More is for whoever looks at everything: what a machine has missed in weeks.
+pub const NEWS_BYTES_MAX: usize = 256 << 10;
+
+/// Evidence, lists, patches and sets of hashes are smaller; an artifact that is not is asked for by who has no patch.
+const FILE_BYTES_MAX: usize = 64 << 10;
 
 /// Each file's line takes less than 300 bytes.
 const FILES_MAX: usize = 256;
@@ -24,6 +27,9 @@ const HEADER_BYTES_MAX: usize = 80 << 10;
 
 const RINGS: [Ring; 3] = [Ring::Canary, Ring::Early, Ring::All];
 const LANES: [Lane; 2] = [Lane::Slow, Lane::Fast];
+
+/// What the tree has. A mirror's word is taken for nothing else, whatever lies behind the same URL.
+const FOLDERS: [&str; 5] = ["metadata/", "patches/", "policy/", "status/", "targets/"];
 
 /// What came after a state of the channel, for one ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +106,13 @@ impl News {
         if header.files.len() > FILES_MAX || header.absent.len() > FILES_MAX {
             return Err(NewsError::Header(format!("more than {FILES_MAX} files")));
         }
+        let mut paths = header.files.keys().chain(&header.absent);
+        if let Some(path) = paths.find(|path| !FOLDERS.iter().any(|folder| path.starts_with(folder))) {
+            return Err(NewsError::Header(format!(
+                "`{}` is not in the tree",
+                path.chars().take(200).collect::<String>()
+            )));
+        }
         let mut files = BTreeMap::new();
         for (path, size) in header.files {
             let size = usize::try_from(size).map_err(|_| NewsError::OtherContent)?;
@@ -123,7 +136,7 @@ fn header_line(header: &Header) -> Vec<u8> {
 /// What a channel shows at one moment.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    states: BTreeMap<Ring, Digest>,
+    rings: BTreeMap<Ring, ForRing>,
     /// Files that never change, by their paths.
     names: BTreeSet<String>,
     /// Those that are replaced in place.
@@ -131,12 +144,20 @@ pub struct Shown {
     absent: BTreeSet<String>,
 }
 
+/// What matters to endpoints that have a product in this ring, and perhaps others in later ones.
+#[derive(Clone, Debug)]
+struct ForRing {
+    state: Digest,
+    /// What the files of the newest releases begin with.
+    releases: BTreeSet<String>,
+}
+
 impl Shown {
-    /// What the channel is, as far as it matters to endpoints of a ring: the newest release of each product that is for
-    /// them, the status of each lane, and the newest policy and root. Renewed timestamps do not matter.
+    /// What the channel is, as far as it matters to endpoints of a ring: the newest release of each product in this and
+    /// each later ring, the status of each lane, and the newest policy and root. Renewed timestamps do not matter.
     #[must_use]
     pub fn state(&self, ring: Ring) -> Option<Digest> {
-        self.states.get(&ring).copied()
+        self.rings.get(&ring).map(|it| it.state)
     }
 
     /// Files that were not there before.
@@ -163,54 +184,70 @@ impl Channel {
                 replaced.insert(file, bytes);
             }
         }
-        let mut states = BTreeMap::new();
-        for ring in RINGS {
-            let mut hasher = Hasher::default();
-            let statuses = replaced.iter().filter(|(path, _)| *path != layout::TIMESTAMP);
-            statuses.for_each(|(path, bytes)| hasher.update(format!("{path} {}\n", Digest::of(bytes)).as_bytes()));
-            absent.iter().for_each(|path| hasher.update(format!("{path}\n").as_bytes()));
-            for lane in LANES {
-                for id in self.products(lane)? {
-                    let releases = self.releases(Product { lane, id: &id })?;
-                    let newest = releases.releases().iter().rev().find(|it| it.ring >= ring).map(|it| it.number);
-                    if let Some(number) = newest {
-                        hasher.update(format!("{lane} {id} {number}\n").as_bytes());
-                    }
-                }
-            }
-            states.insert(ring, hasher.finish());
+        let mut common = Hasher::default();
+        for (path, bytes) in replaced.iter().filter(|(path, _)| *path != layout::TIMESTAMP) {
+            common.update(format!("{path} {}\n", Digest::of(bytes)).as_bytes());
         }
-        Ok(Shown { states, names, replaced, absent })
+        absent.iter().for_each(|path| common.update(format!("{path}\n").as_bytes()));
+        let mut rings = BTreeMap::new();
+        for ring in RINGS {
+            let (mut hasher, mut releases) = (common.clone(), BTreeSet::new());
+            for (newest, bundle) in self.newest(ring)? {
+                hasher.update(format!("{newest} {bundle}\n").as_bytes());
+                releases.insert(newest);
+            }
+            rings.insert(ring, ForRing { state: hasher.finish(), releases });
+        }
+        Ok(Shown { rings, names, replaced, absent })
     }
 
-    /// What leads to `shown` from where the files `added` were not there yet. Large files, and more than fits, are left
-    /// out: an endpoint asks for what it misses.
+    /// What the files of the newest releases for a ring and each later one begin with, and their bundles.
+    fn newest(&self, ring: Ring) -> Result<BTreeMap<String, String>, Error> {
+        let mut newest = BTreeMap::new();
+        for lane in LANES {
+            let targets = &self.delegated(lane)?.content().targets;
+            let end = |path: &String| path.strip_suffix("/releases")?.rsplit('/').next()?.parse().ok();
+            for id in targets.keys().filter_map(end).collect::<Vec<ProductId>>() {
+                let product = Product { lane, id: &id };
+                let list = self.releases(product)?;
+                for least in RINGS.into_iter().filter(|least| *least >= ring) {
+                    let Some(listed) = list.releases().iter().rev().find(|it| it.ring >= least) else { continue };
+                    let bundle = targets.get(product.bundle(listed.number).as_str());
+                    let bundle = bundle.and_then(|file| file.hashes.sha256()).map(|it| it.to_string());
+                    let prefix = format!("targets/{}", product.release_prefix(listed.number));
+                    newest.insert(prefix, bundle.unwrap_or_default());
+                }
+            }
+        }
+        Ok(newest)
+    }
+
+    /// What leads to `shown` from where the files `added` were not there yet: the smallest first, as far as it fits. An
+    /// endpoint asks for what it misses.
     ///
     /// # Errors
     /// [`Error::File`].
     pub fn news(&self, shown: &Shown, ring: Ring, added: &BTreeSet<String>) -> Result<Option<News>, Error> {
-        let Some(state) = shown.state(ring) else { return Ok(None) };
-        let mut news = News { state, absent: shown.absent.clone(), files: shown.replaced.clone() };
+        let Some(ForRing { state, releases }) = shown.rings.get(&ring) else { return Ok(None) };
+        let mut news = News { state: *state, absent: shown.absent.clone(), files: shown.replaced.clone() };
+        let of_release = |path: &str| path.split('/').count() > 4 && path.starts_with("targets/");
+        let is_for = |path: &String| !of_release(path) || releases.iter().any(|prefix| path.starts_with(prefix));
+        let mut found = Vec::new();
+        for path in added.iter().filter(|path| is_newest(path, added) && is_for(path)) {
+            let bytes = self.tree().read(path, FILE_BYTES_MAX)?.filter(|bytes| bytes.len() <= FILE_BYTES_MAX);
+            found.extend(bytes.map(|bytes| (path, bytes)));
+        }
+        found.sort_by_key(|(_, bytes)| bytes.len());
         let mut left = NEWS_BYTES_MAX - HEADER_BYTES_MAX;
         left = news.files.values().fold(left, |left, file| left.saturating_sub(file.len()));
-        for path in added.iter().filter(|path| is_newest(path, added)) {
-            if news.files.len() == FILES_MAX {
+        for (path, bytes) in found {
+            if bytes.len() > left || news.files.len() == FILES_MAX {
                 break;
             }
-            match self.tree().read(path, left)? {
-                Some(bytes) if bytes.len() <= left => {
-                    left -= bytes.len();
-                    news.files.insert(path.clone(), bytes);
-                }
-                _ => {}
-            }
+            left -= bytes.len();
+            news.files.insert(path.clone(), bytes);
         }
         Ok(Some(news))
-    }
-
-    fn products(&self, lane: Lane) -> Result<Vec<ProductId>, Error> {
-        let end = |path: &String| path.strip_suffix("/releases")?.rsplit('/').next()?.parse().ok();
-        Ok(self.delegated(lane)?.content().targets.keys().filter_map(end).collect())
     }
 }
 

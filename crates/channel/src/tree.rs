@@ -17,6 +17,11 @@ const CHUNK_BYTES: usize = 64 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Tree(PathBuf);
 
+/// Whether a file is never replaced, nor half-written.
+fn is_kept(name: &str) -> bool {
+    !name.starts_with("status/") && name != layout::TIMESTAMP && !name.starts_with('.') && !name.contains("/.")
+}
+
 /// What a file must hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Content {
@@ -83,9 +88,11 @@ impl Tree {
                 let entry = entry.map_err(at(&path))?;
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 let name = format!("{folder}{name}");
-                if entry.file_type().map_err(at(&path))?.is_dir() {
+                // Links lead out.
+                let kind = entry.file_type().map_err(at(&path))?;
+                if kind.is_dir() {
                     folders.push(format!("{name}/"));
-                } else if !name.starts_with("status/") && name != layout::TIMESTAMP && !name.contains("/.") {
+                } else if kind.is_file() && is_kept(&name) {
                     names.insert(name);
                 }
             }

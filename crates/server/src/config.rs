@@ -323,14 +323,16 @@ impl Config {
     /// Bounds of the HTTP server.
     #[must_use]
     pub fn http(&self) -> HttpSection {
-        match self {
-            Self::Vendor(it) => it.http,
+        let section = match self {
+            // Its channel is the only thing that is waited for.
+            Self::Vendor(it) => return it.http,
             Self::Supervisor(it) => it.http,
             Self::Witness(it) => it.http,
             Self::Relay(it) => it.http,
             Self::Gateway(it) => it.http,
             Self::Custodian(it) => it.http,
-        }
+        };
+        HttpSection { waiting_max: 0, ..section }
     }
 
     /// Files of the secret keys that the process uses.

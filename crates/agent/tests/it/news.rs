@@ -1,6 +1,5 @@
 //! What a mirror gives in advance is taken as what it would have given when asked, and believed no more.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent::{Ahead, Endpoint, Ports, RealDisk, Report, Watch};
@@ -106,8 +105,8 @@ fn it_is_waited_for_where_a_server_keeps_the_question() {
     assert_eq!(update(&scene, told).exit_code(), 0);
     assert_eq!(scene.current().unwrap(), b"second");
     // A server that was started again, and is where it was, is nothing new.
-    scene.server.behave();
     write(&folder, "news/all", &News::none(news.state).to_bytes());
+    scene.server.behave();
     scene.server.misbehave(&layout::news(Ring::All, Some(&news.state)), Manner::Status(404));
     let mut asked = 0;
     while asked < 4 {
@@ -118,19 +117,38 @@ fn it_is_waited_for_where_a_server_keeps_the_question() {
 
 #[test]
 fn where_no_server_keeps_the_question_it_is_asked_again() {
-    let mut scene = Scene::installed(b"first");
-    scene.config.watch_s = Some(1);
     for manner in [Manner::Bytes(b"no news".to_vec()), Manner::Status(404), Manner::Endless, Manner::CutShort] {
-        scene.server.behave();
+        let mut scene = Scene::installed(b"first");
+        scene.config.watch_s = Some(1);
         scene.server.misbehave("news/", manner.clone());
         scene.server.traffic();
         let watch = Watch::start(&scene.config, scene.ports(&RealDisk).client).unwrap().unwrap();
-        // The first that is heard of a mirror's states only says that it is time to look.
+        // A look has been before, and so it was seen what there was.
         let mut asked = 0;
         while asked < 4 {
+            assert_eq!(watch.wait(Duration::from_millis(100)), None, "{manner:?}");
             asked += scene.server.traffic().1;
-            assert_eq!(watch.wait(Duration::from_millis(100)).unwrap_or_default(), BTreeMap::new(), "{manner:?}");
         }
+        scene.pass(Duration::from_secs(1));
+        assert_eq!(watch.wait(Duration::from_secs(30)), Some(Ahead::new()), "{manner:?}");
+    }
+}
+
+#[test]
+fn what_comes_while_a_server_that_had_news_keeps_no_question_is_not_missed() {
+    // It is full, it is away, it gives something else: whether it was asked before something came, or after.
+    for manner in [Manner::Status(503), Manner::Redirecting, Manner::Bytes(b"no news".to_vec())] {
+        let mut scene = Scene::installed(b"first");
+        scene.config.watch_s = Some(1);
+        let state = scene.channel.shown().unwrap().state(Ring::All).unwrap();
+        let known = layout::news(Ring::All, Some(&state));
+        write(scene.channel.folder(), "news/all", &News::none(state).to_bytes());
+        scene.server.misbehave(&known, Manner::Bytes(Vec::new()));
+        let watch = Watch::start(&scene.config, scene.ports(&RealDisk).client).unwrap().unwrap();
+        assert_eq!(watch.wait(Duration::from_secs(30)), Some(Ahead::new()), "{manner:?}");
+        scene.server.behave();
+        scene.server.misbehave("news/", manner.clone());
+        assert_eq!(watch.wait(Duration::from_secs(30)), Some(Ahead::new()), "something may have come: {manner:?}");
         scene.pass(Duration::from_secs(1));
         assert_eq!(watch.wait(Duration::from_secs(30)), Some(Ahead::new()), "{manner:?}");
     }

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use attest::{Bundle, Promotion, ReleaseNumber, Ring, Statement};
+use attest::{Bundle, ReleaseNumber, Ring};
 use channel::layout::{self, Product};
 use channel::{Channel, Error, Publication, Published, Releases};
-use policy::Role;
 use stdx::{Digest, durable};
-use testkit::{OTHER_PRODUCT, PRODUCT, ReleaseOptions, VENDOR_LOG};
+use testkit::{OTHER_PRODUCT, PRODUCT, ReleaseOptions};
 
 use crate::vendor::Vendor;
 
@@ -54,19 +53,7 @@ fn a_promotion_replaces_the_bundle_and_needs_no_artifacts() {
     let publication = Publication { approved: &approved, bundle: &released.bundle, artifacts: &artifacts };
     vendor.with(|channel, signing| channel.publish(&publication, signing)).unwrap();
 
-    let promotion = Promotion {
-        position: vendor.world.position(VENDOR_LOG, "release/vendor"),
-        product: PRODUCT.parse().unwrap(),
-        release: released.release.id(),
-        ring: Ring::Early,
-    };
-    let statement = Statement { subject: released.build.outputs.clone(), predicate: promotion };
-    let promotion = vendor.world.sign_as(&statement, Role::Release, &["vendor", "supervisor"]);
-    released.bundle = released.bundle.with(&vendor.world.bundle(&[(VENDOR_LOG, &promotion)])).unwrap();
-    let approved = vendor.approve(&released);
-    assert_eq!(approved.ring(), Ring::Early);
-    let publication = Publication { approved: &approved, bundle: &released.bundle, artifacts: &BTreeMap::new() };
-    vendor.with(|channel, signing| channel.publish(&publication, signing)).unwrap();
+    vendor.promote(&mut released, Ring::Early);
     assert_eq!(vendor.fetch("products/libexample/1/bundle").unwrap(), released.bundle.to_bytes());
     let list = Releases::parse(&vendor.fetch("products/libexample/releases").unwrap()).unwrap();
     assert_eq!(list.releases()[0].ring, Ring::Early);

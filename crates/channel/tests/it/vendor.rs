@@ -5,11 +5,12 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use attest::{Bundle, Lane, Release, Ring, Statement};
+use attest::{Bundle, Lane, Promotion, Release, Ring, Statement};
 use channel::{Channel, Delegates, Error, Keys, Lifetimes, Publication, Published, Signing};
+use policy::Role;
 use stdx::{Clock as _, Digest, durable};
 use tempfile::TempDir;
-use testkit::{Released, World};
+use testkit::{Released, VENDOR_LOG, World};
 use tuf::{
     Client, Ed25519Sha256, Ed25519Signer, FolderFetch, Limits, MemoryStore, Metadata, PublicKey, Root, Signer, Signers,
     TopLevelSigners, Trusted, Version,
@@ -83,6 +84,23 @@ impl Vendor {
         let publication = Publication { approved: &approved, bundle: &released.bundle, artifacts: &artifacts };
         let published = self.with(|channel, signing| channel.publish(&publication, signing));
         (released, published)
+    }
+
+    /// Promotes a release and publishes that, which needs no artifacts.
+    pub(crate) fn promote(&mut self, released: &mut Released, ring: Ring) {
+        let promotion = Promotion {
+            position: self.world.position(VENDOR_LOG, "release/vendor"),
+            product: released.build.product.clone(),
+            release: released.release.id(),
+            ring,
+        };
+        let statement = Statement { subject: released.build.outputs.clone(), predicate: promotion };
+        let promotion = self.world.sign_as(&statement, Role::Release, &["vendor", "supervisor"]);
+        released.bundle = released.bundle.with(&self.world.bundle(&[(VENDOR_LOG, &promotion)])).unwrap();
+        let approved = self.approve(released);
+        assert_eq!(approved.ring(), ring);
+        let publication = Publication { approved: &approved, bundle: &released.bundle, artifacts: &BTreeMap::new() };
+        self.with(|channel, signing| channel.publish(&publication, signing)).unwrap();
     }
 
     /// Artifacts where a builder would have left them.

@@ -71,7 +71,10 @@ impl News {
         let news =
             Self { folder, now: watch::Sender::new(None), wait_max: timeout * 5 / 6, stop: stop.requests.clone() };
         let mut seen = stamp(news.folder.path());
-        let mut known = news.look(Seen::default()).await?;
+        let mut known = Seen::default();
+        if !news.look(&mut known).await? {
+            seen.clear();
+        }
         let (news, mut stop) = (Arc::new(news), stop.tasks.clone());
         let following = Arc::clone(&news);
         let task = async move {
@@ -83,8 +86,7 @@ impl News {
                 }
                 renew(&following.folder).await;
                 let stamp = stamp(following.folder.path());
-                if stamp != seen {
-                    known = following.look(known).await?;
+                if stamp != seen && following.look(&mut known).await? {
                     seen = stamp;
                 }
             }
@@ -92,20 +94,19 @@ impl News {
         Ok((news, task))
     }
 
-    /// What can't be read is what it was before.
-    async fn look(&self, mut known: Seen) -> anyhow::Result<Seen> {
-        let folder = Arc::clone(&self.folder);
-        let looked = move || {
-            let now = known.look(folder.path());
-            (now, known)
-        };
-        let (now, known) = tokio::task::spawn_blocking(looked).await?;
-        match now {
-            Ok(now) => drop(self.now.send_replace(Some(Arc::new(now)))),
-            // Before the first publication there is nothing to be read.
-            Err(error) => tracing::debug!("what is new in the channel can't be told: {error:#}"),
+    /// Whether it could be read. If not, nobody is kept waiting for what may be there: all look for themselves.
+    async fn look(&self, known: &mut Seen) -> anyhow::Result<bool> {
+        let (folder, mut seen) = (Arc::clone(&self.folder), std::mem::take(known));
+        let looked = move || (seen.look(folder.path()), seen);
+        let (now, seen) = tokio::task::spawn_blocking(looked).await?;
+        *known = seen;
+        let (now, failed) = now.map_or_else(|error| (None, Some(error)), |now| (Some(Arc::new(now)), None));
+        let before = self.now.send_replace(now);
+        // Before the first publication there is nothing to be read; and what lasts is said once.
+        if let Some(error) = failed.as_ref().filter(|_| before.is_some()) {
+            tracing::warn!("what is new in the channel can't be told: {error:#}");
         }
-        Ok(known)
+        Ok(failed.is_none())
     }
 }
 

@@ -13,7 +13,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use stdx::{Clock as _, SystemClock};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -105,6 +105,10 @@ async fn observed(State(bounds): State<Arc<Bounds>>, request: Request, next: Nex
     let permits = if route == NEWS { &bounds.waiting } else { &bounds.requests };
     let mut response = within_bounds((permits, bounds.timeout), request, next).instrument(span).await;
     unread.close(&mut response);
+    if route == NEWS && response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        // Who can't wait keeps no connection from others either.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let took = bounds.clock.monotonic().saturating_sub(start);
     metrics().request(&route, method, response.status().as_u16(), took);
     if let Ok(id) = HeaderValue::from_str(&id) {

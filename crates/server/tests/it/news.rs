@@ -70,6 +70,7 @@ fn who_waits_gets_all_that_is_new_for_its_ring() {
 #[test]
 fn who_waits_takes_nobodys_place_and_is_let_go() {
     let mut lanes = Lanes::running();
+    (0..2).for_each(|_| lanes.wait_for("the status is carried"));
     lanes.system.vendor.stop();
     lanes.system.set("vendor", "waiting_max = 8192", "waiting_max = 1");
     lanes.system.vendor.start();
