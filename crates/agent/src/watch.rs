@@ -103,26 +103,27 @@ impl Watcher {
         let mut looks = 0_u32;
         loop {
             let heard = if looks == 0 { self.ask(state.as_ref()) } else { Heard::Nothing };
-            let told = match heard {
+            let (told, pause) = match heard {
+                Heard::News(news) if known == Some(news.state) => {
+                    state = known;
+                    (None, PAUSE)
+                }
                 Heard::News(news) => {
                     state = Some(news.state);
-                    let before = known.replace(news.state);
+                    known = state;
                     let there = news.files.into_iter().map(|(path, bytes)| (path, Some(bytes)));
                     let all = there.chain(news.absent.into_iter().map(|path| (path, None)));
-                    let ahead = all.map(|(path, bytes)| (self.mirror.join(&format!("/{path}")), bytes));
                     // The first time nobody knows what has come between the last look and this state: it has no files.
-                    (before != state).then(|| ahead.collect())
+                    (Some(all.map(|(path, it)| (self.mirror.join(&format!("/{path}")), it)).collect()), self.every)
                 }
                 // It says where it is, next.
-                Heard::Nowhere if state.take().is_some() => None,
+                Heard::Nowhere if state.take().is_some() => (None, PAUSE),
                 Heard::Nowhere | Heard::Nothing => {
                     // A server that has had news has them again; others are seldom asked.
                     looks = if known.is_some() { 0 } else { looks.checked_sub(1).unwrap_or(LOOKS) };
-                    thread::sleep(self.every.saturating_sub(PAUSE));
-                    self.look(&mut seen, known.is_some()).then(Ahead::new)
+                    (self.look(&mut seen, known.is_some()).then(Ahead::new), self.every)
                 }
             };
-            let pause = if told.is_some() { self.every.max(PAUSE) } else { PAUSE };
             if told.is_some_and(|ahead| send.send(ahead).is_err()) {
                 return;
             }

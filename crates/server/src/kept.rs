@@ -21,7 +21,7 @@ use storage::{Folder, Key, Listing, LockStore, ObjectStore, Swap, Version};
 use crate::failure::Failure;
 
 /// Names what all others of a channel hang from, so it comes last.
-const LAST: &str = "metadata/timestamp.json";
+const LAST: &str = channel::layout::TIMESTAMP;
 
 /// What their keys start with.
 const OBJECTS: &str = "sha256/";

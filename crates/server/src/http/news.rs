@@ -86,8 +86,9 @@ impl News {
                 }
                 renew(&following.folder).await;
                 let stamp = stamp(following.folder.path());
-                if stamp != seen && following.look(&mut known).await? {
-                    seen = stamp;
+                if stamp != seen {
+                    // What could not be read is read again, also if it is then what it was before.
+                    seen = if following.look(&mut known).await? { stamp } else { Stamp::new() };
                 }
             }
         };

@@ -6,7 +6,7 @@ use std::thread;
 
 use attest::{Lane, Ring};
 use channel::{Channel, News, layout};
-use stdx::Digest;
+use stdx::{Digest, durable};
 
 use crate::canary::{Lanes, PRODUCT};
 use crate::raw::{self, get};
@@ -60,6 +60,14 @@ fn who_waits_gets_all_that_is_new_for_its_ring() {
     lanes.system.run(&stop).ok();
     let news = News::parse(&third.join().unwrap().body).unwrap();
     assert!(news.files.contains_key("status/fast.bundle"));
+    // What can't be read keeps nobody waiting: who asks is sent to look for itself, until it can be read again.
+    let (timestamp, aside) = ("vendor/channel/metadata/timestamp.json", "vendor/timestamp.json");
+    let fourth = waiting(address, Ring::All, news.state);
+    let moved = |from, to| durable::rename(&lanes.system.file(from), &lanes.system.file(to)).unwrap();
+    moved(timestamp, aside);
+    assert_eq!(fourth.join().unwrap().status, 404);
+    moved(aside, timestamp);
+    while asked(address, Ring::All, Some(&news.state), 0).status != 204 {}
     // A server that has just started knows the present state, and nothing of those before.
     lanes.system.vendor.stop();
     lanes.system.vendor.start();
