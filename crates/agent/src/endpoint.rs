@@ -1,13 +1,12 @@
 //! The endpoint: its configuration, its state, and what every command does with evidence.
 
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::{Client, ErrorClass};
 use attest::{Bundle, Envelope, Lane, StatementId};
 use detection::Worker;
-use stdx::{Clock, Digest};
+use stdx::{Clock, Digest, FileLock};
 use verify::{CurrentStatus, Evidence, Moment, Refusal, StatusMark, TrustedPolicy};
 
 use crate::channel_source::Progress;
@@ -66,7 +65,7 @@ pub struct Endpoint<'a> {
     kept: Memory,
     pub(crate) journal: Journal,
     /// Held for as long as the state may be changed.
-    _lock: Option<File>,
+    _lock: Option<FileLock>,
 }
 
 impl<'a> Endpoint<'a> {
@@ -390,15 +389,13 @@ pub(crate) fn parse_bundle(bytes: &[u8]) -> Result<Bundle, Failure> {
 }
 
 /// Waits a moment for another process to end: an update and a check may well meet.
-pub(crate) fn lock(state: &Path) -> Result<File, Failure> {
+pub(crate) fn lock(state: &Path) -> Result<FileLock, Failure> {
     let path = state.join("lock");
-    let file = File::options().create(true).append(true).open(&path).map_err(|error| Failure::file(&path, &error))?;
     for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-            Err(TryLockError::Error(error)) => return Err(Failure::file(&path, &error)),
+        if let Some(lock) = FileLock::try_new(&path).map_err(|error| Failure::file(&path, &error))? {
+            return Ok(lock);
         }
+        std::thread::sleep(LOCK_PAUSE);
     }
     Err(Failure::unavailable(format!("{}: another process works on this state", path.display())))
 }

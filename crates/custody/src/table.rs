@@ -5,12 +5,11 @@
 //! also has the names of what was erased: these are refused wherever their share still is, and never moved here.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 use seal::{BatchId, Share, TABLE_ROW_BYTES, TableKey};
-use stdx::{Digest, Entropy, EntropyError, durable};
+use stdx::{Digest, Entropy, EntropyError, FileLock, durable};
 
 use crate::grant::ClosedShare;
 
@@ -264,15 +263,10 @@ fn numbers(folder: &Path, extension: &str) -> Result<Vec<u64>, TableError> {
     Ok(numbers)
 }
 
-/// Held while a table is changed; the kernel lets go of it when the process ends, however.
-fn alone(folders: &TableFolders) -> Result<File, TableError> {
+/// Held while a table is changed.
+fn alone(folders: &TableFolders) -> Result<FileLock, TableError> {
     let path = folders.rows.join("lock");
-    let lock = File::options().create(true).append(true).open(&path).map_err(file(&path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(std::fs::TryLockError::WouldBlock) => Err(TableError::Busy),
-        Err(std::fs::TryLockError::Error(source)) => Err(TableError::File { path, source }),
-    }
+    FileLock::try_new(&path).map_err(file(&path))?.ok_or(TableError::Busy)
 }
 
 fn key_of(folders: &TableFolders, number: u64) -> PathBuf {

@@ -2,7 +2,7 @@
 //!
 //! # In scope
 //! Time and randomness as arguments ([`Clock`], [`Entropy`]), content digests ([`Digest`]),
-//! and writes that survive a crash ([`durable`]).
+//! writes that survive a crash ([`durable`]), and a file that one process has alone ([`FileLock`]).
 //!
 //! # Out of scope
 //! Anything that knows what Clerestory is.
@@ -16,7 +16,9 @@ pub mod durable;
 mod clock;
 mod digest;
 mod entropy;
+mod lock;
 
 pub use clock::{Clock, ManualClock, SystemClock, TimeError, UnixTime};
 pub use digest::{Digest, DigestError, Hasher};
 pub use entropy::{Entropy, EntropyError, SystemEntropy};
+pub use lock::FileLock;

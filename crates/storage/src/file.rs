@@ -11,7 +11,7 @@ mod list;
 mod write;
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use stdx::durable;
+use stdx::{FileLock, durable};
 
 use crate::{Error, Key, Listing, MAX_OBJECT_BYTES, Move, ObjectStore, Piece, Put};
 
@@ -50,9 +50,9 @@ struct Folders {
 
 #[derive(Debug)]
 enum Access {
-    /// The open file keeps the lock for as long as the store lives.
+    /// Alone, for as long as the store lives.
     Write {
-        _lock: File,
+        _lock: FileLock,
     },
     Read,
 }
@@ -138,17 +138,8 @@ fn newer(marker: &[u8]) -> Option<u32> {
 fn open(path: &Path) -> Result<FileObjects, Error> {
     let folders = recognise(path)?;
     let lock_path = path.join(LOCK);
-    let lock = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&lock_path)
-        .map_err(failed("open", &lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
-    }
+    let lock = FileLock::try_new(&lock_path).map_err(failed("lock", &lock_path))?;
+    let lock = lock.ok_or_else(|| Error::Busy { path: path.to_owned() })?;
     durable::sweep(&folders.incoming).map_err(failed("sweep", &folders.incoming))?;
     Ok(FileObjects { folders: Arc::new(folders), access: Access::Write { _lock: lock } })
 }

@@ -4,12 +4,11 @@
 //! check of both), and the objects, each with its length. A group at the end that is not whole was acknowledged
 //! to nobody. The head has a check of its own because a length that is wrong hides everything behind it.
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use stdx::{Digest, durable};
+use stdx::{Digest, FileLock, durable};
 
 use crate::segment::{length, records};
 
@@ -57,7 +56,7 @@ pub struct Wal {
     number: u64,
     bytes: u64,
     broken: bool,
-    _lock: File,
+    _lock: FileLock,
 }
 
 /// A file to which nothing is added any more.
@@ -75,13 +74,8 @@ impl Wal {
     /// [`WalError::Busy`], [`WalError::File`].
     pub fn open(folder: &Path) -> Result<(Self, Vec<Closed>), WalError> {
         let lock_path = folder.join("lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
-        let lock = lock.map_err(failed("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(WalError::Busy(folder.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
-        }
+        let lock = FileLock::try_new(&lock_path).map_err(failed("lock", &lock_path))?;
+        let lock = lock.ok_or_else(|| WalError::Busy(folder.to_owned()))?;
         let left = files(folder)?;
         let number = left.last().map_or(0, |last| last.number + 1);
         let file = start(folder, number)?;

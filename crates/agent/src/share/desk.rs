@@ -1,10 +1,10 @@
 //! The state of sharing, opened to be changed.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 
-use stdx::{Clock, Entropy};
+use stdx::{Clock, Entropy, FileLock};
 
 use super::agreement::{Agreement, Consent, Decision, Decisions, statement_digest};
 use super::batch::Batches;
@@ -47,7 +47,7 @@ pub struct Share<'a> {
     pub(super) batches: Batches,
     pub(super) consent: Consent,
     journal: Journal,
-    _lock: File,
+    _lock: FileLock,
 }
 
 impl<'a> Share<'a> {
