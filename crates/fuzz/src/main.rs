@@ -8,6 +8,8 @@
 
 mod agent_side;
 mod assembly_side;
+mod data_side;
+mod edits;
 mod evidence;
 mod lookup_side;
 mod memory;
@@ -35,6 +37,7 @@ fn targets() -> Vec<Target> {
         scanner_side::TARGETS,
         lookup_side::TARGETS,
         rules_side::TARGETS,
+        data_side::TARGETS,
     ]
     .concat()
 }

@@ -1,8 +1,10 @@
 //! Envelopes, statements of every kind, bundles, policies, and what domains say to each other.
 
 use attest::{
-    Approval, BuildResult, Bundle, Envelope, Heartbeat, Mismatch, Predicate, Promotion, Provenance, Release,
-    Revocation, Source, Statement, Status, Stop, Vsa, open_foreign,
+    AccessApproval, AccessCall, AccessIntent, AccessOutcome, AccessRedaction, AccessRequest, AccessReview, Agreement,
+    Approval, Bake, BuildResult, Bundle, CustodyReport, Enrolment, EnrolmentEnd, Envelope, Erasure, ErasureRequest,
+    Health, Heartbeat, Mismatch, Opening, Predicate, Promotion, Provenance, Receipt, Refused, RegionStatus, Release,
+    Revocation, Rewriting, Source, Statement, Status, Stop, Vsa, WorkerEnrolment, WorkerKey, open_foreign,
 };
 use policy::{Policy, PolicyDocument};
 use serde::Serialize;
@@ -14,11 +16,15 @@ use crate::Target;
 pub(crate) const TARGETS: &[Target] = &[
     ("envelope", envelope),
     ("statement", statement),
+    ("access-statement", access_statement),
+    ("opening", opening),
     ("bundle", bundle),
     ("foreign-envelope", foreign_envelope),
     ("policy", policy),
     ("policy-toml", policy_toml),
     ("api", api_bodies),
+    ("api-data", api_data_bodies),
+    ("result-stream", result_stream),
 ];
 
 fn envelope(bytes: &[u8]) {
@@ -41,6 +47,38 @@ fn statement(bytes: &[u8]) {
     one::<Heartbeat>(bytes);
     one::<Provenance>(bytes);
     one::<PolicyDocument>(bytes);
+    one::<Refused>(bytes);
+    one::<Agreement>(bytes);
+    one::<Bake>(bytes);
+    one::<Enrolment>(bytes);
+    one::<EnrolmentEnd>(bytes);
+    one::<Health>(bytes);
+}
+
+/// What is said about access to data.
+fn access_statement(bytes: &[u8]) {
+    one::<AccessRequest>(bytes);
+    one::<AccessApproval>(bytes);
+    one::<AccessCall>(bytes);
+    one::<AccessIntent>(bytes);
+    one::<AccessOutcome>(bytes);
+    one::<AccessRedaction>(bytes);
+    one::<AccessReview>(bytes);
+    one::<CustodyReport>(bytes);
+    one::<Erasure>(bytes);
+    one::<ErasureRequest>(bytes);
+    one::<Receipt>(bytes);
+    one::<RegionStatus>(bytes);
+    one::<Rewriting>(bytes);
+    one::<WorkerEnrolment>(bytes);
+    one::<WorkerKey>(bytes);
+}
+
+/// What a statement commits to, as its holder gives it.
+fn opening(bytes: &[u8]) {
+    if let Ok(opening) = Opening::parse(bytes) {
+        assert_eq!(opening.to_bytes(), bytes);
+    }
 }
 
 fn one<P: Predicate>(bytes: &[u8]) -> Option<Statement<P>> {
@@ -86,6 +124,38 @@ fn api_bodies(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = text.parse::<api::BaseUrl>();
     }
+}
+
+fn api_data_bodies(bytes: &[u8]) {
+    body::<api::StreamEnd>(bytes);
+    body::<api::DataRequest>(bytes);
+    body::<api::DataApproval>(bytes);
+    body::<api::DataRequestState>(bytes);
+    body::<api::PrivateParts>(bytes);
+    body::<api::DataQuery>(bytes);
+    body::<api::PlanRequest>(bytes);
+    body::<api::Plan>(bytes);
+    body::<api::GrantRequest>(bytes);
+    body::<api::GrantAnswer>(bytes);
+    body::<api::OutcomeNote>(bytes);
+    body::<api::StatusNote>(bytes);
+    body::<api::ErasureNote>(bytes);
+    body::<api::ErasureAnswer>(bytes);
+    body::<api::VaultErasure>(bytes);
+    body::<api::VaultErased>(bytes);
+    body::<api::CustodyState>(bytes);
+    body::<api::RunRequest>(bytes);
+    body::<api::Replaced>(bytes);
+}
+
+/// What a reader gets is what lies in the stream, in its order.
+fn result_stream(bytes: &[u8]) {
+    let mut reader = api::ResultReader::new(bytes);
+    let mut out = Vec::new();
+    while let Ok(api::ResultPiece::Bytes(piece)) = reader.piece() {
+        out.extend(api::result_frame(&piece));
+    }
+    assert!(bytes.starts_with(&out));
 }
 
 /// What was read and written is read again as the same.
