@@ -8,8 +8,6 @@ mod names;
 mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU16;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use boreal::Compiler;
@@ -38,8 +36,8 @@ const ROUNDS_MAX: usize = 8;
 ///
 /// # Errors
 /// If there can be no bundle at all: settings or notice are missing, or it is too large.
-pub(crate) fn assemble(files: &[RulesFile], threads: NonZeroU16) -> Result<(Assembled, Engine), String> {
-    let work = || Tree::read(files, threads)?.assemble();
+pub(crate) fn assemble(files: &[RulesFile]) -> Result<(Assembled, Engine), String> {
+    let work = || Tree::read(files)?.assemble();
     thread::scope(|scope| {
         let builder = thread::Builder::new().stack_size(STACK_BYTES);
         let started = builder.spawn_scoped(scope, work).map_err(|error| error.to_string())?;
@@ -57,7 +55,7 @@ struct Tree {
 
 impl Tree {
     /// Reads each file alone.
-    fn read(files: &[RulesFile], threads: NonZeroU16) -> Result<Self, String> {
+    fn read(files: &[RulesFile]) -> Result<Self, String> {
         let find = |path: &str| files.iter().find(|file| file.path == path).map(|file| file.bytes.as_slice());
         let settings = find(SETTINGS_FILE).ok_or_else(|| format!("there is no {SETTINGS_FILE}"))?;
         let recipe = Digest::of(settings);
@@ -68,13 +66,13 @@ impl Tree {
         let mut sources: Vec<&RulesFile> = files.iter().filter(|file| settings.is_source(&file.path)).collect();
         sources.sort_by(|one, other| one.path.cmp(&other.path));
         let mut tree = Self { settings, recipe, notice, files: Vec::new(), rejected: Vec::new() };
-        for outcome in read_all(&sources, &tree.settings, threads)? {
-            match outcome {
+        // By one thread: several would wait for each other's memory for longer than it takes.
+        for source in sources {
+            match read(source, &tree.settings) {
                 Ok(file) => tree.files.push(file),
                 Err(file) => tree.rejected.push(file),
             }
         }
-        tree.files.sort_by(|one, other| one.path.cmp(&other.path));
         let rules: usize = tree.files.iter().map(|file| file.rules.len()).sum();
         if rules > RULES_MAX as usize {
             return Err(format!("{rules} rules, and a bundle has at most {RULES_MAX}"));
@@ -153,34 +151,6 @@ impl Tree {
         let index = Index::new(head, self.rejected, indexed).to_bytes();
         Ok((Assembled { bundle: bundle.into_bytes(), index, rejected }, engine))
     }
-}
-
-/// Reads the files by several threads; the answers come in any order.
-fn read_all(
-    sources: &[&RulesFile],
-    settings: &Settings,
-    threads: NonZeroU16,
-) -> Result<Vec<Result<RulesOfFile, Rejected>>, String> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut outcomes = Vec::new();
-        while let Some(file) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
-            outcomes.push(read(file, settings));
-        }
-        outcomes
-    };
-    thread::scope(|scope| {
-        let mut helpers = Vec::new();
-        for _ in 1..threads.get() {
-            let builder = thread::Builder::new().stack_size(STACK_BYTES);
-            helpers.push(builder.spawn_scoped(scope, work).map_err(|error| error.to_string())?);
-        }
-        let mut outcomes = work();
-        for helper in helpers {
-            outcomes.extend(helper.join().map_err(|_| "a thread that read files failed".to_owned())?);
-        }
-        Ok(outcomes)
-    })
 }
 
 struct Compiled {

@@ -173,7 +173,7 @@ impl Shared {
     fn assemble(&self, file: &OwnedFd) -> Result<(), WireError> {
         let assembled = caught(|| {
             let files = decode_files(&read_rules(file)?).map_err(|error| error.to_string())?;
-            assemble::assemble(&files, self.limits.threads)
+            assemble::assemble(&files)
         });
         match assembled {
             Ok((assembled, engine)) => {

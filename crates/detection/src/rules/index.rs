@@ -1,9 +1,11 @@
 //! `rules.json`: what is in a bundle, rule by rule, and what is not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use attest::ProductId;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use stdx::Digest;
 
 use super::settings::{BUNDLE_BYTES_MAX, Module, RULES_MAX};
@@ -146,7 +148,7 @@ const fn is_false(value: &bool) -> bool {
 }
 
 /// A value of a rule's metadata.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum MetaValue {
     /// `true` or `false`.
@@ -155,6 +157,44 @@ pub enum MetaValue {
     Integer(i64),
     /// A text. What is not UTF-8 in it is replaced; the bundle has the text as it is.
     Text(String),
+}
+
+/// By what it is. Tried one after the other, as serde does it, each text would be written into two errors first.
+impl<'de> Deserialize<'de> for MetaValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(MetaValueVisitor)
+    }
+}
+
+struct MetaValueVisitor;
+
+impl Visitor<'_> for MetaValueVisitor {
+    type Value = MetaValue;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a truth value, a number of 64 bits, or a text")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<MetaValue, E> {
+        Ok(MetaValue::Boolean(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<MetaValue, E> {
+        Ok(MetaValue::Integer(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<MetaValue, E> {
+        let number = i64::try_from(value).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))?;
+        Ok(MetaValue::Integer(number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<MetaValue, E> {
+        Ok(MetaValue::Text(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<MetaValue, E> {
+        Ok(MetaValue::Text(value))
+    }
 }
 
 /// What the engine says of a rule's strings.

@@ -1,6 +1,6 @@
 //! The golden bytes of `docs/formats/rules.md`, and that nothing else is read.
 
-use detection::{Index, Patch, Pin, Step};
+use detection::{Index, MetaValue, Patch, Pin, Step};
 use stdx::Digest;
 
 const DOCUMENT: &str = include_str!("../../../../docs/formats/rules.md");
@@ -43,6 +43,22 @@ fn another_form_of_an_index_is_refused() {
     ] {
         assert_ne!(other, golden);
         assert!(Index::parse(other.as_bytes()).is_err(), "{other}");
+    }
+}
+
+#[test]
+fn a_rules_own_words_are_truths_numbers_and_texts() {
+    let read = |text: &str| serde_json::from_str::<MetaValue>(text);
+    for (text, value) in [
+        ("true", MetaValue::Boolean(true)),
+        ("-9223372036854775808", MetaValue::Integer(i64::MIN)),
+        ("9223372036854775807", MetaValue::Integer(i64::MAX)),
+        ("\"\\u0061 \\\"b\\\"\"", MetaValue::Text("a \"b\"".to_owned())),
+    ] {
+        assert_eq!(read(text).unwrap(), value);
+    }
+    for text in ["9223372036854775808", "1.5", "null", "[]", "{}"] {
+        assert!(read(text).is_err(), "{text}");
     }
 }
 

@@ -110,16 +110,18 @@ impl Line {
         };
         let decision = decide(&made.report, tree.settings(), previous.as_ref());
         let lane = (decision == Decision::Fast && refusal.is_none()).then_some(Lane::Fast);
-        self.keep_made(&made, &folder, &depot).await?;
         step("signing the result");
         let starts = self.patches_begin(&made, &history, &depot).await?;
-        // Logging waits for disks and witnesses, making patches for the processor.
+        // Logging waits for disks and witnesses, keeping for the disk, making patches for the processor.
+        let runtime = Handle::current();
         let patches = tokio::task::block_in_place(|| {
             std::thread::scope(|scope| {
                 let making = scope.spawn(|| make_patches(&made, &starts, &depot));
-                let logged = Handle::current().block_on(self.log_rules(&made, &of, lane, &folder));
+                let keeping = scope.spawn(|| runtime.block_on(self.keep_made(&made, &folder, &depot)));
+                let logged = runtime.block_on(self.log_rules(&made, &of, lane, &folder));
+                let kept = keeping.join().map_err(|_| anyhow::anyhow!("the thread that keeps the rules failed"));
                 let patches = making.join().map_err(|_| anyhow::anyhow!("the thread that makes patches failed"));
-                logged.and(patches?)
+                logged.and(kept?).and(patches?)
             })
         })?;
         keep_patches(&patches, &made, &folder)?;

@@ -224,10 +224,18 @@ impl Supervisor {
         anyhow::ensure!(tree.settings().product == claim.product, "rules.toml is of `{}`", tree.settings().product);
         match rules::make(&tree, self.domain.data.path(), Before(previous.set)) {
             Ok(Made { bundle, set, report, outline }) => {
-                let decision = decide(&report, tree.settings(), previous.index);
-                depot.content().put(&bundle)?;
-                set.map(|set| depot.content().put(&set)).transpose()?;
-                depot.content().put(&report.index.to_bytes())?;
+                let index = report.index.to_bytes();
+                let objects: Vec<&[u8]> = [&bundle[..], &index].into_iter().chain(set.as_deref()).collect();
+                // Each waits for the disk.
+                let decision = std::thread::scope(|scope| {
+                    let keep = |object| scope.spawn(move || depot.content().put(object));
+                    let keeping: Vec<_> = objects.into_iter().map(keep).collect();
+                    let decision = decide(&report, tree.settings(), previous.index);
+                    for kept in keeping {
+                        kept.join().map_err(|_| anyhow::anyhow!("the thread that keeps the rules failed"))??;
+                    }
+                    Ok::<_, anyhow::Error>(decision)
+                })?;
                 let reasons = rules::logged(&decision);
                 tracing::info!(product = %claim.product, version = claim.of.version, fast = decision == Decision::Fast, "assembled");
                 Ok(Judged { outline: Some(outline), reasons, report: report.to_bytes() })
