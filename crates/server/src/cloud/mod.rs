@@ -145,14 +145,13 @@ impl Cloud {
         for id in self.section.requests.clone() {
             let after = self.state.settled(&id);
             let read = tokio::task::block_in_place(|| self.reader.read(id, Window { after, until }))?;
-            let Rows { class, reports, ignored } = read;
+            let Rows { class, read } = read;
             let what = match class {
                 Class::Detections => "detections",
                 Class::Verdicts => "verdicts",
             };
-            tracing::info!(data.request = %id, class = what, rows = reports.len(), "read by the threat cloud");
-            self.state.absorb(id, reports, SLACK);
-            self.state.ignored(ignored);
+            tracing::info!(data.request = %id, class = what, rows = read.reports.len(), "read by the threat cloud");
+            self.state.absorb(id, read, SLACK);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use reputation::{Report, Said};
 use serde::Deserialize;
 use stdx::{Digest, Hasher, UnixTime};
 
-use super::state::Ignored;
+use super::state::Read;
 use crate::command::data::ask::{Asker, private, text};
 use crate::config::{CloudSection, Config};
 use crate::failure::Failure;
@@ -84,9 +84,7 @@ pub(super) struct Window {
 /// What came.
 pub(super) struct Rows {
     pub(super) class: Class,
-    pub(super) reports: Vec<Report>,
-    /// What was not read, or could not be.
-    pub(super) ignored: Ignored,
+    pub(super) read: Read,
 }
 
 /// Calls the gateway.
@@ -147,7 +145,7 @@ impl Reader {
             let failure = Failure::refused(format!("request {id} is not about this program's query"));
             return Err(failure.hint("`clerestory cloud query` prints it; ask anew, and have it approved").into());
         }
-        let mut rows = Rows { class, reports: Vec::new(), ignored: Ignored::default() };
+        let mut rows = Rows { class, read: Read::default() };
         self.fill(id, &request, window, &mut rows)?;
         Ok(rows)
     }
@@ -164,7 +162,7 @@ impl Reader {
             Err(error) if has_too_many_objects(&error) => {
                 let (after, until) = (window.after.seconds(), window.until.seconds());
                 if until.saturating_sub(after) <= 1 {
-                    rows.ignored.unread += 1;
+                    rows.read.ignored.entry(window.until).or_default().unread += 1;
                     return Ok(());
                 }
                 let middle = UnixTime::from_seconds(after.midpoint(until));
@@ -179,11 +177,15 @@ impl Reader {
             (groups, given) = (row.groups, given + 1);
             let Row { sha256, said, country, taken, events, .. } = row;
             match (sha256.parse(), rows.class.said(said)) {
-                (Ok(sha256), Some(said)) => rows.reports.push(Report { sha256, said, country, taken, events }),
-                _ => rows.ignored.malformed += events,
+                (Ok(sha256), Some(said)) => rows.read.reports.push(Report { sha256, said, country, taken, events }),
+                _ => rows.read.ignored.entry(taken).or_default().malformed += events,
             }
         }
-        rows.ignored.beyond += groups.saturating_sub(given);
+        // When these were taken nobody has said: what is read of the same time again may count again.
+        let beyond = groups.saturating_sub(given);
+        if beyond > 0 {
+            rows.read.ignored.entry(window.after).or_default().beyond += beyond;
+        }
         Ok(())
     }
 

@@ -28,6 +28,15 @@ pub(crate) struct Ignored {
     pub(crate) forgotten: u64,
 }
 
+impl Ignored {
+    pub(super) fn add(&mut self, more: Self) {
+        self.malformed = self.malformed.saturating_add(more.malformed);
+        self.beyond = self.beyond.saturating_add(more.beyond);
+        self.unread = self.unread.saturating_add(more.unread);
+        self.forgotten = self.forgotten.saturating_add(more.forgotten);
+    }
+}
+
 /// What is made of files.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +81,9 @@ pub(super) struct State {
     pub(super) refused: BTreeMap<Digest, String>,
     /// What is settled.
     history: History,
+    /// What was ignored of it.
+    #[serde(default)]
+    ignored: Ignored,
     /// What was read by each request.
     requests: BTreeMap<StatementId, Tail>,
     /// What was released last, or tried.
@@ -86,6 +98,16 @@ struct Tail {
     /// Until then nothing more comes.
     settled: UnixTime,
     reports: Vec<Report>,
+    #[serde(default)]
+    ignored: BTreeMap<UnixTime, Ignored>,
+}
+
+/// What came of a reading.
+#[derive(Default)]
+pub(super) struct Read {
+    pub(super) reports: Vec<Report>,
+    /// What was not read, or could not be, by when it was taken.
+    pub(super) ignored: BTreeMap<UnixTime, Ignored>,
 }
 
 /// Where verdicts lie.
@@ -141,33 +163,33 @@ impl State {
 
     /// Takes in what was read of all since [`Self::settled`]. What may not be all yet takes the place of what was
     /// read of that time before.
-    pub(super) fn absorb(&mut self, request: StatementId, reports: Vec<Report>, slack: Duration) {
+    pub(super) fn absorb(&mut self, request: StatementId, read: Read, slack: Duration) {
+        let Read { reports, ignored } = read;
         let tail = self.requests.entry(request).or_default();
         let newest = reports.iter().map(|it| it.taken).max().unwrap_or(tail.settled);
         let settled = UnixTime::from_seconds(newest.seconds().saturating_sub(slack.as_secs())).max(tail.settled);
-        let (done, open) = reports.into_iter().partition(|it| it.taken <= settled);
         tail.settled = settled;
+        let (done, open): (Vec<_>, _) = reports.into_iter().partition(|it| it.taken <= settled);
         tail.reports = open;
-        let done: Vec<Report> = done;
         self.history.absorb(done);
-    }
-
-    pub(super) fn ignored(&mut self, more: Ignored) {
-        let ignored = &mut self.verdicts.ignored;
-        ignored.malformed = ignored.malformed.saturating_add(more.malformed);
-        ignored.beyond = ignored.beyond.saturating_add(more.beyond);
-        ignored.unread = ignored.unread.saturating_add(more.unread);
+        let (done, open): (BTreeMap<_, _>, _) = ignored.into_iter().partition(|(taken, _)| *taken <= settled);
+        tail.ignored = open;
+        done.into_values().for_each(|more| self.ignored.add(more));
     }
 
     pub(super) fn judged(&mut self, judged: Vec<Judged>, files: usize, now: UnixTime) {
-        let Verdicts { ignored, release, .. } = std::mem::take(&mut self.verdicts);
+        let mut ignored = self.ignored;
+        self.requests.values().flat_map(|tail| tail.ignored.values()).for_each(|more| ignored.add(*more));
+        let release = self.verdicts.release.take();
         self.verdicts = Verdicts { time: now, files, judged, ignored, release };
     }
 
     pub(super) fn forget(&mut self, now: UnixTime, lifetime: Duration) {
         let before = UnixTime::from_seconds(now.seconds().saturating_sub(lifetime.as_secs()));
         let forgotten = self.history.forget(before) as u64;
-        self.verdicts.ignored.forgotten = self.verdicts.ignored.forgotten.saturating_add(forgotten);
+        let more = Ignored { forgotten, ..Ignored::default() };
+        self.ignored.add(more);
+        self.verdicts.ignored.add(more);
     }
 
     /// Whether what is malicious is other than what was released, or tried, last.
@@ -193,5 +215,39 @@ impl State {
             self.verdicts.time = UnixTime::EPOCH;
         }
         self.verdicts.release = Some(released);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reputation::Said;
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_twice_was_ignored_once() {
+        let (request, slack) = (StatementId::of(b"a request"), Duration::from_secs(10));
+        let at = UnixTime::from_seconds;
+        let report = |taken| Report {
+            sha256: Digest::of(b"a file"),
+            said: Said::Nothing,
+            country: "DE".to_owned(),
+            taken: at(taken),
+            events: 1,
+        };
+        let malformed = |taken, malformed| (at(taken), Ignored { malformed, ..Ignored::default() });
+        let mut state = State::default();
+        let read = |state: &mut State, reports: &[u64], ignored: &[(UnixTime, Ignored)]| {
+            let (reports, ignored) = (reports.iter().copied().map(report).collect(), ignored.iter().copied().collect());
+            state.absorb(request, Read { reports, ignored }, slack);
+            state.judged(Vec::new(), 0, at(200));
+            state.verdicts.ignored.malformed
+        };
+        assert_eq!(read(&mut state, &[100], &[malformed(100, 3)]), 3, "it is shown at once");
+        assert_eq!(read(&mut state, &[100, 105], &[malformed(100, 3), malformed(105, 1)]), 4);
+        // By now the first is settled, and not read again.
+        assert_eq!(read(&mut state, &[100, 105, 112], &[malformed(100, 3), malformed(105, 1)]), 4);
+        assert_eq!(read(&mut state, &[105, 112, 130], &[malformed(105, 1), malformed(130, 5)]), 9);
+        assert_eq!(read(&mut state, &[], &[malformed(130, 5)]), 9);
     }
 }
