@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
 const PACKAGES: [&str; 6] = ["bench", "server", "agent", "verifier", "sandbox", "scanner"];
 const PROGRAM: &str = "clerestory-bench";
 /// It takes minutes to compile, so only those who measure it wait for it.
-const SLOW: ([&str; 4], &str) = (["data", "cloud", "cloud/verdicts", "cloud/intake-growth"], "query");
+const SLOW: ([&str; 5], &str) = (["data", "cloud", "cloud/verdicts", "cloud/intake-growth", "cloud/query"], "query");
 
 /// Becomes the measuring program, so that signals and its exit code need no forwarding.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {

@@ -27,7 +27,7 @@ const OTHER_FILES: u64 = 2_000;
 /// Read at once.
 const CHUNK_BYTES: usize = 32 << 10;
 
-/// As long as the server keeps a question.
+/// As long as a server keeps a question; agents ask for 30.
 const WAIT_S: u64 = 50;
 
 /// How many connections this process, and those that it starts, can have.
