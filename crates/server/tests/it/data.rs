@@ -9,6 +9,7 @@ mod fire;
 pub(crate) mod gateway;
 mod ledger;
 mod proxy;
+mod relay;
 mod retire;
 pub(crate) mod scene;
 mod search;

@@ -1,10 +1,11 @@
-//! Under fire: two machines of one vendor on SeaweedFS and PostgreSQL, each of which is killed while endpoints send and
-//! somebody reads. What was acknowledged is there once, nothing else is, and what is read is right, or fails.
+//! Under fire: two machines of one vendor on SeaweedFS and PostgreSQL, and three workers, each of which is killed while
+//! endpoints send and somebody reads. What was acknowledged is there once, nothing else is, and what is read is right, or
+//! fails.
 
 mod load;
 mod reading;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,8 +19,9 @@ use testkit::{Breadth, Postgres, Seaweed, figure, seed};
 use self::load::{Load, SENDERS};
 use self::reading::{QUERY, Reader};
 use super::gateway::{Desk, QUERY_FILE};
+use super::relay::Relay;
 use super::scene::{CUSTODIANS, Scene, Shared, folder};
-use super::through::with_real_worker;
+use super::through::{start, with_three_workers};
 use crate::process::Server;
 use crate::raw;
 use crate::shared::balancer::Balancer;
@@ -34,10 +36,22 @@ enum Gone {
     /// While a machine starts.
     PostgresAtStart,
     Seaweed,
+    Worker(usize),
+    Workers,
 }
 
-const EACH: [Gone; 6] =
-    [Gone::Machine(0), Gone::Machine(1), Gone::Machines, Gone::Postgres, Gone::PostgresAtStart, Gone::Seaweed];
+const EACH: [Gone; 10] = [
+    Gone::Machine(0),
+    Gone::Machine(1),
+    Gone::Machines,
+    Gone::Postgres,
+    Gone::PostgresAtStart,
+    Gone::Seaweed,
+    Gone::Worker(0),
+    Gone::Worker(1),
+    Gone::Worker(2),
+    Gone::Workers,
+];
 
 /// Nothing is away for longer: an intake waits 5 s before it opens again.
 const AWAY_MAX: Duration = Duration::from_secs(4);
@@ -70,9 +84,11 @@ impl Dice {
     }
 }
 
-/// The vendor's machines, and what they stand on.
+/// The vendor's machines, what they stand on, and who reads.
 struct Ground {
     machines: Vec<Server>,
+    /// Behind relays: with a process its address goes, too.
+    workers: Vec<(Server, Relay)>,
     balancer: Balancer,
     postgres: Arc<Postgres>,
     seaweed: Arc<Seaweed>,
@@ -81,14 +97,15 @@ struct Ground {
 }
 
 impl Ground {
-    fn of(desk: &mut Desk<()>, worker: &mut Server, shared: &Shared) -> Self {
+    fn of(desk: &mut Desk<()>, mut workers: Vec<(Server, Relay)>, shared: &Shared) -> Self {
         let said = Arc::<Mutex<Vec<String>>>::default();
         let machines = std::mem::take(&mut desk.scene.machines);
         let scene = &mut desk.scene;
         let servers = scene.custodians.iter_mut().chain(&mut scene.system.witnesses);
-        servers.chain([&mut scene.system.supervisor, worker]).for_each(|it| it.listen(&said));
+        servers.chain([&mut scene.system.supervisor]).chain(workers.iter_mut().map(|(worker, _)| worker)).for_each(|it| it.listen(&said));
         let mut ground = Self {
             machines,
+            workers,
             balancer: scene.balancer.clone().unwrap(),
             postgres: Arc::clone(&shared.postgres),
             seaweed: Arc::clone(&shared.seaweed),
@@ -116,6 +133,20 @@ impl Ground {
     fn kill(&mut self, machine: usize) {
         self.machines[machine].kill();
         self.machines[machine].hang_up();
+    }
+
+    fn kill_worker(&mut self, worker: usize) {
+        let (worker, relay) = &mut self.workers[worker];
+        relay.close();
+        worker.kill();
+    }
+
+    /// A worker that was killed comes back as another: it has another key.
+    fn start_worker(&mut self, worker: usize) {
+        let (worker, relay) = &mut self.workers[worker];
+        start(worker);
+        worker.listen(&self.said);
+        relay.redirect(worker.address());
     }
 
     /// As its unit does (`Restart=on-failure`): a machine that begins while what it stands on is away says "not now".
@@ -191,6 +222,17 @@ impl Ground {
                 wait();
                 self.seaweed.resume();
             }
+            Gone::Worker(worker) => {
+                self.kill_worker(worker);
+                // Two are enough.
+                self.is_read(load);
+                self.start_worker(worker);
+            }
+            Gone::Workers => {
+                (0..self.workers.len()).for_each(|worker| self.kill_worker(worker));
+                wait();
+                (0..self.workers.len()).for_each(|worker| self.start_worker(worker));
+            }
         }
         self.ask(load, &all);
     }
@@ -216,12 +258,16 @@ fn wide(policy: &mut Policy) {
 fn nothing_acknowledged_is_lost_or_doubled_whatever_is_killed_and_readings_are_right_or_fail() {
     let seed = seed();
     let shared = Shared::of_its_own("fire");
-    let (mut desk, mut worker) = with_real_worker(Scene::made_on(&shared, wide));
+    let mut relays = Vec::new();
+    let (mut desk, workers) = with_three_workers(Scene::made_on(&shared, wide), |workers| {
+        relays.extend(workers.iter().map(|worker| Relay::to(worker.address())));
+        relays.iter().map(|relay| relay.url.clone()).collect()
+    });
+    let workers = workers.into_iter().zip(relays).collect();
     durable::write(&desk.scene.system.file(QUERY_FILE), QUERY.as_bytes()).unwrap();
-    let mut ground = Ground::of(&mut desk, &mut worker, &shared);
-    // An object takes 25 to 45 ms of a reading (dev profile, two cores that do all else, too), and a reading has a minute.
-    let (rounds, read_every) = if Breadth::of_this_run() == Breadth::Full { (12, 100) } else { (1, 10) };
-    let load = Load::new(&desk.scene.system, &ground.addresses(), read_every);
+    let mut ground = Ground::of(&mut desk, workers, &shared);
+    let rounds = if Breadth::of_this_run() == Breadth::Full { 12 } else { 1 };
+    let load = Load::new(&desk.scene.system, &ground.addresses());
     let mut reader = Reader::new(&desk.scene.system, &load);
     let strikes = std::thread::scope(|scope| {
         let load = &load;
@@ -251,7 +297,18 @@ fn nothing_acknowledged_is_lost_or_doubled_whatever_is_killed_and_readings_are_r
     let failed: Vec<String> = failed.iter().map(|(what, count)| format!("{count} × {what}")).collect();
     figure("under fire", format!("{strikes} times something was killed, {there} batches acknowledged, none lost"));
     figure("readings meanwhile", format!("{right} right; failed: {}", failed.join(", ")));
+    figure("workers of one reading", by_workers(&desk));
     whole(&mut desk, &mut ground);
+}
+
+/// How many intents named how many workers; all of them shared some.
+fn by_workers(desk: &Desk<()>) -> String {
+    let mut named = BTreeMap::<usize, usize>::new();
+    for (_, intent) in desk.logged::<AccessIntent>() {
+        *named.entry(intent.predicate.workers.keys().len()).or_default() += 1;
+    }
+    assert!(named.contains_key(&3), "{named:?}");
+    named.iter().map(|(workers, count)| format!("{workers}: {count}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Ends the load when the test does.

@@ -2,103 +2,21 @@
 //! somebody else.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use attest::{AccessIntent, Bundle, Ended};
-use stdx::{SystemEntropy, durable};
+use stdx::durable;
 use testkit::{OPEN_CLASS, PURPOSE, REGION};
-use tlog::{KeyKind, SignerKey};
 
 use super::gateway::{Desk, QUERY_FILE};
-use super::through::{COUNTED, program, sealed, sealed_as, started_in, started_on};
+use super::relay::Relay;
+use super::scene::Scene;
+use super::through::{COUNTED, program, sealed, sealed_as, start, started_in, with_three_workers};
 use crate::process::{Server, spawn};
 use crate::raw;
-
-/// Carries every byte between a worker and whoever asks it, keeps what was asked, and stops when it is told to.
-struct Relay {
-    url: String,
-    state: Arc<State>,
-}
-
-struct State {
-    to: Mutex<SocketAddr>,
-    asked: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
-    hold: Mutex<Option<(Sender<()>, Receiver<()>)>>,
-}
-
-/// What goes from worker to worker.
-const QUESTION: &[u8] = b"POST /v1/hops/questions";
-
-impl Relay {
-    fn to(to: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let state = Arc::new(State { to: Mutex::new(to), asked: Mutex::default(), hold: Mutex::default() });
-        let carries = Arc::clone(&state);
-        thread::spawn(move || listener.incoming().for_each(|client| carry(&carries, client.unwrap())));
-        Self { url, state }
-    }
-
-    /// The next question waits: says when it is there.
-    fn hold(&self) -> (Receiver<()>, Sender<()>) {
-        let ((arrived, arrives), (goes, go)) = (channel(), channel());
-        *self.state.hold.lock().unwrap() = Some((arrived, go));
-        (arrives, goes)
-    }
-
-    /// Who comes from now on is brought there.
-    fn redirect(&self, to: SocketAddr) {
-        *self.state.to.lock().unwrap() = to;
-    }
-
-    /// Everything that was posted: a connection carries several requests.
-    fn posted(&self) -> Vec<Vec<u8>> {
-        let mut posted = Vec::new();
-        for asked in self.state.asked.lock().unwrap().iter() {
-            let asked = asked.lock().unwrap();
-            let begins = |at: &usize| [&b"POST /v1/"[..], b"GET /v1/"].iter().any(|it| asked[*at..].starts_with(it));
-            let mut begins: Vec<usize> = (0..asked.len()).filter(begins).collect();
-            begins.push(asked.len());
-            posted.extend(begins.windows(2).map(|pair| asked[pair[0]..pair[1]].to_vec()));
-        }
-        posted.retain(|it| it.starts_with(b"POST"));
-        posted
-    }
-}
-
-fn carry(state: &Arc<State>, client: TcpStream) {
-    // Nobody may be there any more.
-    let Ok(server) = TcpStream::connect(*state.to.lock().unwrap()) else { return };
-    let asked = Arc::<Mutex<Vec<u8>>>::default();
-    state.asked.lock().unwrap().push(Arc::clone(&asked));
-    let (mut from, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-    thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut back);
-        let _ = back.shutdown(Shutdown::Both);
-    });
-    let (state, mut client, mut server) = (Arc::clone(state), client, server);
-    thread::spawn(move || {
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(count @ 1..) = client.read(&mut buffer) {
-            asked.lock().unwrap().extend_from_slice(&buffer[..count]);
-            if buffer[..count].windows(QUESTION.len()).any(|it| it == QUESTION) {
-                let hold = state.hold.lock().unwrap().take();
-                if let Some((arrived, go)) = hold {
-                    let _ = arrived.send(()).is_ok() && go.recv().is_ok();
-                }
-            }
-            if server.write_all(&buffer[..count]).is_err() {
-                break;
-            }
-        }
-        let _ = server.shutdown(Shutdown::Both);
-    });
-}
 
 /// Three workers behind relays, the last on a host of its own, and six objects.
 struct Yard {
@@ -136,24 +54,11 @@ impl Yard {
     }
 
     fn with_few() -> Self {
-        let code = Command::new(program()).arg("code").output().unwrap();
-        let code = String::from_utf8(code.stdout).unwrap().trim_end().to_owned();
-        let mut made = None;
-        let desk = Desk::with_worker(&code, |scene| {
-            let host = SignerKey::generate("host-2.example/host".parse().unwrap(), KeyKind::Ed25519, &SystemEntropy);
-            let host = host.unwrap();
-            let enrol =
-                ["data", "enrol", "--config", "supervisor/clerestory.toml", "--region", REGION, "--code", &code];
-            let key = host.verifier().to_string();
-            scene.system.run(&[&enrol[..], &["--key", &key, "--out", "enrolment-2", "host-2"]].concat()).ok();
-            let mut workers: Vec<Server> = (1..3).map(|n| started_in(scene, &format!("worker-{n}"))).collect();
-            workers.push(started_on(scene, "worker-3", (&host, "enrolment-2")));
-            let relays: Vec<Relay> = workers.iter().map(|worker| Relay::to(worker.address())).collect();
-            let urls = relays.iter().map(|relay| relay.url.clone()).collect::<Vec<_>>().join(" ");
-            made = Some((workers, relays));
-            urls
+        let mut relays = Vec::new();
+        let (desk, workers) = with_three_workers(Scene::made(), |workers| {
+            relays.extend(workers.iter().map(|worker| Relay::to(worker.address())));
+            relays.iter().map(|relay| relay.url.clone()).collect()
         });
-        let (workers, relays) = made.unwrap();
         durable::write(&desk.scene.system.file(QUERY_FILE), COUNTED.as_bytes()).unwrap();
         let mut yard = Self { desk, workers, relays };
         yard.take(&FEW);
@@ -227,11 +132,6 @@ fn a_host_that_was_stopped_is_left_out_until_it_is_not() {
     yard.desk.settled();
 }
 
-/// Where nobody listens.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 /// Says again what was said, and hears how the answer begins.
 fn said_again(to: SocketAddr, asked: &[u8]) -> String {
     let mut stream = TcpStream::connect(to).unwrap();
@@ -282,7 +182,7 @@ fn a_worker_that_is_killed_in_the_middle_of_a_query_is_named_and_the_living_answ
         let command = spawn(yard.desk.scene.system.path(), &query);
         arrives.recv_timeout(Duration::from_secs(60)).unwrap();
         yard.workers[killed].kill();
-        yard.relays[killed].redirect(nobody());
+        yard.relays[killed].close();
         drop(goes);
         let done = command.wait_with_output().unwrap();
         let said = String::from_utf8(done.stderr).unwrap();
@@ -296,9 +196,7 @@ fn a_worker_that_is_killed_in_the_middle_of_a_query_is_named_and_the_living_answ
         assert_eq!(yard.read().ok().stdout, ALL);
         assert_eq!((yard.named(), yard.desk.outcomes()[1].0), (2, Ended::Done));
         // Back again, it has another key, and takes part.
-        let mut command = Command::new(program());
-        command.env_clear().args(["serve", "--config", yard.workers[killed].config()]);
-        yard.workers[killed].start_as(command);
+        start(&mut yard.workers[killed]);
         yard.relays[killed].redirect(yard.workers[killed].address());
         assert_eq!((yard.read().ok().stdout, yard.named()), (ALL.to_owned(), 3));
         yard.desk.settled();

@@ -8,7 +8,7 @@ use attest::{AccessIntent, AccessOutcome, Ended};
 use seal::Destination;
 use stdx::{Clock as _, Digest, Entropy as _, SystemClock, SystemEntropy, durable};
 use testkit::{APPROVED_CLASS, REGION};
-use tlog::SignerKey;
+use tlog::{KeyKind, SignerKey};
 
 use super::gateway::{Desk, QUERY_FILE};
 use super::scene::Scene;
@@ -40,6 +40,25 @@ pub(super) fn with_real_worker(scene: Scene) -> (Desk<()>, Server) {
     (desk, worker.unwrap())
 }
 
+/// Everything runs, with three workers, the last on a host of its own; the gateway asks them at these addresses.
+pub(super) fn with_three_workers(
+    scene: Scene,
+    addresses: impl FnOnce(&[Server]) -> Vec<String>,
+) -> (Desk<()>, Vec<Server>) {
+    let (mut workers, code) = (Vec::new(), code());
+    let desk = Desk::of(scene, &code, |scene| {
+        let host = SignerKey::generate("host-2.example/host".parse().unwrap(), KeyKind::Ed25519, &SystemEntropy);
+        let host = host.unwrap();
+        let enrol = ["data", "enrol", "--config", "supervisor/clerestory.toml", "--region", REGION, "--code", &code];
+        let key = host.verifier().to_string();
+        scene.system.run(&[&enrol[..], &["--key", &key, "--out", "enrolment-2", "host-2"]].concat()).ok();
+        workers.extend((1..3).map(|n| started_in(scene, &format!("worker-{n}"))));
+        workers.push(started_on(scene, "worker-3", (&host, "enrolment-2")));
+        addresses(&workers).join(" ")
+    });
+    (desk, workers)
+}
+
 pub(super) const COUNTED: &str =
     "select country, rule, count(*) as events from detections group by country, rule order by country\n";
 
@@ -54,12 +73,17 @@ pub(super) fn started_in(scene: &Scene, folder: &str) -> Server {
 }
 
 /// Another one, on a host that was enrolled like this.
-pub(super) fn started_on(scene: &Scene, folder: &str, host: (&SignerKey, &str)) -> Server {
+fn started_on(scene: &Scene, folder: &str, host: (&SignerKey, &str)) -> Server {
     let mut server = installed_in(scene, folder, host);
-    let mut command = Command::new(program());
-    command.env_clear().args(["serve", "--config", server.config()]);
-    server.start_as(command);
+    start(&mut server);
     server
+}
+
+/// Starts a worker that was installed, or has ended.
+pub(super) fn start(worker: &mut Server) {
+    let mut command = Command::new(program());
+    command.env_clear().args(["serve", "--config", worker.config()]);
+    worker.start_as(command);
 }
 
 /// The same as the first, not started yet.
