@@ -12,7 +12,7 @@ use testkit::{APPROVED_CLASS, REGION};
 
 use super::compaction::Yard;
 use super::erase::{comes_back, copied, left_in_vault, shares};
-use super::scene::{CUSTODIANS, Scene, folder, signed};
+use super::scene::{CUSTODIANS, Scene, Setting, Shared, folder, signed};
 use super::through::lines;
 use crate::process::Done;
 use crate::raw;
@@ -31,7 +31,11 @@ struct Past {
 
 impl Past {
     fn made() -> Self {
-        let mut yard = Yard::running();
+        Self::made_with(&Setting::default())
+    }
+
+    fn made_with(setting: &Setting) -> Self {
+        let mut yard = Yard::running_with(setting);
         for who in CUSTODIANS {
             yard.desk.scene.custodian(who).kill();
             let line = format!("vault = \"{}\"", yard.desk.scene.system.vendor.url());
@@ -39,7 +43,7 @@ impl Past {
             yard.desk.scene.custodian(who).start();
         }
         let (owner, batch) = owned(&yard.desk.scene);
-        yard.send(&batch);
+        yard.keep(batch.clone());
         yard.take("DE", 4);
         yard.take("JP", 2);
         let request = yard.request();
@@ -81,11 +85,10 @@ impl Past {
             "\n[compaction]\nkey = \"keys/reader.key\"\nrequests = [\"{}\"]\nevery_s = 1\n\n[http]",
             self.request
         );
-        let system = &mut self.yard.desk.scene.system;
-        assert_eq!(system.vendor.stop().code, 0);
-        system.set("vendor", "\n[http]", &section);
-        system.vendor.start();
-        until("the vendor's server writes nothing anew", || chain(system.vendor.address()).unclean().is_empty());
+        let scene = &mut self.yard.desk.scene;
+        scene.change_vendor(|system, folder| system.set(folder, "\n[http]", &section));
+        let address = scene.system.vendor.address();
+        until("the vendor's server writes nothing anew", || chain(address).unclean().is_empty());
     }
 }
 
@@ -150,7 +153,16 @@ fn nobody_erases_what_has_no_successor(past: &Past) {
 
 #[test]
 fn erased_events_go_from_columns_by_themselves_and_copies_of_these_have_a_horizon_too() {
-    let mut past = Past::made();
+    erased_from_columns(Past::made());
+}
+
+#[test]
+fn they_go_from_columns_in_a_bucket_too() {
+    let shared = Shared::with_others("columns");
+    erased_from_columns(Past::made_with(&Setting { shared: Some(shared), ..Setting::default() }));
+}
+
+fn erased_from_columns(mut past: Past) {
     let before = past.erase();
     assert_eq!(before.code, 75, "{before:?}");
     let said = before.json();
@@ -159,7 +171,7 @@ fn erased_events_go_from_columns_by_themselves_and_copies_of_these_have_a_horizo
     nobody_erases_what_has_no_successor(&past);
     // It was to be gone by now, and everybody is told.
     let ready = |past: &Past| raw::get(past.scene().system.supervisor.address(), "/readyz").text();
-    assert!(ready(&past).contains("were to be gone by"), "{}", ready(&past));
+    until("it is not told that it is late", || ready(&past).contains("were to be gone by"));
     let late = past.status();
     assert_eq!((late.code, &late.json()[0]["late"]), (1, &Value::Bool(true)), "{late:?}");
     past.compact_by_duty();

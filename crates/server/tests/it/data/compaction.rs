@@ -10,9 +10,9 @@ use testkit::{APPROVED_CLASS, COMPACTION, files};
 
 use super::gateway::Desk;
 use super::proxy::{Held, Proxy};
-use super::through::{COUNTED, program, sealed, started};
+use super::scene::{Scene, Setting};
+use super::through::{COUNTED, code, program, sealed, start, started};
 use crate::process::{Done, Server, spawn};
-use crate::raw;
 use crate::vault::chain;
 
 /// A vendor's vault with lines, and a worker behind a proxy.
@@ -28,11 +28,14 @@ const READER: &str = "vendor/keys/reader.key";
 const CONFIG: &str = "vendor/clerestory.toml";
 
 impl Yard {
-    pub(super) fn running() -> Self {
-        let code = Command::new(program()).arg("code").output().unwrap();
-        let code = String::from_utf8(code.stdout).unwrap().trim_end().to_owned();
+    fn running() -> Self {
+        Self::running_with(&Setting::default())
+    }
+
+    pub(super) fn running_with(setting: &Setting) -> Self {
+        let code = code();
         let mut made = None;
-        let desk = Desk::with_worker(&code, |scene| {
+        let desk = Desk::of(Scene::made_with(setting), &code, |scene| {
             let worker = started(scene);
             let between = Proxy::to(worker.address());
             let url = between.url.clone();
@@ -48,20 +51,12 @@ impl Yard {
     /// A batch comes, and lies in a segment: its events are marked, so that they can be looked for.
     pub(super) fn take(&mut self, country: &str, count: usize) {
         let object = sealed(&self.desk, country, count);
-        self.send(&object);
+        self.keep(object);
+    }
+
+    pub(super) fn keep(&mut self, object: Vec<u8>) {
         self.batches.push(object);
-        self.restart();
-    }
-
-    pub(super) fn send(&self, object: &[u8]) {
-        let taken = raw::post(self.desk.scene.system.vendor.address(), "/v1/events", object);
-        assert_eq!(taken.status, 200, "{}", taken.text());
-    }
-
-    /// What a process leaves behind becomes segments when the next one comes.
-    pub(super) fn restart(&mut self) {
-        assert_eq!(self.desk.scene.system.vendor.stop().code, 0);
-        self.desk.scene.system.vendor.start();
+        self.desk.scene.keep(&self.batches[self.batches.len() - 1..]);
     }
 
     fn schema(&self) -> String {
@@ -157,10 +152,7 @@ fn lines_become_columns_under_a_grant_and_nothing_else_changes() {
     yard.desk.settled();
 
     // What comes again is known, and what is kept is what fsck finds.
-    for batch in yard.batches.clone() {
-        yard.send(&batch);
-    }
-    yard.restart();
+    yard.desk.scene.keep(&yard.batches);
     assert_eq!((yard.read(), yard.segments()), (expected.to_owned(), (1, 1)));
     let system = &mut yard.desk.scene.system;
     assert_eq!(system.vendor.stop().code, 0);
@@ -206,7 +198,7 @@ fn whoever_is_killed_in_the_middle_of_it_nothing_is_lost_and_nothing_is_there_tw
         arrives.recv_timeout(Duration::from_secs(60)).unwrap();
         // Something comes at the same time.
         let late = sealed(&yard.desk, "DE", 2);
-        yard.send(&late);
+        yard.desk.scene.send(&late);
         germany += 2;
         let system = &mut yard.desk.scene.system;
         match dies {
@@ -219,14 +211,14 @@ fn whoever_is_killed_in_the_middle_of_it_nothing_is_lost_and_nothing_is_there_tw
         match dies {
             Dies::Gateway => system.supervisor.start(),
             // What was on its way gets to one that has another key.
-            Dies::Worker => started_again(&mut yard.worker),
+            Dies::Worker => start(&mut yard.worker),
             Dies::Vendor => system.vendor.start(),
             Dies::Command => {}
         }
         let ended = command.wait().unwrap();
         // The vendor's server has no part in it: what the command writes it finds.
         assert_eq!(ended.success(), dies == Dies::Vendor, "{dies:?} {held:?}");
-        yard.restart();
+        yard.desk.scene.change_vendor(|_, _| {});
         let expected = format!("country,rule,events\nDE,a_marked_rule,{germany}\nJP,a_marked_rule,{japan}\n");
         assert_eq!(yard.read(), expected, "{dies:?} {held:?}");
         yard.compact(&request).ok();
@@ -236,10 +228,4 @@ fn whoever_is_killed_in_the_middle_of_it_nothing_is_lost_and_nothing_is_there_tw
     let system = &mut yard.desk.scene.system;
     assert_eq!(system.vendor.stop().code, 0);
     assert_eq!(system.run(&["fsck", "--config", CONFIG]).code, 0);
-}
-
-fn started_again(worker: &mut Server) {
-    let mut command = Command::new(program());
-    command.env_clear().args(["serve", "--config", worker.config()]);
-    worker.start_as(command);
 }

@@ -300,7 +300,7 @@ fn a_key_on_a_token_opens_and_its_counter_agrees_with_the_ledger() {
     let tokens = tempfile::tempdir().unwrap();
     let token = super::token::made(tokens.path());
     let softhsm = token.softhsm.clone();
-    let scene = Scene::running_with(&Setting { token: Some(token), weeks_ago: 0 });
+    let scene = Scene::running_with(&Setting { token: Some(token), ..Setting::default() });
     // No key of the supervisor's is in a file.
     let files = std::fs::read_dir(scene.system.file("custodian-supervisor/keys/regions")).unwrap();
     assert_eq!(files.count(), 0);

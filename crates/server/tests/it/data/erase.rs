@@ -12,7 +12,7 @@ use stdx::{Clock as _, SystemClock, SystemEntropy, UnixTime, durable};
 use testkit::{APPROVED_CLASS, REGION};
 
 use super::gateway::{CODE, Desk};
-use super::scene::{CUSTODIANS, Made, Scene, Setting, folder, weeks_ago};
+use super::scene::{CUSTODIANS, Made, Scene, Setting, Shared, folder, weeks_ago};
 use crate::process::{Done, run_with};
 use crate::raw;
 
@@ -100,7 +100,7 @@ pub(crate) fn comes_back(scene: &Scene, backup: &Path, object: &[u8]) -> bool {
 }
 
 pub(crate) fn running() -> Desk<()> {
-    running_with(&Setting { token: None, weeks_ago: 4 })
+    running_with(&Setting { weeks_ago: 4, ..Setting::default() })
 }
 
 pub(super) fn running_with(setting: &Setting) -> Desk<()> {
@@ -120,7 +120,16 @@ pub(super) fn start(scene: &mut Scene) {
 
 #[test]
 fn what_was_erased_comes_back_before_the_horizon_and_never_after_it() {
-    let mut desk = running();
+    erased_for_good(running());
+}
+
+#[test]
+fn what_was_erased_from_a_bucket_is_gone_like_that_too() {
+    let shared = Some(Shared::with_others("erase"));
+    erased_for_good(running_with(&Setting { weeks_ago: 4, shared, ..Setting::default() }));
+}
+
+fn erased_for_good(mut desk: Desk<()>) {
     let scene = &mut desk.scene;
     // One is in the custodians' tables, its region key destroyed; one's key is overdue; one was sealed today.
     let hour = Duration::from_secs(3600);

@@ -102,7 +102,10 @@ impl Ground {
         let machines = std::mem::take(&mut desk.scene.machines);
         let scene = &mut desk.scene;
         let servers = scene.custodians.iter_mut().chain(&mut scene.system.witnesses);
-        servers.chain([&mut scene.system.supervisor]).chain(workers.iter_mut().map(|(worker, _)| worker)).for_each(|it| it.listen(&said));
+        servers
+            .chain([&mut scene.system.supervisor])
+            .chain(workers.iter_mut().map(|(worker, _)| worker))
+            .for_each(|it| it.listen(&said));
         let mut ground = Self {
             machines,
             workers,

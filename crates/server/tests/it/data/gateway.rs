@@ -29,7 +29,7 @@ pub(super) const QUERY_FILE: &str = "query.sql";
 impl Desk {
     pub(crate) fn running() -> Self {
         let mut stand = None;
-        let desk = Desk::with_worker(&Digest::of(CODE).to_string(), |scene| {
+        let desk = Desk::of(Scene::made(), &Digest::of(CODE).to_string(), |scene| {
             let enrolment = std::fs::read_to_string(scene.system.file("enrolment")).unwrap();
             let worker = Stand::new(scene.take_worker(), &scene.certify_code(CODE), enrolment, Digest::of(CODE));
             worker.keep(scene.objects());
@@ -47,12 +47,7 @@ impl Desk<()> {
         Self::of(Scene::made_with(setting), &Digest::of(CODE).to_string(), |_| "http://127.0.0.1:9".to_owned())
     }
 
-    /// Everything runs, with a worker of this code, which `start` starts; it says where that is.
-    pub(crate) fn with_worker(code: &str, start: impl FnOnce(&Scene) -> String) -> Self {
-        Self::of(Scene::made(), code, start)
-    }
-
-    /// The same in this scene.
+    /// Everything runs in this scene, with a worker of this code, which `start` starts; it says where that is.
     pub(crate) fn of(mut scene: Scene, code: &str, start: impl FnOnce(&Scene) -> String) -> Self {
         durable::write(&scene.system.file(QUERY_FILE), QUERY.as_bytes()).unwrap();
         scene.start_logs();

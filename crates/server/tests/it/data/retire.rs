@@ -5,7 +5,7 @@ use std::time::Duration;
 use stdx::durable;
 use testkit::APPROVED_CLASS;
 
-use super::scene::{CUSTODIANS, Scene, Setting, folder, read, weeks_ago};
+use super::scene::{CUSTODIANS, Scene, Setting, Shared, folder, read, weeks_ago};
 use crate::process::Done;
 
 fn retire(scene: &Scene, who: &str) -> Done {
@@ -19,7 +19,16 @@ fn keys(scene: &Scene, who: &str) -> usize {
 
 #[test]
 fn what_was_sealed_outlives_its_region_key_in_the_custodians_own_table() {
-    let mut scene = Scene::running_with(&Setting { token: None, weeks_ago: 3 });
+    outlives_its_key(Scene::running_with(&Setting { weeks_ago: 3, ..Setting::default() }));
+}
+
+#[test]
+fn what_was_sealed_into_a_bucket_outlives_its_region_key_too() {
+    let shared = Some(Shared::with_others("retire"));
+    outlives_its_key(Scene::running_with(&Setting { weeks_ago: 3, shared, ..Setting::default() }));
+}
+
+fn outlives_its_key(mut scene: Scene) {
     let objects = scene.objects_at(APPROVED_CLASS, weeks_ago(3).after(Duration::from_secs(3600)));
     scene.keep(&objects);
     let unset = retire(&scene, "member");

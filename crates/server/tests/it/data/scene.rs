@@ -1,13 +1,14 @@
 //! A region with two custodians as processes, and a gateway that a test can make say anything.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::{GrantAnswer, GrantRequest, OutcomeNote};
 use attest::{
-    AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRequest, Budget, Bundle, BundleEntry, Ended,
-    Envelope, Opening, Position, ReaderKind, Statement, StatementId, Subject, WorkerKey, Workers,
+    AccessApproval, AccessIntent, AccessMode, AccessOutcome, AccessRequest, BatchId, Budget, Bundle, BundleEntry,
+    Ended, Envelope, Opening, Position, ReaderKind, Statement, StatementId, Subject, WorkerKey, Workers,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,6 +28,7 @@ use crate::process::{Server, run_with};
 use crate::raw::{self, Response};
 use crate::shared::balancer::Balancer;
 use crate::system::{Scope, System};
+use crate::vault::chain;
 
 pub(crate) const CUSTODIANS: [&str; 2] = ["supervisor", "member"];
 
@@ -58,9 +60,12 @@ pub(crate) struct Setting {
     pub(crate) token: Option<Token>,
     /// Custodians' keys begin so many weeks ago.
     pub(crate) weeks_ago: u64,
+    /// The vendor has two machines on these, and what they take in lies in a segment a second later.
+    pub(crate) shared: Option<Shared>,
 }
 
 /// Stores of the vendor's machines and of the supervisor's, which has one.
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) postgres: Arc<Postgres>,
     pub(crate) seaweed: Arc<Seaweed>,
@@ -71,6 +76,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn of_its_own(name: &'static str) -> Self {
         Self { postgres: Arc::new(Postgres::start()), seaweed: Arc::new(Seaweed::start()), name }
+    }
+
+    /// On services that other tests use, too.
+    pub(crate) fn with_others(name: &'static str) -> Self {
+        Self { postgres: Postgres::shared(), seaweed: Seaweed::shared(), name }
     }
 
     pub(crate) fn bucket(&self, organisation: &str) -> String {
@@ -132,25 +142,24 @@ impl Scene {
         Self::made_as(&Setting::default(), scope, more)
     }
 
+    /// With what others have not.
     pub(crate) fn made_with(setting: &Setting) -> Self {
         Self::made_as(setting, Scope::Logs, |_| {})
     }
 
-    fn made_as(setting: &Setting, scope: Scope, more: impl FnOnce(&mut Policy)) -> Self {
-        Self::made_in(tempfile::tempdir().unwrap(), [&[], &[]], (setting, scope), more)
-    }
-
-    /// The same on stores that machines share: the vendor has two, and what they take in lies in a segment a second
-    /// later.
-    pub(crate) fn made_on(shared: &Shared, more: impl FnOnce(&mut Policy)) -> Self {
+    /// All of that.
+    pub(crate) fn made_as(setting: &Setting, scope: Scope, more: impl FnOnce(&mut Policy)) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let Some(shared) = &setting.shared else {
+            return Self::made_in(folder, [&[], &[]], (setting, scope), more);
+        };
         for organisation in ["vendor", "supervisor"] {
             let bucket = shared.bucket(organisation);
             shared.seaweed.make_bucket(&bucket);
             write_section(folder.path(), (&shared.postgres, &shared.seaweed), &bucket, organisation);
         }
         let further = [&["--shared", "vendor.toml"][..], &["--shared", "supervisor.toml"]];
-        let mut scene = Self::made_in(folder, further, (&Setting::default(), Scope::Logs), more);
+        let mut scene = Self::made_in(folder, further, (setting, scope), more);
         let (system, full) = (&scene.system, "intake_bytes_max = 68719476736");
         system.set("vendor", full, &format!("{full}\nintake_segment_s = 1"));
         scene.machines = (1..=2).map(|n| system.front("vendor", &format!("vendor{n}"))).collect();
@@ -158,6 +167,11 @@ impl Scene {
         balancer.ask(&scene.machines.iter().map(Server::address).collect::<Vec<_>>());
         scene.balancer = Some(balancer);
         scene
+    }
+
+    /// On stores that machines share.
+    pub(crate) fn made_on(shared: &Shared, more: impl FnOnce(&mut Policy)) -> Self {
+        Self::made_as(&Setting { shared: Some(shared.clone()), ..Setting::default() }, Scope::Logs, more)
     }
 
     fn made_in(
@@ -192,10 +206,7 @@ impl Scene {
     /// Logs and witnesses.
     pub(crate) fn start_logs(&mut self) {
         self.system.witnesses.iter_mut().for_each(Server::start);
-        match &mut self.machines[..] {
-            [] => self.system.vendor.start(),
-            machines => machines.iter_mut().for_each(Server::start),
-        }
+        self.vendors().into_iter().for_each(|(_, vendor)| vendor.start());
         self.system.supervisor.start();
     }
 
@@ -354,14 +365,41 @@ impl Scene {
         Made { intent, request, others, worker: self.certify(), objects }
     }
 
-    /// Endpoints bring these, and they lie in a segment: what a process leaves behind becomes one when the next comes.
+    /// Endpoints bring these, and they lie in a segment.
     pub(crate) fn keep(&mut self, objects: &[Vec<u8>]) {
-        for object in objects {
-            let taken = raw::post(self.system.vendor.address(), "/v1/events", object);
-            assert_eq!(taken.status, 200, "{}", taken.text());
+        objects.iter().for_each(|object| self.send(object));
+        if self.machines.is_empty() {
+            // What a process leaves behind becomes one when the next comes.
+            return self.change_vendor(|_, _| {});
         }
-        assert_eq!(self.system.vendor.stop().code, 0);
-        self.system.vendor.start();
+        let mut left: BTreeSet<BatchId> = headers(objects).iter().map(|header| header.bound.id).collect();
+        while !left.is_empty() {
+            for kept in chain(self.system.vendor.address()).segments().flat_map(|it| &it.objects) {
+                left.remove(&kept.id);
+            }
+        }
+    }
+
+    /// An endpoint brings this.
+    pub(crate) fn send(&self, object: &[u8]) {
+        let taken = raw::post(self.system.vendor.address(), "/v1/events", object);
+        assert_eq!(taken.status, 200, "{}", taken.text());
+    }
+
+    /// The vendor's processes with the folders of their configurations.
+    pub(crate) fn vendors(&mut self) -> Vec<(String, &mut Server)> {
+        match &mut self.machines[..] {
+            [] => vec![("vendor".to_owned(), &mut self.system.vendor)],
+            machines => machines.iter_mut().zip(1..).map(|(it, n)| (format!("vendor{n}"), it)).collect(),
+        }
+    }
+
+    /// Stops the vendor's processes, changes something in each one's folder, and starts them again.
+    pub(crate) fn change_vendor(&mut self, change: impl Fn(&System, &str)) {
+        let folders: Vec<String> = self.vendors().into_iter().map(|(folder, _)| folder).collect();
+        self.vendors().into_iter().for_each(|(_, vendor)| assert_eq!(vendor.stop().code, 0));
+        folders.iter().for_each(|folder| change(&self.system, folder));
+        self.vendors().into_iter().for_each(|(_, vendor)| vendor.start());
     }
 
     /// As it goes over the wire, all under the newest checkpoint of those.

@@ -38,19 +38,8 @@ impl Yard {
     }
 
     fn take(&mut self, batches: &[(&str, usize)]) {
-        let batches = batches.iter().map(|(country, count)| sealed(&self.desk, country, *count)).collect();
-        self.send(batches);
-    }
-
-    fn send(&mut self, batches: Vec<Vec<u8>>) {
-        let vendor = &mut self.desk.scene.system.vendor;
-        for batch in batches {
-            let taken = raw::post(vendor.address(), "/v1/events", &batch);
-            assert_eq!(taken.status, 200, "{}", taken.text());
-        }
-        // What a process leaves behind becomes segments when the next one comes.
-        assert_eq!(vendor.stop().code, 0);
-        vendor.start();
+        let batches = batches.iter().map(|(country, count)| sealed(&self.desk, country, *count));
+        self.desk.scene.keep(&batches.collect::<Vec<_>>());
     }
 
     fn with_few() -> Self {
@@ -92,7 +81,7 @@ fn a_request_that_stands_is_read_by_several_as_often_as_it_may_be() {
         sealed_as(&yard.desk, OPEN_CLASS, "DE", &line)
     };
     let batches = [5, 7, 11, 13].map(batch).to_vec();
-    yard.send(batches);
+    yard.desk.scene.keep(&batches);
     let query = "select counted, sum(files) as files from statistics group by counted\n";
     durable::write(&yard.desk.scene.system.file(QUERY_FILE), query.as_bytes()).unwrap();
     let scene = &yard.desk.scene;

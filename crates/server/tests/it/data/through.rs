@@ -13,7 +13,6 @@ use tlog::{KeyKind, SignerKey};
 use super::gateway::{Desk, QUERY_FILE};
 use super::scene::Scene;
 use crate::process::Server;
-use crate::raw;
 
 /// `cargo test -p server` alone builds no worker.
 pub(super) fn program() -> std::path::PathBuf {
@@ -139,14 +138,8 @@ pub(super) fn lines(country: &str, count: usize) -> String {
 /// Three of Germany, two of Japan, one of Switzerland, in segments.
 pub(super) fn taken(desk: &mut Desk<()>) {
     durable::write(&desk.scene.system.file(QUERY_FILE), COUNTED.as_bytes()).unwrap();
-    for (country, count) in [("DE", 3), ("JP", 2), ("CH", 1)] {
-        let object = sealed(desk, country, count);
-        let taken = raw::post(desk.scene.system.vendor.address(), "/v1/events", &object);
-        assert_eq!(taken.status, 200, "{}", taken.text());
-    }
-    // What a process leaves behind becomes segments when the next one comes.
-    assert_eq!(desk.scene.system.vendor.stop().code, 0);
-    desk.scene.system.vendor.start();
+    let batches = [("DE", 3), ("JP", 2), ("CH", 1)].map(|(country, count)| sealed(desk, country, count));
+    desk.scene.keep(&batches);
 }
 
 #[test]
