@@ -237,12 +237,15 @@ pub struct GrantRequest {
     pub openings: Vec<Opening>,
 }
 
-/// A custodian's shares, each sealed to the worker whose slice its object is in: of all objects that were asked for, in that order.
+/// A custodian's shares, each sealed to the worker whose slice its object is in, in the order of the objects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrantAnswer {
-    /// One for each object.
+    /// One for each object whose share opens.
     pub granted: Vec<GrantedShare>,
+    /// Names of the others: their shares were never this custodian's, or their key is destroyed.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub closed: Vec<String>,
 }
 
 /// One share, sealed to the worker by HPKE.

@@ -12,9 +12,6 @@ pub enum GrantError {
     /// The custodian has not, or no longer, the key that an object's share is sealed to.
     #[error("object {0} is sealed to a key that is not here")]
     NoKey(BatchId),
-    /// The share was made for another object, region, country, class or policy than the header says.
-    #[error("the share of object {0} was made for something else")]
-    Share(BatchId),
     /// Its owner had it erased.
     #[error("object {0} was erased")]
     Erased(BatchId),
@@ -24,6 +21,15 @@ pub enum GrantError {
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+}
+
+/// Why one share stays closed, while others are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// It is none, or was made for another object, region, country, class or policy than the header says.
+    False,
+    /// The key that it is sealed to is not here.
+    NoKey,
 }
 
 /// A share as an endpoint sealed it, and what it must have been bound to.
@@ -45,6 +51,14 @@ impl ClosedShare {
         Some(Self { object: header.bound.id, share, info: header.bound.info(custodian) })
     }
 
+    /// The share, with the key that it is sealed to.
+    ///
+    /// # Errors
+    /// [`Closed::False`].
+    pub fn open(&self, key: &PrivateKey) -> Result<Share, Closed> {
+        self.share.wrapped().and_then(|wrapped| Share::open(&wrapped, key, &self.info)).ok_or(Closed::False)
+    }
+
     /// What it is called in a custodian's table: the digest of all of it.
     pub(crate) fn name(&self) -> Digest {
         let mut bytes = serde_json::to_vec(&self.share).expect("strings are always JSON");
@@ -60,11 +74,11 @@ impl ClosedShare {
 /// - *Counting*: whoever keeps keys in hardware counts each share before it is opened, and the custodian compares
 ///   that with its ledger.
 pub trait ShareKeys: Send + Sync {
-    /// Opens all of them, in this order, or none: each if it was made for its `info`.
+    /// Opens each that was made for its `info`, in this order.
     ///
     /// # Errors
-    /// [`GrantError`], of the first that stays closed.
-    fn open(&self, closed: &[ClosedShare]) -> Result<Vec<Share>, GrantError>;
+    /// [`GrantError::Erased`] of the first that was, and [`GrantError::Keys`]: none is opened then.
+    fn open(&self, closed: &[ClosedShare]) -> Result<Vec<Result<Share, Closed>>, GrantError>;
 
     /// Whether the key with this id is here.
     fn holds(&self, key: &Digest) -> bool;
@@ -82,14 +96,12 @@ impl FileKeys {
 }
 
 impl ShareKeys for FileKeys {
-    fn open(&self, closed: &[ClosedShare]) -> Result<Vec<Share>, GrantError> {
+    fn open(&self, closed: &[ClosedShare]) -> Result<Vec<Result<Share, Closed>>, GrantError> {
         let open = |it: &ClosedShare| {
-            let key = self.0.iter().find(|key| key.public().id() == it.share.key);
-            let key = key.ok_or(GrantError::NoKey(it.object))?;
-            let opened = it.share.wrapped().and_then(|wrapped| Share::open(&wrapped, key, &it.info));
-            opened.ok_or(GrantError::Share(it.object))
+            let key = self.0.iter().find(|key| key.public().id() == it.share.key).ok_or(Closed::NoKey)?;
+            it.open(key)
         };
-        closed.iter().map(open).collect()
+        Ok(closed.iter().map(open).collect())
     }
 
     fn holds(&self, key: &Digest) -> bool {
@@ -112,12 +124,28 @@ pub fn grant_info(intent: StatementId, object: BatchId, custodian: &Organisation
     format!("clerestory/grant/v1\n{intent}\n{object}\n{custodian}\n").into_bytes()
 }
 
+/// What a custodian gives for an intent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// Its shares, in the order of the objects.
+    pub granted: Vec<Granted>,
+    /// Objects whose shares nobody can open any more, or never could: whoever writes into a vault may write nonsense, and
+    /// must not keep others' objects from being read.
+    pub closed: Vec<BatchId>,
+}
+
 impl Noted {
-    /// Opens this custodian's shares and seals each to its worker: all of them, or none.
+    /// Opens this custodian's shares and seals each to its worker. `is_over` says whether a key's time is so long over that
+    /// it may be destroyed: another that is missing is this custodian's own failure.
     ///
     /// # Errors
-    /// [`GrantError`]. The intent is used up all the same.
-    pub fn open(self, keys: &dyn ShareKeys, entropy: &dyn Entropy) -> Result<Vec<Granted>, GrantError> {
+    /// [`GrantError`]: nothing is given then. The intent is used up all the same.
+    pub fn open(
+        self,
+        keys: &dyn ShareKeys,
+        is_over: &dyn Fn(&Digest) -> bool,
+        entropy: &dyn Entropy,
+    ) -> Result<Grant, GrantError> {
         let admitted = self.admitted;
         let custodian = &admitted.organisation;
         let closed = admitted.shares.into_iter().map(|(bound, share, worker)| {
@@ -129,12 +157,18 @@ impl Noted {
         if shares.len() != closed.len() {
             return Err(GrantError::Keys(format!("{} shares for {}", shares.len(), closed.len())));
         }
-        let mut granted = Vec::with_capacity(closed.len());
-        for ((closed, worker), share) in closed.iter().zip(workers).zip(&shares) {
-            let object = closed.object;
-            let info = grant_info(admitted.intent, object, custodian);
-            granted.push(Granted { object, wrapped: share.seal(&worker, &info, entropy)? });
+        let mut grant = Grant::default();
+        for ((it, worker), share) in closed.iter().zip(workers).zip(&shares) {
+            let object = it.object;
+            match share {
+                Ok(share) => {
+                    let info = grant_info(admitted.intent, object, custodian);
+                    grant.granted.push(Granted { object, wrapped: share.seal(&worker, &info, entropy)? });
+                }
+                Err(Closed::NoKey) if !is_over(&it.share.key) => return Err(GrantError::NoKey(object)),
+                Err(Closed::False | Closed::NoKey) => grant.closed.push(object),
+            }
         }
-        Ok(granted)
+        Ok(grant)
     }
 }

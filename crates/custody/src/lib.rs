@@ -32,7 +32,7 @@ mod table;
 
 pub use decide::{Admitted, Ask, Custodian, GRANT_AGE_MAX, Seen, decide};
 pub use erase::{ERASED_MAX, Erasable, erasable, erasure_subject};
-pub use grant::{ClosedShare, FileKeys, GrantError, Granted, ShareKeys, grant_info};
+pub use grant::{Closed, ClosedShare, FileKeys, Grant, GrantError, Granted, ShareKeys, grant_info};
 pub use ledger::{Erasing, Ledger, LedgerError, Noted, OUTCOME_GRACE, Totals};
 pub use objects::{OBJECTS_MAX, objects_root};
 pub use outcome::{Concluded, conclude};

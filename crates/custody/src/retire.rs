@@ -3,7 +3,7 @@
 use seal::Share;
 use stdx::{Digest, Entropy};
 
-use crate::grant::{ClosedShare, GrantError, ShareKeys};
+use crate::grant::{Closed, ClosedShare, GrantError, ShareKeys};
 use crate::ledger::{Ledger, LedgerError};
 use crate::table::{Change, Table, TableError};
 
@@ -69,9 +69,16 @@ pub async fn retire(
     let mut false_ones = 0;
     for it in missing {
         match keys.open(std::slice::from_ref(it)) {
-            Ok(shares) => moved.extend(shares.into_iter().map(|share| (it.clone(), share))),
-            // Whoever writes into a vault may write nonsense; it must not keep a key alive.
-            Err(GrantError::Share(_)) => false_ones += 1,
+            Ok(shares) => {
+                for share in shares {
+                    match share {
+                        Ok(share) => moved.push((it.clone(), share)),
+                        // Whoever writes into a vault may write nonsense; it must not keep a key alive.
+                        Err(Closed::False) => false_ones += 1,
+                        Err(Closed::NoKey) => return Err(GrantError::NoKey(it.object).into()),
+                    }
+                }
+            }
             // Between the look and now.
             Err(GrantError::Erased(_)) => {}
             Err(error) => return Err(error.into()),

@@ -25,6 +25,8 @@ pub struct Located {
     pub at: u64,
     /// Its bytes.
     pub bytes: u64,
+    /// Bytes of the whole segment.
+    pub segment_bytes: u64,
     /// SHA-256 of its header.
     pub header: Digest,
     /// When its events were taken.
@@ -123,6 +125,7 @@ impl Catalog {
     fn located(&self, segment: &Segment) -> Vec<Located> {
         let place = Place { region: self.region.clone(), class: segment.class.clone(), segment: segment.segment };
         let (first, last) = (segment.from.unwrap_or(segment.until), segment.until);
+        let segment_bytes = segment.objects.iter().map(|kept| kept.at.saturating_add(kept.bytes)).max().unwrap_or(0);
         let object = |kept: &Kept| {
             let taken = if segment.has_lines(&kept.id) {
                 Taken { first: last, last, form: Form::Lines }
@@ -135,6 +138,7 @@ impl Catalog {
                 place: place.clone(),
                 at: kept.at,
                 bytes: kept.bytes,
+                segment_bytes,
                 header: kept.header,
                 taken,
             }

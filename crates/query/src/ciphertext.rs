@@ -17,7 +17,7 @@ use vault::MANIFEST_BYTES_MAX;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A segment of a region.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// The region.
     pub region: RegionId,

@@ -223,8 +223,13 @@ impl Query {
         store: Arc<SealedStore>,
         memory: Memory,
     ) -> Result<Running, EngineError> {
-        let slice = Slice::new(self.table, objects, Arc::clone(&store));
-        let unreadable = Arc::clone(slice.unreadable());
+        let slice = Slice::new(self.table, objects, store);
+        self.read(slice, memory).await
+    }
+
+    /// The same, of what was opened.
+    pub(crate) async fn read(self, slice: Slice, memory: Memory) -> Result<Running, EngineError> {
+        let (unreadable, store) = (Arc::clone(slice.unreadable()), Arc::clone(slice.store()));
         let table = Arc::new(SealedTable::read(slice));
         let (frame, columns) = self.frame(&table, alone(runtime(Some(store), memory), config())).await?;
         let rows = frame.execute_stream().await.map_err(|error| EngineError::Stopped(Stop::of(&error)))?;

@@ -1,6 +1,6 @@
 //! From granted shares to open objects, and from the vault to headers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use api::{GrantAnswer, PlannedObject};
@@ -13,7 +13,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use seal::{BatchId, DataKey, HEADER_BYTES_MAX, Header, OpenError, PrivateKey, Sealed, Share, Wrapped};
 use stdx::Digest;
 
-use crate::catalog::Located;
+use crate::catalog::{Form, Located};
 use crate::ciphertext::{Place, Vault, VaultError};
 use crate::store::Opened;
 
@@ -30,9 +30,12 @@ pub enum GrantFault {
     /// A custodian's share is missing, or not for this.
     #[error("object {0}: custodian `{1}` gave no share that opens for this intent")]
     Share(BatchId, OrganisationId),
-    /// The shares are not this object's, or its header is none.
+    /// What a worker has made, and should open.
+    #[error("object {0}, which a worker has made, does not open")]
+    Columns(BatchId),
+    /// Its header is none.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Header(#[from] OpenError),
     /// The vault has another object there, or none.
     #[error("object {0} is not where the manifests have it")]
     Moved(BatchId),
@@ -154,6 +157,16 @@ fn grouped(objects: &[Located], there: Vec<usize>) -> Vec<(Range<u64>, Vec<usize
     groups
 }
 
+/// What a grant has opened.
+#[derive(Default)]
+pub(crate) struct OpenedAll {
+    pub(crate) opened: Vec<Opened>,
+    /// Where they lie, in the same order.
+    pub(crate) located: Vec<Located>,
+    /// What nobody can open.
+    pub(crate) closed: Vec<Located>,
+}
+
 /// What opens a grant.
 pub(crate) struct Grants<'a> {
     pub(crate) intent: StatementId,
@@ -162,28 +175,58 @@ pub(crate) struct Grants<'a> {
 }
 
 impl Grants<'_> {
-    /// Opens every object, or none. This takes a tenth of a millisecond for each share.
-    pub(crate) fn open(&self, objects: &[(Located, Head)]) -> Result<Vec<Opened>, GrantFault> {
+    /// Opens objects; this takes a tenth of a millisecond for each share. Those that an endpoint has sealed so that nobody can
+    /// open them are left out, and counted. Of columns, which workers make, none is left out.
+    pub(crate) fn open(&self, objects: Vec<(Located, Head)>) -> Result<OpenedAll, GrantFault> {
         let mut shares: HashMap<(&OrganisationId, &str), &api::GrantedShare> = HashMap::new();
+        let mut closed: HashSet<(&OrganisationId, &str)> = HashSet::new();
         for (custodian, answer) in self.given {
             shares.extend(answer.granted.iter().map(|share| ((custodian, share.object.as_str()), share)));
+            closed.extend(answer.closed.iter().map(|object| (custodian, object.as_str())));
         }
-        let open = |(located, head): &(Located, Head)| {
+        let mut all = OpenedAll::default();
+        for (located, head) in objects {
             let id = located.id.to_string();
             let mut parts = Vec::new();
             for sealed in &head.header.shares {
-                let missing = || GrantFault::Share(located.id, sealed.custodian.clone());
-                let share = shares.get(&(&sealed.custodian, id.as_str())).ok_or_else(missing)?;
-                let decode = |text: &String| STANDARD.decode(text).map_err(|_| missing());
-                let wrapped = Wrapped { encapsulated: decode(&share.encapsulated)?, sealed: decode(&share.sealed)? };
-                let info = grant_info(self.intent, located.id, &sealed.custodian);
-                parts.push(Share::open(&wrapped, self.key, &info).ok_or_else(missing)?);
+                let of = (&sealed.custodian, id.as_str());
+                let Some(share) = shares.get(&of) else {
+                    if closed.contains(&of) {
+                        continue;
+                    }
+                    return Err(GrantFault::Share(located.id, sealed.custodian.clone()));
+                };
+                parts.push(self.part(located.id, &sealed.custodian, share)?);
             }
-            let sealed = Sealed::open(&head.begin, &DataKey::join(&parts))?;
-            let frames_at = located.at + head.begin.len() as u64;
-            Ok(Opened { place: located.place.clone(), frames_at, sealed })
-        };
-        objects.iter().map(open).collect()
+            let is_whole = parts.len() == head.header.shares.len();
+            let sealed = if is_whole { Sealed::open(&head.begin, &DataKey::join(&parts)).ok() } else { None };
+            match sealed {
+                Some(sealed) => {
+                    let frames_at = located.at + head.begin.len() as u64;
+                    let (place, segment_bytes) = (located.place.clone(), located.segment_bytes);
+                    all.opened.push(Opened { place, segment_bytes, frames_at, sealed });
+                    all.located.push(located);
+                }
+                None if located.taken.form == Form::Columns => return Err(GrantFault::Columns(located.id)),
+                None => {
+                    tracing::warn!(data.object = %located.id, "was sealed so that it does not open, and is passed over");
+                    all.closed.push(located);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn part(
+        &self,
+        object: BatchId,
+        custodian: &OrganisationId,
+        share: &api::GrantedShare,
+    ) -> Result<Share, GrantFault> {
+        let odd = || GrantFault::Share(object, custodian.clone());
+        let decode = |text: &String| STANDARD.decode(text).map_err(|_| odd());
+        let wrapped = Wrapped { encapsulated: decode(&share.encapsulated)?, sealed: decode(&share.sealed)? };
+        Share::open(&wrapped, self.key, &grant_info(self.intent, object, custodian)).ok_or_else(odd)
     }
 }
 

@@ -170,9 +170,9 @@ impl Rewrites {
     /// The events of an object; `None` if an endpoint has sealed something else.
     async fn events(&self, object: &Located, written: &mut Written) -> Result<Option<Vec<RecordBatch>>, RewriteError> {
         let path = path_of(object.id);
-        let bytes = self.store.bytes(&path).unwrap_or_default();
-        let plaintext = self.store.plaintext(&path, 0..bytes).await.map_err(|error| Stop::of(&error.into()))?;
+        let Some(bytes) = self.store.bytes(&path) else { return Ok(None) };
         if object.taken.form == Form::Columns {
+            let plaintext = self.store.plaintext(&path, 0..bytes).await.map_err(|error| Stop::of(&error.into()))?;
             let (all, owner) = columns::read(self.table, plaintext).map_err(|_| RewriteError::Columns)?;
             if owner.name() != object.id {
                 return Err(RewriteError::Columns);
@@ -186,7 +186,9 @@ impl Rewrites {
         }
         let country = object.country.to_string();
         let known = Known { taken: object.taken.last, country: &country };
-        let Ok(events) = raw::read(self.table, &plaintext, known) else { return Ok(None) };
+        let plaintext = self.store.whole(&path).await.map_err(|error| Stop::of(&error.into()))?;
+        let events = plaintext.and_then(|plaintext| raw::read(self.table, &plaintext, known).ok());
+        let Some(events) = events else { return Ok(None) };
         let named = events.iter().map(|events| columns::named(self.table, events, object.id));
         Ok(Some(named.collect::<Result<_, _>>()?))
     }

@@ -79,6 +79,12 @@ impl Slice {
         Self { table, objects, store, unreadable: Arc::default() }
     }
 
+    /// So many objects more, which can't be opened.
+    pub(crate) fn with_unreadable(self, count: u64) -> Self {
+        self.unreadable.fetch_add(count, Ordering::Relaxed);
+        self
+    }
+
     /// How many objects were not what endpoints seal.
     pub(crate) const fn unreadable(&self) -> &Arc<AtomicU64> {
         &self.unreadable
@@ -331,15 +337,14 @@ async fn read(
     object: &Located,
     unreadable: &AtomicU64,
 ) -> Result<Vec<RecordBatch>> {
-    let path = path_of(object.id);
-    let bytes = store.bytes(&path).unwrap_or_default();
-    let lines =
-        store.plaintext(&path, 0..bytes).await.map_err(|error| DataFusionError::ObjectStore(Box::new(error)))?;
+    let lines = store.whole(&path_of(object.id)).await;
+    let lines = lines.map_err(|error| DataFusionError::ObjectStore(Box::new(error)))?;
     let country = object.country.to_string();
-    match raw::read(table, &lines, Known { taken: object.taken.last, country: &country }) {
-        Ok(batches) => Ok(batches),
+    let known = Known { taken: object.taken.last, country: &country };
+    match lines.and_then(|lines| raw::read(table, &lines, known).ok()) {
+        Some(batches) => Ok(batches),
         // An endpoint can seal anything. It must not keep others' events from being read.
-        Err(_) => {
+        None => {
             unreadable.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(data.object = %object.id, "does not hold events of its class, and is passed over");
             Ok(Vec::new())

@@ -21,7 +21,7 @@ use crate::choose::Wish;
 use crate::ciphertext::{Vault, VaultError};
 use crate::engine::{EngineError, Memory, Query, Stop, Threads, runtime};
 use crate::give::{Shared, give, keep};
-use crate::grants::{GrantFault, Grants, Head, locate, sent_heads, vault_heads};
+use crate::grants::{GrantFault, Grants, OpenedAll, locate, sent_heads, vault_heads};
 use crate::hold::{Held, Holding, Holds, LEADER, Scope};
 use crate::output::{Output, TextMax};
 use crate::policies::{Policies, PolicyError};
@@ -304,23 +304,21 @@ impl Worker {
         objects.drain(..slice.start);
         let (intent, given) = (admitted.intent, request.grants);
         let own = Arc::clone(&key);
-        let opening = self.threads.spawn(async move {
-            let opened = Grants { intent, key: &own, given: &given }.open(&objects);
-            opened
-                .map(|opened| (opened, objects.into_iter().map(|(located, _): (_, Head)| located).collect::<Vec<_>>()))
-        });
-        let (opened, located) = opening.await.map_err(|_| WorkerError::Died)??;
+        let opening = self.threads.spawn(async move { Grants { intent, key: &own, given: &given }.open(objects) });
+        let OpenedAll { opened, located, closed } = opening.await.map_err(|_| WorkerError::Died)??;
         let store = Arc::new(SealedStore::new(Arc::clone(self.catalog.vault()), opened));
         if is_rewriting {
             let evidence = request.evidence;
-            return self.rewrite(&admitted, Open { table, class, objects: located, store, evidence }, permit).await;
+            let objects = [located, closed].concat();
+            return self.rewrite(&admitted, Open { table, class, objects, store, evidence }, permit).await;
         }
         let query = Query { text: request.query, parameters: admitted.parameters.clone(), table };
         let mut shared = Shared { permit, holding: None };
+        let slice = Slice::new(table, located.clone(), store).with_unreadable(closed.len() as u64);
         let running = if admitted.workers.keys().len() == 1 {
-            self.threads.spawn(query.run(located, store, self.memory)).await
+            self.threads.spawn(query.read(slice, self.memory)).await
         } else {
-            let holding = self.hold(&admitted, &request.workers, key, Slice::new(table, located.clone(), store))?;
+            let holding = self.hold(&admitted, &request.workers, key, slice)?;
             let held = Arc::clone(&holding.held);
             shared.holding = Some(holding);
             if admitted.place != LEADER {

@@ -132,3 +132,24 @@ impl Custody {
         DataKey::join(&shares)
     }
 }
+
+/// Sealed objects that an intake takes and nobody can open: with another's share, with another's commitment, and with a
+/// changed frame. `seal` makes the objects.
+///
+/// # Panics
+/// When these are no sealed objects.
+pub fn sealed_wrongly<T: AsRef<[u8]>>(seal: impl Fn() -> T) -> [Vec<u8>; 3] {
+    let with_anothers = |change: fn(&mut Header, Header)| {
+        let (object, other) = (seal(), Header::parse(seal().as_ref()).unwrap().0);
+        let (mut header, start) = Header::parse(object.as_ref()).unwrap();
+        change(&mut header, other);
+        let header = header.to_bytes();
+        let length = u32::try_from(header.len()).unwrap().to_be_bytes();
+        [&length[..], &header, &object.as_ref()[start..]].concat()
+    };
+    let share = with_anothers(|header, mut other| header.shares[0] = other.shares.remove(0));
+    let commitment = with_anothers(|header, other| header.commitment = other.commitment);
+    let mut frame = seal().as_ref().to_vec();
+    *frame.last_mut().unwrap() ^= 1;
+    [share, commitment, frame]
+}

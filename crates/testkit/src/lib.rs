@@ -40,7 +40,7 @@ mod torture;
 mod world;
 
 pub use capture::{Capture, Captured, Packet, add_address, in_own_network};
-pub use custody::{APPROVED_CLASS, COMPACTION, Custody, OPEN_CLASS, PURPOSE, REGION};
+pub use custody::{APPROVED_CLASS, COMPACTION, Custody, OPEN_CLASS, PURPOSE, REGION, sealed_wrongly};
 pub use dying::{Dying, Effect};
 pub use files::files;
 pub use memory_log::MemoryLog;

@@ -167,6 +167,7 @@ impl Sealing {
             place: Place { region, class, segment },
             at: 0,
             bytes: object.len() as u64,
+            segment_bytes: object.len() as u64,
             header: Digest::of(object.get(4..start).unwrap_or_default()),
             taken: Taken { first: time, last: time, form: Form::Columns },
         };
@@ -207,7 +208,8 @@ async fn sealed(text: &str, kept: &[Kept]) -> anyhow::Result<String> {
         kept.iter().map(|kept| Ok((kept.located.place.segment, File::open(&kept.path)?))).collect();
     let opened = kept.iter().map(|kept| {
         let (place, frames_at) = (kept.located.place.clone(), kept.begin.len() as u64);
-        Ok(Opened { place, frames_at, sealed: Sealed::open(&kept.begin, &kept.key)? })
+        let segment_bytes = kept.located.segment_bytes;
+        Ok(Opened { place, segment_bytes, frames_at, sealed: Sealed::open(&kept.begin, &kept.key)? })
     });
     let opened: Vec<Opened> = opened.collect::<Result<_, seal::OpenError>>()?;
     let store = Arc::new(SealedStore::new(Arc::new(Files(files?)), opened));

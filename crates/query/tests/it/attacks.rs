@@ -149,6 +149,8 @@ async fn what_was_changed_in_the_vault_is_not_read() {
             let (answer, end) = collected(frames).await;
             let sound = end.failed.is_none() && answer == b"rule\none\ntwo\n" && planned.is_err();
             assert!(end.failed.is_some() || sound, "{name} {at}: {end:?}");
+            // It is not the endpoint's: that the segment is another tells.
+            assert_eq!(end.unreadable, 0, "{name} {at}: {end:?}");
         }
         stdx::durable::write(&path, &whole).unwrap();
     }

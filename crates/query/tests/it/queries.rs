@@ -111,8 +111,14 @@ async fn what_an_endpoint_sealed_wrongly_hides_nobody_elses_events() {
     let text = "text that says <b>nothing</b>";
     let more = [scene.sealed(APPROVED_CLASS, "DE", text), scene.sealed(APPROVED_CLASS, "DE", "PAR1 and so on PAR1")];
     scene.take(&more).await;
-    let (answer, end) = scene.ask(&Question::of(APPROVED_CLASS, "SELECT count(*) AS events FROM detections")).await;
+    let question = Question::of(APPROVED_CLASS, "SELECT count(*) AS events FROM detections");
+    let (answer, end) = scene.ask(&question).await;
     assert_eq!((answer.as_str(), end.unreadable, end.failed), ("events\n3\n", 2, None));
+    // Nor does what can't be opened at all, which no intake can see.
+    let wrongly = testkit::sealed_wrongly(|| scene.sealed(APPROVED_CLASS, "DE", text));
+    scene.take(&wrongly.map(Into::into)).await;
+    let (answer, end) = scene.ask(&question).await;
+    assert_eq!((answer.as_str(), end.unreadable, end.failed), ("events\n3\n", 5, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

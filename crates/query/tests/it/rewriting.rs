@@ -111,6 +111,14 @@ async fn what_can_not_be_read_stays_as_it_is_and_other_code_may_try() {
     scene.take(&[scene.sealed(APPROVED_CLASS, "DE", detection("four", 50))]).await;
     scene.compact(APPROVED_CLASS).await;
     assert_eq!(scene.ask(&Question::of(APPROVED_CLASS, ALL)).await.1.unreadable, 1);
+    // Neither is what nobody can open, and it keeps nothing else from becoming columns.
+    let wrongly = testkit::sealed_wrongly(|| scene.sealed(APPROVED_CLASS, "DE", detection("five", 60)));
+    scene.take(&wrongly.map(Into::into)).await;
+    scene.take(&[scene.sealed(APPROVED_CLASS, "DE", detection("five", 60))]).await;
+    scene.compact(APPROVED_CLASS).await;
+    let after =
+        scene.ask(&Question::of(APPROVED_CLASS, "SELECT count(*) AS n FROM detections WHERE rule = 'five'")).await;
+    assert_eq!((after.0.as_str(), after.1.unreadable), ("n\n1\n", 4));
 }
 
 #[tokio::test(flavor = "multi_thread")]

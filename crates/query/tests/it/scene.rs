@@ -424,13 +424,14 @@ impl Scene {
         let status = current(&custodian, &Bundle::new(vec![status.unwrap().clone()]).unwrap()).unwrap();
         let admitted = decide(&custodian, &status, &Ask { evidence, workers, headers }).unwrap();
         let keys = FileKeys::new(vec![PrivateKey::from_text(&key.to_text()).unwrap()]);
-        let granted = ledger.note(admitted).await.unwrap().open(&keys, &SystemEntropy).unwrap();
+        let grant = ledger.note(admitted).await.unwrap().open(&keys, &|_| false, &SystemEntropy).unwrap();
         let share = |share: &custody::Granted| GrantedShare {
             object: share.object.to_string(),
             encapsulated: STANDARD.encode(&share.wrapped.encapsulated),
             sealed: STANDARD.encode(&share.wrapped.sealed),
         };
-        GrantAnswer { granted: granted.iter().map(share).collect() }
+        let closed = grant.closed.iter().map(ToString::to_string).collect();
+        GrantAnswer { granted: grant.granted.iter().map(share).collect(), closed }
     }
 
     /// The whole path.

@@ -202,14 +202,16 @@ async fn what_can_not_go_from_worker_to_worker_is_planned_for_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_read_is_counted_over_all_workers() {
     let mut scene = with_objects(2).await;
-    let odd: Vec<_> = (0..4).map(|_| scene.sealed(APPROVED_CLASS, "DE", "no event")).collect();
+    let odd: Vec<_> = (0..3).map(|_| scene.sealed(APPROVED_CLASS, "DE", "no event")).collect();
     scene.take(&odd).await;
+    let wrongly = testkit::sealed_wrongly(|| scene.sealed(APPROVED_CLASS, "DE", "no event"));
+    scene.take(&wrongly.map(Into::into)).await;
     let crew = Crew::of(&scene, 3).await;
     let question = Question::of(APPROVED_CLASS, "SELECT count(*) AS n FROM detections");
     let (one, end) = scene.ask(&question).await;
-    assert_eq!(end.unreadable, 4);
+    assert_eq!(end.unreadable, 6);
     let (several, end) = crew.ask(&mut scene, &question).await;
-    assert_eq!((several, end.unreadable, end.workers), (one, 4, 3));
+    assert_eq!((several, end.unreadable, end.workers), (one, 6, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::Context as _;
-use custody::{ClosedShare, GrantError, ShareKeys, Table, TableError, TableFolders};
-use seal::{Kem, PrivateKey, PublicKey, Share};
+use custody::{Closed, ClosedShare, GrantError, ShareKeys, Table, TableError, TableFolders};
+use seal::{Kem, PrivateKey, PublicKey, Share, Wrapped};
 use stdx::{Digest, Entropy, durable};
 
 use super::token::Token;
@@ -114,28 +114,37 @@ impl KeyRing {
     }
 
     /// Those with a key on the token: all of one key at once, so that its counter is written once.
-    fn open_by_token(&self, key: &PublicKey, closed: &[&ClosedShare]) -> Result<Vec<Share>, GrantError> {
+    fn open_by_token(
+        &self,
+        key: &PublicKey,
+        closed: &[&ClosedShare],
+    ) -> Result<Vec<Result<Share, Closed>>, GrantError> {
         let failed = |error: &dyn std::fmt::Display| GrantError::Keys(error.to_string());
         let token = self.token.as_ref().ok_or_else(|| failed(&"there is no token"))?;
-        let wrapped = closed.iter().map(|it| it.share.wrapped().ok_or(GrantError::Share(it.object)));
-        let wrapped = wrapped.collect::<Result<Vec<_>, _>>()?;
-        for (it, wrapped) in closed.iter().zip(&wrapped) {
-            // A point that is not on the curve is refused before a token sees it.
-            PublicKey::of_point(&wrapped.encapsulated).map_err(|_| GrantError::Share(it.object))?;
+        // A point that is not on the curve is refused before a token sees it.
+        let fit =
+            |it: &&ClosedShare| it.share.wrapped().filter(|wrapped| PublicKey::of_point(&wrapped.encapsulated).is_ok());
+        let wrapped: Vec<Option<Wrapped>> = closed.iter().map(fit).collect();
+        let points: Vec<Vec<u8>> = wrapped.iter().flatten().map(|it| it.encapsulated.clone()).collect();
+        let agreed = if points.is_empty() { Ok(Vec::new()) } else { token.derive(key, &points) };
+        let agreed = agreed.map_err(|error| failed(&format!("{error:#}")))?;
+        if agreed.len() != points.len() {
+            return Err(failed(&format!("the token gave {} secrets for {}", agreed.len(), points.len())));
         }
-        let points: Vec<Vec<u8>> = wrapped.iter().map(|it| it.encapsulated.clone()).collect();
-        let agreed = token.derive(key, &points).map_err(|error| failed(&format!("{error:#}")))?;
-        let open = |((it, wrapped), agreed): ((&&ClosedShare, &seal::Wrapped), &seal::AgreedSecret)| {
-            Share::open_agreed(wrapped, key, &it.info, agreed).ok_or(GrantError::Share(it.object))
+        let mut agreed = agreed.into_iter();
+        let open = |(it, wrapped): (&&ClosedShare, &Option<Wrapped>)| {
+            let wrapped = wrapped.as_ref()?;
+            Share::open_agreed(wrapped, key, &it.info, &agreed.next()?)
         };
-        closed.iter().zip(&wrapped).zip(&agreed).map(open).collect()
+        let opened = closed.iter().zip(&wrapped).map(open);
+        Ok(opened.map(|share| share.ok_or(Closed::False)).collect())
     }
 }
 
 impl ShareKeys for KeyRing {
-    fn open(&self, closed: &[ClosedShare]) -> Result<Vec<Share>, GrantError> {
+    fn open(&self, closed: &[ClosedShare]) -> Result<Vec<Result<Share, Closed>>, GrantError> {
         let failed = |error: anyhow::Error| GrantError::Keys(format!("{error:#}"));
-        let mut opened: BTreeMap<usize, Share> = BTreeMap::new();
+        let mut opened: BTreeMap<usize, Result<Share, Closed>> = BTreeMap::new();
         let mut by_token: BTreeMap<Digest, Vec<(usize, &ClosedShare)>> = BTreeMap::new();
         for (at, it) in closed.iter().enumerate() {
             let found = self.table.find(it).map_err(|error| match error {
@@ -143,21 +152,20 @@ impl ShareKeys for KeyRing {
                 error => GrantError::Keys(error.to_string()),
             });
             if let Some(share) = found? {
-                opened.insert(at, share);
+                opened.insert(at, Ok(share));
             } else if let Some(key) = self.in_file(&it.share.key).map_err(failed)? {
-                let share = it.share.wrapped().and_then(|wrapped| Share::open(&wrapped, &key, &it.info));
-                opened.insert(at, share.ok_or(GrantError::Share(it.object))?);
+                opened.insert(at, it.open(&key));
             } else {
                 by_token.entry(it.share.key).or_default().push((at, it));
             }
         }
         for (id, group) in by_token {
-            let first = group.first().map(|(_, it)| it.object);
-            let key = self.on_token(&id).map_err(failed)?.ok_or_else(|| {
-                first.map_or_else(|| GrantError::Keys("nothing was asked".to_owned()), GrantError::NoKey)
-            })?;
             let (places, group): (Vec<usize>, Vec<&ClosedShare>) = group.into_iter().unzip();
-            opened.extend(places.into_iter().zip(self.open_by_token(&key, &group)?));
+            let shares = match self.on_token(&id).map_err(failed)? {
+                Some(key) => self.open_by_token(&key, &group)?,
+                None => group.iter().map(|_| Err(Closed::NoKey)).collect(),
+            };
+            opened.extend(places.into_iter().zip(shares));
         }
         Ok(opened.into_values().collect())
     }

@@ -16,10 +16,10 @@ use api::{CustodyState, GrantRequest, RegionCustody};
 use attest::{AccessIntent, Bundle, Envelope, Opening, OrganisationId, RegionId, Statement, WORKERS_MAX};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use custody::{Ask, Custodian, GrantError, Granted, Ledger, LedgerError, OBJECTS_MAX, Refusal, conclude, decide};
+use custody::{Ask, Custodian, Grant, GrantError, Ledger, LedgerError, OBJECTS_MAX, Refusal, conclude, decide};
 use ledger::{Private, PrivateError};
 use seal::Header;
-use stdx::SystemEntropy;
+use stdx::{Digest, SystemEntropy};
 use tlog::SignerKey;
 use tokio::task::JoinError;
 
@@ -152,10 +152,11 @@ impl Desk {
     ///
     /// # Errors
     /// [`DeskError`]; after a refusal of the ledger or of the keys, the intent may be used up.
-    pub(crate) async fn grant(self: Arc<Self>, request: GrantRequest) -> Result<Vec<Granted>, DeskError> {
+    pub(crate) async fn grant(self: Arc<Self>, request: GrantRequest) -> Result<Grant, DeskError> {
         let brought = tokio::task::spawn_blocking(move || Brought::read(&request)).await??;
-        let (ledger, _) = self.region(&brought.region)?;
-        let asked = self.ask_status(&brought.region).await?;
+        let region = brought.region.clone();
+        let (ledger, _) = self.region(&region)?;
+        let asked = self.ask_status(&region).await?;
         let seen = ledger.seen().await?;
         let desk = Arc::clone(&self);
         let (admitted, openings) = tokio::task::spawn_blocking(move || {
@@ -170,8 +171,12 @@ impl Desk {
         self.private.keep_all(admitted.fields(), &openings).await?;
         self.private.keep_objects(admitted.headers()).await?;
         let noted = ledger.note(admitted).await?;
-        let keys = Arc::clone(&self.keys);
-        Ok(tokio::task::spawn_blocking(move || noted.open(&*keys, &SystemEntropy)).await??)
+        let desk = Arc::clone(&self);
+        let open = move || {
+            let is_over = |key: &Digest| desk.is_over(&region, key);
+            noted.open(&*desk.keys, &is_over, &SystemEntropy)
+        };
+        Ok(tokio::task::spawn_blocking(open).await??)
     }
 
     /// Takes in a logged outcome.

@@ -104,6 +104,12 @@ impl Desk {
         Ok(times.filter(|(_, until)| until.after(LATE) < now).collect())
     }
 
+    /// Whether a key's time is so long over that it may have been destroyed. What can't be told is not.
+    pub(super) fn is_over(&self, region: &RegionId, key: &Digest) -> bool {
+        let over = self.keys_over(region).inspect_err(|error| tracing::error!("{error:#}"));
+        over.is_ok_and(|over| over.iter().any(|(it, _)| it == key))
+    }
+
     /// This custodian's keys of a region, as any version of the policy has them: the longest time counts.
     pub(super) fn times(&self, region: &RegionId) -> anyhow::Result<BTreeMap<Digest, KeyTime>> {
         let genesis = self.config.policy.genesis.context("the configuration names no genesis policy")?;

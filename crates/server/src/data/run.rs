@@ -1,6 +1,6 @@
 //! A run, on a thread that may wait: one worker, or several of which the first leads and the others hold their parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -104,9 +104,11 @@ impl Crew<'_> {
         let worker = self.workers.get(place).ok_or_else(|| DataError::refused("there is no such worker"))?;
         let slice = self.named.slice(place, self.request.objects.len());
         let mut request = self.request.clone();
+        let own = request.objects.get(slice).unwrap_or_default().iter().map(|it| it.id.clone());
+        let own: BTreeSet<String> = own.collect();
         for answer in request.grants.values_mut() {
-            answer.granted.truncate(slice.end);
-            answer.granted.drain(..slice.start.min(answer.granted.len()));
+            answer.granted.retain(|share| own.contains(&share.object));
+            answer.closed.retain(|object| own.contains(object));
         }
         let who = match count {
             1 => format!("the worker of region `{}`", self.region),

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use custody::{GrantError, Granted, LedgerError};
+use custody::{Grant, GrantError, Granted, LedgerError};
 use http::header;
 use ledger::PrivateError;
 use serde::de::DeserializeOwned;
@@ -61,8 +61,9 @@ async fn grant(State(desk): State<Arc<Desk>>, request: Request) -> Result<Respon
     });
     let granted = done.await.unwrap_or_else(|error| Err(DeskError::Thread(error)));
     metrics().grant(if granted.is_ok() { "granted" } else { "refused" });
-    let granted = granted.map_err(|error| refused(&error))?.iter().map(share).collect();
-    Ok(([(header::CACHE_CONTROL, NO_CACHE)], Json(GrantAnswer { granted })).into_response())
+    let Grant { granted, closed } = granted.map_err(|error| refused(&error))?;
+    let (granted, closed) = (granted.iter().map(share).collect(), closed.iter().map(ToString::to_string).collect());
+    Ok(([(header::CACHE_CONTROL, NO_CACHE)], Json(GrantAnswer { granted, closed })).into_response())
 }
 
 fn share(granted: &Granted) -> GrantedShare {

@@ -14,7 +14,7 @@ use stdx::{Clock as _, Digest, Entropy as _, SystemClock, SystemEntropy, durable
 use testkit::APPROVED_CLASS;
 
 use super::gateway::Desk;
-use super::scene::{CUSTODIANS, Scene, signed};
+use super::scene::{CUSTODIANS, Scene, Setting, Shared, signed};
 use super::stand::Stand;
 use super::through::with_real_worker;
 use crate::process::{Done, Server};
@@ -52,13 +52,19 @@ fn file(name: &str) -> Digest {
 
 impl Cloud {
     pub(super) fn running() -> Self {
+        Self::running_with(&Setting::default())
+    }
+
+    fn running_with(setting: &Setting) -> Self {
         crate::rules::needs_scanner();
-        let (desk, worker) = with_real_worker(Scene::made_for(Scope::Releases, with_cloud));
+        let (desk, worker) = with_real_worker(Scene::made_as(setting, Scope::Releases, with_cloud));
         let system = &desk.scene.system;
         system.run(&["status", "publish", "--config", "supervisor/clerestory.toml"]).ok();
         system.run(&["release", "freshen", "--config", "vendor/clerestory.toml"]).ok();
         let mut cloud = Self { desk, worker, requests: Vec::new() };
-        cloud.known_good("vendor", &file("a part of the system"));
+        for folder in ["vendor", "vendor1", "vendor2"] {
+            cloud.known_good(folder, &file("a part of the system"));
+        }
         cloud.known_good("supervisor", &file("known to the supervisor alone"));
         cloud.rules();
         cloud.tree();
@@ -81,8 +87,8 @@ impl Cloud {
         durable::write(&path, text.as_bytes()).unwrap();
     }
 
-    fn known_good(&self, side: &str, hash: &Digest) {
-        self.write(&format!("{side}/known-good/own.txt"), &format!("{hash}\n"));
+    fn known_good(&self, folder: &str, hash: &Digest) {
+        self.write(&format!("{folder}/known-good/own.txt"), &format!("{hash}\n"));
     }
 
     /// One rule, released.
@@ -161,13 +167,12 @@ impl Cloud {
     fn configure(&mut self) {
         let requests = self.requests.iter().map(|it| format!("\"{it}\"")).collect::<Vec<_>>().join(", ");
         let section = format!(
-            "intake_segment_s = 1\n[cloud]\nkey = \"keys/reader.key\"\nrequests = [{requests}]\nrules = [\"{RULES}\"]\n\
+            "[cloud]\nkey = \"keys/reader.key\"\nrequests = [{requests}]\nrules = [\"{RULES}\"]\n\
              tree = \"../cloud-tree\"\nfolder = \"cloud\"\n\n[policy]"
         );
-        let system = &mut self.desk.scene.system;
-        assert_eq!(system.vendor.stop().code, 0);
-        system.set("vendor", "\n[policy]", &format!("\n{section}"));
-        system.vendor.start();
+        let segment = if self.desk.scene.machines.is_empty() { "intake_segment_s = 1\n" } else { "" };
+        let section = format!("\n{segment}{section}");
+        self.desk.scene.change_vendor(|system, folder| system.set(folder, "\n[policy]", &section));
     }
 
     /// Events as an endpoint sends them: sealed, in one batch.
@@ -193,21 +198,30 @@ impl Cloud {
         assert_eq!(taken.status, 200, "{}", taken.text());
     }
 
-    pub(super) fn verdicts(&self) -> Value {
-        let done = self.system().run(&["--json", "cloud", "verdicts", "--config", "vendor/clerestory.toml"]);
+    /// What the vendor's machine says that it made of it.
+    fn verdicts_of(&self, folder: &str) -> Value {
+        let config = format!("{folder}/clerestory.toml");
+        let done = self.system().run(&["--json", "cloud", "verdicts", "--config", &config]);
         if done.code == 0 { done.json() } else { Value::Null }
     }
 
     /// Waits until the verdicts are so.
     pub(super) fn wait(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for(&["vendor"], what, is_so).1
+    }
+
+    /// Which of these machines it is that has such verdicts.
+    fn wait_for<'m>(&self, machines: &[&'m str], what: &str, is_so: impl Fn(&Value) -> bool) -> (&'m str, Value) {
         let clock = SystemClock::new();
         let begun = clock.monotonic();
         loop {
-            let verdicts = self.verdicts();
-            if is_so(&verdicts) {
-                return verdicts;
+            for machine in machines {
+                let verdicts = self.verdicts_of(machine);
+                if is_so(&verdicts) {
+                    return (machine, verdicts);
+                }
+                assert!(clock.monotonic() - begun < Duration::from_secs(90), "no {what}: {verdicts:#}");
             }
-            assert!(clock.monotonic() - begun < Duration::from_secs(90), "no {what}: {verdicts:#}");
             std::thread::yield_now();
         }
     }
@@ -268,6 +282,36 @@ fn what_several_endpoints_find_comes_back_as_a_verdict_and_lies_do_not() {
     assert!(outcomes.iter().all(|(_, it)| it.predicate.ended == Ended::Done), "{outcomes:?}");
     poisoned(&cloud);
     known_to_a_builder(&cloud);
+}
+
+/// What a machine has read is its own, and what it is made of lies in the vault: the next machine on duty reads it again.
+#[test]
+fn on_shared_stores_another_machine_comes_to_the_same_verdicts_and_goes_on() {
+    const MACHINES: [&str; 2] = ["vendor1", "vendor2"];
+    let setting = Setting { shared: Some(Shared::with_others("cloud")), ..Setting::default() };
+    let mut cloud = Cloud::running_with(&setting);
+    let found = |cloud: &Cloud, name: &str| {
+        for country in ["DE", "JP", "CH"] {
+            cloud.share(APPROVED_CLASS, country, &[detection("trojan", name)]);
+        }
+    };
+    found(&cloud, "a new file");
+    let is_so = |it: &Value| standing(it, "a new file") == "malicious" && is_released(it);
+    let (first, verdicts) = cloud.wait_for(&MACHINES, "verdict", is_so);
+    let at = MACHINES.iter().position(|it| *it == first).unwrap();
+    let other = MACHINES[1 - at];
+    assert_eq!(cloud.verdicts_of(other), Value::Null, "one works");
+    let scene = &mut cloud.desk.scene;
+    scene.balancer.as_ref().unwrap().ask(&[scene.machines[1 - at].address()]);
+    scene.machines[at].kill();
+    scene.machines[at].hang_up();
+    let (_, again) = cloud.wait_for(&[other], "verdict of the other machine", is_so);
+    assert_eq!(of(&again, "a new file"), of(&verdicts, "a new file"));
+    found(&cloud, "a newer file");
+    let is_so = |it: &Value| standing(it, "a newer file") == "malicious" && is_released(it);
+    let (_, verdicts) = cloud.wait_for(&[other], "verdict on what is new", is_so);
+    assert_eq!(standing(&verdicts, "a new file"), "malicious");
+    cloud.desk.settled();
 }
 
 /// A thousand lying endpoints, each with an event of its own, and one with many; the same bytes again and again.

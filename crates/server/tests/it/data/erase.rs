@@ -69,7 +69,8 @@ pub(super) fn shares(scene: &Scene, who: &str, rows: &Path, object: &[u8]) -> Ve
     let files = std::fs::read_dir(folder.join("keys/regions")).unwrap();
     let keys = files.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
     let keys = keys.map(|text| PrivateKey::from_text(&text).unwrap()).collect();
-    let mut opened = custody::FileKeys::new(keys).open(std::slice::from_ref(&closed)).unwrap_or_default();
+    let mut opened: Vec<Share> =
+        custody::FileKeys::new(keys).open(std::slice::from_ref(&closed)).unwrap().into_iter().flatten().collect();
     let [keys, tables] = [folder.join("keys/table"), rows.to_owned()];
     // Old rows under the name that the present key has: whoever copies tries that, too.
     let number = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
