@@ -21,19 +21,24 @@ use crate::failure::Failure;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is read of detections: as many groups as 8 MiB hold, those with the most events first, and how many there are.
+/// A text that is longer than what it should be is none: a long one may not leave, and would end the reading of all.
 const DETECTIONS: &str = "\
-SELECT sha256, rule AS said, country, taken, count(DISTINCT id) AS events, count(*) OVER () AS groups
+SELECT CASE WHEN octet_length(sha256) = 64 THEN sha256 ELSE '' END AS file,
+  CASE WHEN octet_length(rule) <= 128 THEN rule ELSE '' END AS said,
+  country, taken, count(DISTINCT id) AS events, count(*) OVER () AS groups
 FROM detections WHERE taken > $after AND taken <= $until
-GROUP BY sha256, rule, country, taken
-ORDER BY events DESC, sha256, said, country, taken LIMIT 20000
+GROUP BY 1, 2, country, taken
+ORDER BY events DESC, file, said, country, taken LIMIT 20000
 ";
 
 /// What is read of verdicts: which files nothing was known of, and which of ours have come back.
 const VERDICTS: &str = "\
-SELECT sha256, found AS said, country, taken, count(DISTINCT id) AS events, count(*) OVER () AS groups
+SELECT CASE WHEN octet_length(sha256) = 64 THEN sha256 ELSE '' END AS file,
+  CASE WHEN octet_length(found) <= 16 THEN found ELSE '' END AS said,
+  country, taken, count(DISTINCT id) AS events, count(*) OVER () AS groups
 FROM verdicts WHERE taken > $after AND taken <= $until
-GROUP BY sha256, found, country, taken
-ORDER BY events DESC, sha256, said, country, taken LIMIT 20000
+GROUP BY 1, 2, country, taken
+ORDER BY events DESC, file, said, country, taken LIMIT 20000
 ";
 
 /// The query of a class, if the threat cloud reads it.
@@ -66,7 +71,7 @@ impl Class {
 
     fn said(self, said: String) -> Option<Said> {
         match self {
-            Self::Detections => Some(Said::Rule(said)),
+            Self::Detections => Some(said).filter(|rule| !rule.is_empty()).map(Said::Rule),
             Self::Verdicts if said == "nothing" => Some(Said::Nothing),
             Self::Verdicts if said == "bucket" => Some(Said::Echo),
             Self::Verdicts => None,
@@ -97,7 +102,7 @@ pub(super) struct Reader {
 /// A row, as JSON.
 #[derive(Deserialize)]
 struct Row {
-    sha256: String,
+    file: String,
     said: String,
     country: String,
     taken: UnixTime,
@@ -105,9 +110,13 @@ struct Row {
     groups: u64,
 }
 
-/// What the gateway says before it announces anything.
-fn has_too_many_objects(error: &anyhow::Error) -> bool {
-    format!("{error:#}").contains("objects, and ")
+/// What the gateway says before it announces anything, and what ends a result: whoever seals enough can bring that about,
+/// and less of it may be read all the same.
+const TOO_MUCH: [&str; 3] = ["objects, and ", "the budget of ", "more memory than this worker gives"];
+
+fn is_too_much(error: &anyhow::Error) -> bool {
+    let said = format!("{error:#}");
+    TOO_MUCH.iter().any(|it| said.contains(it))
 }
 
 impl Reader {
@@ -150,7 +159,7 @@ impl Reader {
         Ok(rows)
     }
 
-    /// A window with more objects than may be opened at once is read in halves, down to a second.
+    /// A window with more than may be opened or given out at once is read in halves, down to a second.
     fn fill(
         &self,
         id: StatementId,
@@ -159,7 +168,7 @@ impl Reader {
         rows: &mut Rows,
     ) -> anyhow::Result<()> {
         let lines = match self.lines(id, request, window) {
-            Err(error) if has_too_many_objects(&error) => {
+            Err(error) if is_too_much(&error) => {
                 let (after, until) = (window.after.seconds(), window.until.seconds());
                 if until.saturating_sub(after) <= 1 {
                     rows.read.ignored.entry(window.until).or_default().unread += 1;
@@ -175,8 +184,8 @@ impl Reader {
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let row: Row = serde_json::from_slice(line).context("a row of the result")?;
             (groups, given) = (row.groups, given + 1);
-            let Row { sha256, said, country, taken, events, .. } = row;
-            match (sha256.parse(), rows.class.said(said)) {
+            let Row { file, said, country, taken, events, .. } = row;
+            match (file.parse(), rows.class.said(said)) {
                 (Ok(sha256), Some(said)) => rows.read.reports.push(Report { sha256, said, country, taken, events }),
                 _ => rows.read.ignored.entry(taken).or_default().malformed += events,
             }

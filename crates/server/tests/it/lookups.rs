@@ -33,10 +33,11 @@ fn set(config: &Path, name: &str, line: &str) {
 
 /// A gateway that knows some hashes, as an operator makes it.
 fn gateway(folder: &Path) -> (Server, KeyConfiguration) {
-    gateway_at(folder, Ipv4Addr::LOCALHOST)
+    gateway_at(folder, Ipv4Addr::LOCALHOST, &[])
 }
 
-fn gateway_at(folder: &Path, address: Ipv4Addr) -> (Server, KeyConfiguration) {
+/// With further lists.
+pub(crate) fn gateway_at(folder: &Path, address: Ipv4Addr, further: &[&str]) -> (Server, KeyConfiguration) {
     run(folder, &["init", "gateway", "--dir", "gateway", "--organisation", "vendor"]).ok();
     let lists = folder.join("gateway/hashes");
     durable::create_folder(&lists).unwrap();
@@ -44,6 +45,7 @@ fn gateway_at(folder: &Path, address: Ipv4Addr) -> (Server, KeyConfiguration) {
     durable::write(&lists.join("malicious.txt"), list.join("\n").as_bytes()).unwrap();
     let config = folder.join("gateway/clerestory.toml");
     set(&config, "listen", "listen = \"stdin\"");
+    set(&config, "malicious", &format!("malicious = {:?}", [&["hashes/malicious.txt"], further].concat()));
     let checked = run(folder, &["--json", "check-config", "--config", config.to_str().unwrap()]).ok().json();
     assert_eq!(checked["lookup"]["prefix_bits"], 2);
     let key = checked["lookup"]["key"].as_str().unwrap().parse().unwrap();
@@ -52,7 +54,7 @@ fn gateway_at(folder: &Path, address: Ipv4Addr) -> (Server, KeyConfiguration) {
     (server, key)
 }
 
-fn relay(folder: &Path, gateway: SocketAddr) -> Server {
+pub(crate) fn relay(folder: &Path, gateway: SocketAddr) -> Server {
     relay_at(folder, gateway, Ipv4Addr::LOCALHOST)
 }
 
@@ -76,7 +78,7 @@ fn question(body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-fn look_up(relay: &Server, key: &KeyConfiguration, digest: &Digest) -> Option<Verdict> {
+pub(crate) fn look_up(relay: &Server, key: &KeyConfiguration, digest: &Digest) -> Option<Verdict> {
     let prefix = Prefix::of(digest, bits());
     let (body, asked) = ask(key, &Question(prefix).to_bytes(), &SystemEntropy).unwrap();
     let response = send(relay.address(), &question(&body));
@@ -251,7 +253,7 @@ fn a_relays_packets_hold_no_query_and_a_gateways_no_client() {
         add_address(at_relay, Some(client));
         add_address(at_gateway, Some(at_relay));
         let folder = tempfile::tempdir().unwrap();
-        let (gateway, key) = gateway_at(folder.path(), at_gateway);
+        let (gateway, key) = gateway_at(folder.path(), at_gateway, &[]);
         let relay = relay_at(folder.path(), gateway.address(), at_relay);
         let system = System::made_with(|_, policy| {
             let relays = vec![Relay { organisation: "supervisor".parse().unwrap(), url: relay.url().parse().unwrap() }];

@@ -3,20 +3,22 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use attest::{AccessIntent, AccessOutcome, Ended, Statement, WorkerKey};
 use policy::{CanaryPolicy, ClassPolicy, Policy, ProductPolicy};
-use reputation::ReputationSet;
+use reputation::{ReputationSet, Verdict as Bucket};
 use seal::Destination;
 use serde_json::Value;
 use stdx::{Clock as _, Digest, Entropy as _, SystemClock, SystemEntropy, durable};
-use testkit::APPROVED_CLASS;
+use testkit::{APPROVED_CLASS, sealed_wrongly};
 
 use super::gateway::Desk;
 use super::scene::{CUSTODIANS, Scene, Setting, Shared, signed};
 use super::stand::Stand;
 use super::through::with_real_worker;
+use crate::lookups::{gateway_at, look_up, relay};
 use crate::process::{Done, Server};
 use crate::raw;
 use crate::system::{Scope, System};
@@ -168,7 +170,7 @@ impl Cloud {
         let requests = self.requests.iter().map(|it| format!("\"{it}\"")).collect::<Vec<_>>().join(", ");
         let section = format!(
             "[cloud]\nkey = \"keys/reader.key\"\nrequests = [{requests}]\nrules = [\"{RULES}\"]\n\
-             tree = \"../cloud-tree\"\nfolder = \"cloud\"\n\n[policy]"
+             tree = \"../cloud-tree\"\nfolder = \"cloud\"\n\n[cloud.bounds]\npopular_events = 20\npopular_s = 1\n\n[policy]"
         );
         let segment = if self.desk.scene.machines.is_empty() { "intake_segment_s = 1\n" } else { "" };
         let section = format!("\n{segment}{section}");
@@ -259,6 +261,14 @@ fn is_released(verdicts: &Value) -> bool {
 #[test]
 fn what_several_endpoints_find_comes_back_as_a_verdict_and_lies_do_not() {
     let cloud = Cloud::running();
+    cloud.share("verdicts", "CH", &vec![verdict("nothing", "a popular file"); 20]);
+    cloud.share("verdicts", "CH", &vec![verdict("nothing", "suddenly everywhere"); 100]);
+    cloud.wait("first look", |it| standing(it, "suddenly everywhere") == "unknown");
+    // The gateway of look-ups has the cloud's own list besides another.
+    let (folder, lists) = (cloud.system().path(), ["../vendor/cloud/malicious.txt"]);
+    let (gateway, key) = gateway_at(folder, Ipv4Addr::LOCALHOST, &lists);
+    let relay = relay(folder, gateway.address());
+    assert_eq!(look_up(&relay, &key, &file("a new file")), None);
     // Three endpoints find the same; nobody knew it.
     for country in ["DE", "JP", "CH"] {
         cloud.share("verdicts", country, &[verdict("nothing", "a new file")]);
@@ -273,6 +283,13 @@ fn what_several_endpoints_find_comes_back_as_a_verdict_and_lies_do_not() {
     assert!(cloud.set(&verdicts).may_contain(&file("a new file")));
     let list = fs::read_to_string(cloud.system().file("vendor/cloud/malicious.txt")).unwrap();
     assert_eq!(list, format!("{}\n", file("a new file")));
+    let (clock, patience) = (SystemClock::new(), Duration::from_secs(20));
+    let begun = clock.monotonic();
+    while look_up(&relay, &key, &file("a new file")) != Some(Bucket::Malicious) {
+        assert!(clock.monotonic() - begun < patience, "the gateway does not follow the cloud");
+    }
+    let outbreak = &of(&verdicts, "suddenly everywhere")["reasons"][0];
+    assert_eq!((&outbreak["code"], &outbreak["events"]), (&"outbreak".into(), &100.into()));
     // Each batch has its entries, under a request that was approved.
     cloud.desk.settled();
     let intents = cloud.desk.logged::<AccessIntent>();
@@ -282,6 +299,7 @@ fn what_several_endpoints_find_comes_back_as_a_verdict_and_lies_do_not() {
     assert!(outcomes.iter().all(|(_, it)| it.predicate.ended == Ended::Done), "{outcomes:?}");
     poisoned(&cloud);
     known_to_a_builder(&cloud);
+    too_much(&cloud);
 }
 
 /// What a machine has read is its own, and what it is made of lies in the vault: the next machine on duty reads it again.
@@ -321,7 +339,13 @@ fn poisoned(cloud: &Cloud) {
         cloud.share(APPROVED_CLASS, country, &accusations("trojan", "a part of the system", 500));
         cloud.share(APPROVED_CLASS, country, &accusations("made_up", "of a rival", 500));
         cloud.share("verdicts", country, &vec![verdict("bucket", "a rumour"); 50]);
+        cloud.share(APPROVED_CLASS, country, &accusations("trojan", "a popular file", 20));
     }
+    // What no rule is called, and what can't be opened.
+    cloud.share(APPROVED_CLASS, "DE", &[detection(&"long".repeat(1000), "whatever")]);
+    let lie = serde_json::json!({"id": format!("{:032x}", 8), "hour": "2026-11-22T14:00:00Z"});
+    let sealed = || cloud.sealed(APPROVED_CLASS, "DE", &format!("{lie}\n"));
+    sealed_wrongly(sealed).iter().for_each(|object| cloud.send(object));
     cloud.share(APPROVED_CLASS, "DE", &accusations("trojan", "seen in one country", 400));
     let again = {
         let event = format!(
@@ -337,8 +361,8 @@ fn poisoned(cloud: &Cloud) {
         "JP",
         &[serde_json::json!({"detection": {"rule": "trojan", "sha256": "none", "size": 1}})],
     );
-    let all = ["a part of the system", "of a rival", "a rumour", "seen in one country", "replayed"];
-    let is_all = |it: &Value| all.iter().all(|name| standing(it, name) != "none") && it["ignored"]["malformed"] == 1;
+    let all = ["a popular file", "a part of the system", "of a rival", "a rumour", "seen in one country", "replayed"];
+    let is_all = |it: &Value| all.iter().all(|name| standing(it, name) != "none") && it["ignored"]["malformed"] == 2;
     let verdicts = cloud.wait("judgement", is_all);
     let code = |name: &str| of(&verdicts, name)["ignored"][0]["code"].as_str().unwrap().to_owned();
     assert_eq!(standing(&verdicts, "a part of the system"), "clean");
@@ -348,6 +372,7 @@ fn poisoned(cloud: &Cloud) {
     for (name, why) in [("of a rival", "unknown-rule"), ("a rumour", "echo"), ("seen in one country", "detected")] {
         assert_eq!((standing(&verdicts, name), code(name)), ("unknown".to_owned(), why.to_owned()), "{name}");
     }
+    assert_eq!((standing(&verdicts, "a popular file"), code("a popular file")), ("held".into(), "popular".into()));
     assert_eq!(
         (standing(&verdicts, "replayed"), of(&verdicts, "replayed")["events"].as_u64()),
         ("unknown".to_owned(), Some(1))
@@ -373,9 +398,20 @@ fn known_to_a_builder(cloud: &Cloud) {
     let verdicts = cloud.wait("refusal and release", is_so);
     let by = of(&verdicts, NAME)["reasons"][0]["by"].as_str().unwrap().to_owned();
     assert!(by.contains("a builder") && by.contains("known-good/own.txt"), "{by}");
-    assert_eq!(verdicts["ignored"]["malformed"], 1, "however often the same seconds were read");
+    assert_eq!(verdicts["ignored"]["malformed"], 2, "however often the same seconds were read");
     let set = cloud.set(&verdicts);
     assert!(set.may_contain(&file("another new file")) && !set.may_contain(&file(NAME)));
+}
+
+/// More groups in one second than may be given out: it is not read, which is told, and what comes later is.
+fn too_much(cloud: &Cloud) {
+    let flood: Vec<Value> = (0..1100).map(|number| detection("trojan", &format!("flood {number}"))).collect();
+    cloud.share(APPROVED_CLASS, "DE", &flood);
+    cloud.wait("second that is not read", |it| it["ignored"]["unread"].as_u64() >= Some(1));
+    for country in ["DE", "JP", "CH"] {
+        cloud.share(APPROVED_CLASS, country, &[detection("trojan", "after the flood")]);
+    }
+    cloud.wait("verdict after it", |it| standing(it, "after the flood") == "malicious" && is_released(it));
 }
 
 /// What a request stands for.
