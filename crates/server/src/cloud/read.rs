@@ -167,7 +167,7 @@ impl Reader {
         window: Window,
         rows: &mut Rows,
     ) -> anyhow::Result<()> {
-        let lines = match self.lines(id, request, window) {
+        let (lines, unreadable) = match self.lines(id, request, window) {
             Err(error) if is_too_much(&error) => {
                 let (after, until) = (window.after.seconds(), window.until.seconds());
                 if until.saturating_sub(after) <= 1 {
@@ -178,7 +178,7 @@ impl Reader {
                 self.fill(id, request, Window { until: middle, ..window }, rows)?;
                 return self.fill(id, request, Window { after: middle, ..window }, rows);
             }
-            lines => lines?,
+            read => read?,
         };
         let (mut groups, mut given) = (0, 0);
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -192,13 +192,20 @@ impl Reader {
         }
         // When these were taken nobody has said: what is read of the same time again may count again.
         let beyond = groups.saturating_sub(given);
-        if beyond > 0 {
-            rows.read.ignored.entry(window.after).or_default().beyond += beyond;
+        if beyond + unreadable > 0 {
+            let ignored = rows.read.ignored.entry(window.after).or_default();
+            (ignored.beyond, ignored.unreadable) = (ignored.beyond + beyond, ignored.unreadable + unreadable);
         }
         Ok(())
     }
 
-    fn lines(&self, id: StatementId, request: &Statement<AccessRequest>, window: Window) -> anyhow::Result<Vec<u8>> {
+    /// What the worker gives, and how many objects it has passed over.
+    fn lines(
+        &self,
+        id: StatementId,
+        request: &Statement<AccessRequest>,
+        window: Window,
+    ) -> anyhow::Result<(Vec<u8>, u64)> {
         let says = &request.predicate;
         let time = |time: UnixTime| Parameter::Text(time.to_string());
         let values: Parameters =
@@ -220,7 +227,7 @@ impl Reader {
                         anyhow::bail!("the result is not all of it: {why}");
                     }
                     anyhow::ensure!(end.sha256 == hasher.finish(), "what came is not what the worker has written");
-                    return Ok(lines);
+                    return Ok((lines, end.unreadable));
                 }
             }
         }

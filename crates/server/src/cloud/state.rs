@@ -22,8 +22,11 @@ pub(crate) struct Ignored {
     pub(crate) malformed: u64,
     /// Groups of events beyond those that one batch takes; those with the fewest events.
     pub(crate) beyond: u64,
-    /// Seconds in which more objects were taken than one access may open.
+    /// Seconds in which more was taken than one access may open or give out.
     pub(crate) unread: u64,
+    /// Sealed objects that hold no events of their class, or that nobody can open.
+    #[serde(default)]
+    pub(crate) unreadable: u64,
     /// Files that were too many to be remembered.
     pub(crate) forgotten: u64,
 }
@@ -33,6 +36,7 @@ impl Ignored {
         self.malformed = self.malformed.saturating_add(more.malformed);
         self.beyond = self.beyond.saturating_add(more.beyond);
         self.unread = self.unread.saturating_add(more.unread);
+        self.unreadable = self.unreadable.saturating_add(more.unreadable);
         self.forgotten = self.forgotten.saturating_add(more.forgotten);
     }
 }

@@ -63,8 +63,8 @@ impl fmt::Display for Shown {
         }
         writeln!(
             f,
-            "ignored: {} malformed events, {} groups beyond what one batch takes, {} seconds not read, {} files forgotten",
-            ignored.malformed, ignored.beyond, ignored.unread, ignored.forgotten
+            "ignored: {} malformed events, {} groups beyond what one batch takes, {} seconds not read, {} objects not readable, {} files forgotten",
+            ignored.malformed, ignored.beyond, ignored.unread, ignored.unreadable, ignored.forgotten
         )?;
         let mut sorted: Vec<&Judged> = judged.iter().collect();
         sorted.sort_by_key(|it| it.standing);

@@ -95,6 +95,10 @@ pub(super) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<()> {
     let end = end?;
     let (rows, bytes, workers) = (end.rows, end.bytes, end.workers);
     tracing::info!(data.rows = rows, data.bytes = bytes, data.workers = workers, "read; the outcome is in the log");
+    if end.unreadable > 0 {
+        let objects = end.unreadable;
+        tracing::warn!(data.objects = objects, "not in it: what endpoints have sealed so that nobody can read it");
+    }
     Ok(())
 }
 

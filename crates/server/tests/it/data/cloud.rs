@@ -364,6 +364,7 @@ fn poisoned(cloud: &Cloud) {
     let all = ["a popular file", "a part of the system", "of a rival", "a rumour", "seen in one country", "replayed"];
     let is_all = |it: &Value| all.iter().all(|name| standing(it, name) != "none") && it["ignored"]["malformed"] == 2;
     let verdicts = cloud.wait("judgement", is_all);
+    assert!(verdicts["ignored"]["unreadable"].as_u64() >= Some(3), "{}", verdicts["ignored"]);
     let code = |name: &str| of(&verdicts, name)["ignored"][0]["code"].as_str().unwrap().to_owned();
     assert_eq!(standing(&verdicts, "a part of the system"), "clean");
     assert_eq!(of(&verdicts, "a part of the system")["reasons"][0]["by"], "known-good/own.txt");

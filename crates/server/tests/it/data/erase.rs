@@ -101,7 +101,7 @@ pub(crate) fn comes_back(scene: &Scene, backup: &Path, object: &[u8]) -> bool {
 }
 
 pub(crate) fn running() -> Desk<()> {
-    running_with(&Setting { weeks_ago: 4, ..Setting::default() })
+    running_with(&Setting { from: Some(weeks_ago(4)), ..Setting::default() })
 }
 
 pub(super) fn running_with(setting: &Setting) -> Desk<()> {
@@ -127,7 +127,7 @@ fn what_was_erased_comes_back_before_the_horizon_and_never_after_it() {
 #[test]
 fn what_was_erased_from_a_bucket_is_gone_like_that_too() {
     let shared = Some(Shared::with_others("erase"));
-    erased_for_good(running_with(&Setting { weeks_ago: 4, shared, ..Setting::default() }));
+    erased_for_good(running_with(&Setting { from: Some(weeks_ago(4)), shared, ..Setting::default() }));
 }
 
 fn erased_for_good(mut desk: Desk<()>) {
@@ -188,6 +188,47 @@ fn erased_for_good(mut desk: Desk<()>) {
     scene.system.beat(&crate::statement::Place::supervisor());
     let audited = scene.system.run(&["--json", "audit", "--config", "supervisor/clerestory.toml", "--state", "a.json"]);
     assert_eq!(audited.code, 0, "{audited:#?}");
+}
+
+/// Nobody moves a key or a clock: the week after a key's time ends while the test goes on.
+#[test]
+fn when_a_keys_time_has_passed_no_backup_brings_back_what_was_erased() {
+    const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    let over = SystemClock::new().now().after(Duration::from_secs(40));
+    let from = UnixTime::from_seconds(over.seconds() - 2 * WEEK.as_secs());
+    let mut desk = running_with(&Setting { from: Some(from), ..Setting::default() });
+    let scene = &mut desk.scene;
+    let sealed = from.after(Duration::from_secs(3600));
+    let ((owner, object), (_, stays)) = (owned(scene, sealed, "long ago"), owned(scene, sealed, "somebody else's"));
+    scene.keep(&[object.clone(), stays.clone()]);
+    let make = |who: &str, out: &str| {
+        let config = format!("{who}/clerestory.toml");
+        ["backup", "make", "--config", &config, "--out", out].map(str::to_owned)
+    };
+    scene.change_vendor(|system, folder| {
+        system.run(&make(folder, "copy").each_ref().map(String::as_str)).ok();
+    });
+    start(scene);
+    let (copy, backup) = (scene.system.file("copy"), scene.system.file("backup"));
+    CUSTODIANS.iter().for_each(|who| copied(&scene.system.file(&folder(who)).join("table"), &backup.join(who)));
+    let is_in_copy = |object: &[u8]| {
+        let files = testkit::files(&copy).into_values().map(|path| std::fs::read(path).unwrap());
+        files.into_iter().any(|bytes| bytes.windows(object.len()).any(|it| it == object))
+    };
+    let done = erase(scene, &file(scene, vec![owner])).ok().json();
+    let horizon: UnixTime = done["horizon"].as_str().unwrap().parse().unwrap();
+    // What is printed counts every key whose time has begun: it takes nobody's word for which one it was.
+    assert!(horizon > over, "{horizon}");
+    assert!(is_in_copy(&object) && !left_in_vault(scene).values().any(|it| *it == object));
+    // Before: no key may go yet, and the backup's object opens.
+    let destroyed = |who: &str| retire(scene, who)["destroyed"].as_array().unwrap().len();
+    assert_eq!(CUSTODIANS.map(destroyed), [0, 0], "this took longer than the key had left");
+    assert!(comes_back(scene, &backup, &object));
+    while SystemClock::new().now() <= over {
+        std::thread::park_timeout(Duration::from_secs(1));
+    }
+    assert_eq!(CUSTODIANS.map(destroyed), [1, 1]);
+    assert!(!comes_back(scene, &backup, &object) && comes_back(scene, &backup, &stays));
 }
 
 /// Every object that is still served.

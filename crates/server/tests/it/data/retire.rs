@@ -19,13 +19,13 @@ fn keys(scene: &Scene, who: &str) -> usize {
 
 #[test]
 fn what_was_sealed_outlives_its_region_key_in_the_custodians_own_table() {
-    outlives_its_key(Scene::running_with(&Setting { weeks_ago: 3, ..Setting::default() }));
+    outlives_its_key(Scene::running_with(&Setting { from: Some(weeks_ago(3)), ..Setting::default() }));
 }
 
 #[test]
 fn what_was_sealed_into_a_bucket_outlives_its_region_key_too() {
     let shared = Some(Shared::with_others("retire"));
-    outlives_its_key(Scene::running_with(&Setting { weeks_ago: 3, shared, ..Setting::default() }));
+    outlives_its_key(Scene::running_with(&Setting { from: Some(weeks_ago(3)), shared, ..Setting::default() }));
 }
 
 fn outlives_its_key(mut scene: Scene) {

@@ -58,8 +58,8 @@ pub(crate) struct Token {
 pub(crate) struct Setting {
     /// The supervisor's custodian has its keys there.
     pub(crate) token: Option<Token>,
-    /// Custodians' keys begin so many weeks ago.
-    pub(crate) weeks_ago: u64,
+    /// Custodians' keys begin then, and not with this week.
+    pub(crate) from: Option<UnixTime>,
     /// The vendor has two machines on these, and what they take in lies in a segment a second later.
     pub(crate) shared: Option<Shared>,
 }
@@ -481,9 +481,10 @@ pub(crate) fn signed<P: attest::Predicate>(statement: Statement<P>, key: &Signer
     Envelope::sign(statement.encode().unwrap(), &[key]).unwrap()
 }
 
+const WEEK_S: u64 = 7 * 24 * 60 * 60;
+
 /// When the week began that was so many before this one.
 pub(crate) fn weeks_ago(weeks: u64) -> UnixTime {
-    const WEEK_S: u64 = 7 * 24 * 60 * 60;
     // The fifth day of 1970 was a Monday.
     const MONDAY_S: u64 = 4 * 24 * 60 * 60;
     let now = now().seconds() - MONDAY_S;
@@ -512,8 +513,9 @@ fn put_residency_into(system: &System, policy: &mut Policy, setting: &Setting) {
         }
         let softhsm = token.map(|token| ("SOFTHSM2_CONF", token.softhsm.as_str()));
         // This week and the next two: nobody waits for a Monday.
-        let weeks = (3 + setting.weeks_ago).to_string();
-        let from = weeks_ago(setting.weeks_ago).to_string();
+        let from = setting.from.unwrap_or_else(|| weeks_ago(0));
+        let weeks = (3 + now().since(from).as_secs() / WEEK_S).to_string();
+        let from = from.to_string();
         let made = ["--json", "data", "keys", "--config", &config, "--kem", kem, "--weeks", &weeks, "--from", &from];
         let made = run_with(system.path(), &made, softhsm.as_slice()).ok().json();
         custodian.keys = serde_json::from_value::<Vec<TimedKey>>(made["keys"].clone()).unwrap();

@@ -95,7 +95,7 @@ fn a_copy_of_a_token_folder_gives_nothing_back_once_another_custodian_has_no_key
     let token = made(tokens.path());
     let environment = [("SOFTHSM2_CONF", token.softhsm.clone())];
     let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let mut desk = running_with(&Setting { token: Some(token), weeks_ago: 4, ..Setting::default() });
+    let mut desk = running_with(&Setting { token: Some(token), from: Some(weeks_ago(4)), ..Setting::default() });
     let scene = &mut desk.scene;
     let (old, first) = owned(scene, weeks_ago(4).after(Duration::from_secs(3600)), "long ago");
     let (today, second) = owned(scene, SystemClock::new().now(), "today");
