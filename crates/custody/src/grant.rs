@@ -9,7 +9,7 @@ use crate::ledger::Noted;
 /// Why shares were not given out, although they may be.
 #[derive(Debug, thiserror::Error)]
 pub enum GrantError {
-    /// The custodian has not, or no longer, the key that an object's share is sealed to.
+    /// The custodian has not the key that an object's share is sealed to, although its time is not long over.
     #[error("object {0} is sealed to a key that is not here")]
     NoKey(BatchId),
     /// Its owner had it erased.
