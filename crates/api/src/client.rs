@@ -145,6 +145,15 @@ impl ClientError {
             _ => None,
         }
     }
+
+    /// The code, if the server answered with one of ours.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Status { body, .. } => Some(&body.code),
+            _ => None,
+        }
+    }
 }
 
 /// What a conditional request gave.

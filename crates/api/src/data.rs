@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use stdx::Digest;
 
 use crate::client::BaseUrl;
+use crate::error::ErrorBody;
 
 /// Where a stream ends in a log, for writers who share one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -399,7 +400,21 @@ pub struct ResultEnd {
     pub made: Option<Made>,
     /// Why there is not all of it; nothing if there is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub failed: Option<String>,
+    pub failed: Option<ErrorBody>,
+}
+
+impl ResultEnd {
+    /// These rows, as bytes of this number and SHA-256, by one worker.
+    #[must_use]
+    pub const fn new(rows: u64, bytes: u64, sha256: Digest) -> Self {
+        Self { rows, bytes, sha256, unreadable: 0, workers: 1, made: None, failed: None }
+    }
+
+    /// Nothing at all.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::new(0, 0, Digest::of(b""))
+    }
 }
 
 /// A worker's word on what it has written anew.
@@ -532,15 +547,7 @@ mod tests {
 
     #[test]
     fn a_result_comes_back_in_pieces_and_a_cut_is_seen() {
-        let end = ResultEnd {
-            rows: 1,
-            bytes: 3,
-            sha256: Digest::of(b"abc"),
-            unreadable: 0,
-            workers: 1,
-            made: None,
-            failed: None,
-        };
+        let end = ResultEnd::new(1, 3, Digest::of(b"abc"));
         let stream = [result_frame(b"ab"), result_frame(b"c"), result_end(&end)].concat();
         let mut reader = ResultReader::new(&stream[..]);
         let pieces: Vec<_> = (0..3).map(|_| reader.piece().unwrap()).collect();

@@ -57,6 +57,26 @@ pub struct ErrorBody {
     pub hint: Option<String>,
 }
 
+/// The code of what is more than may be opened or given out at once: less of it may be read all the same.
+pub const TOO_MUCH: &str = "too-much";
+/// What can be done about it.
+pub const TOO_MUCH_HINT: &str = "ask for fewer countries, or a shorter time with `taken`; or request a larger budget";
+
+impl ErrorBody {
+    /// More than may be opened or given out at once.
+    #[must_use]
+    pub fn too_much(message: impl Into<String>) -> Self {
+        Self { code: TOO_MUCH.to_owned(), message: message.into(), hint: Some(TOO_MUCH_HINT.to_owned()) }
+    }
+
+    /// A result of which there is not all.
+    #[must_use]
+    pub fn incomplete(message: impl Into<String>) -> Self {
+        let hint = "it counts as read, as the outcome in the log says; asked again, it goes to the workers that answer";
+        Self { code: "incomplete".to_owned(), message: message.into(), hint: Some(hint.to_owned()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

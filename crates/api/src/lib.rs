@@ -25,7 +25,7 @@ pub use data::{
     PrivateParts, RESULT_FRAME_BYTES_MAX, RegionCustody, Replaced, ResultEnd, ResultFormat, ResultPiece, ResultReader,
     Rewrite, RunRequest, RunWorker, StatusNote, StreamEnd, VaultErased, VaultErasure, Worker, result_end, result_frame,
 };
-pub use error::{ErrorBody, ErrorClass};
+pub use error::{ErrorBody, ErrorClass, TOO_MUCH, TOO_MUCH_HINT};
 pub use message::{
     Appended, Baked, DraftRequest, Health, RebuildRequest, RebuildState, ReleaseRequest, RulesRequest, RulesState, path,
 };

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use api::{RESULT_FRAME_BYTES_MAX, ResultEnd, result_end, result_frame};
+use api::{ErrorBody, RESULT_FRAME_BYTES_MAX, ResultEnd, result_end, result_frame};
 use futures::{FutureExt as _, StreamExt as _};
-use stdx::Digest;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::engine::{Running, Stop};
 use crate::hold::Holding;
 use crate::output::{Output, OutputError};
+
+/// Why a result is not all of it, where the query is not to blame.
+pub(crate) const OWN_ERROR: &str = "the worker found an error of its own";
+pub(crate) const TOO_LATE: &str = "the intent's time is over";
 
 /// What ends with a query.
 pub(crate) struct Shared {
@@ -33,14 +36,20 @@ pub(crate) async fn give(
     let sent = AssertUnwindSafe(send(running, &mut output, &sender)).catch_unwind();
     let failed = match tokio::time::timeout(time, sent).await {
         Ok(Ok(Ok(()))) => None,
-        Ok(Ok(Err(error))) => Some(error.to_string()),
-        Ok(Err(_)) => Some("the worker found an error of its own".to_owned()),
-        Err(_) => Some("the intent's time is over".to_owned()),
+        Ok(Ok(Err(error))) => Some(error.body()),
+        Ok(Err(_)) => Some(ErrorBody::incomplete(OWN_ERROR)),
+        Err(_) => Some(ErrorBody::incomplete(TOO_LATE)),
     };
-    let mut end = output.end(failed);
+    let mut end = output.end();
+    end.failed = failed;
     end.unreadable = unreadable.load(Ordering::Relaxed);
     end.workers = others.map_or(1, |held| held.scope().place.of as u64);
-    tracing::info!(data.rows = end.rows, data.bytes = end.bytes, data.failed = end.failed, "a query ended");
+    tracing::info!(
+        data.rows = end.rows,
+        data.bytes = end.bytes,
+        data.failed = end.failed.as_ref().map(|it| &it.message),
+        "a query ended"
+    );
     // Who has gone away learns nothing more.
     let _ = sender.send(result_end(&end)).await;
     drop(shared);
@@ -50,8 +59,8 @@ pub(crate) async fn give(
 pub(crate) async fn keep(shared: Shared, sender: mpsc::Sender<Vec<u8>>, time: Duration) {
     let is_over = tokio::time::timeout(time, sender.closed()).await.is_err();
     drop(shared);
-    let (sha256, failed) = (Digest::of(b""), is_over.then(|| "the intent's time is over".to_owned()));
-    let end = ResultEnd { rows: 0, bytes: 0, sha256, unreadable: 0, workers: 1, made: None, failed };
+    let failed = is_over.then(|| ErrorBody::incomplete(TOO_LATE));
+    let end = ResultEnd { failed, ..ResultEnd::nothing() };
     let _ = sender.send(result_end(&end)).await;
 }
 
@@ -63,6 +72,16 @@ enum SendError {
     Engine(Stop),
     #[error("nobody takes the result")]
     Gone,
+}
+
+impl SendError {
+    /// As the result's end says it.
+    fn body(&self) -> ErrorBody {
+        match self {
+            Self::Output(OutputError::Budget(_)) | Self::Engine(Stop::Memory) => ErrorBody::too_much(self.to_string()),
+            Self::Output(_) | Self::Engine(_) | Self::Gone => ErrorBody::incomplete(self.to_string()),
+        }
+    }
 }
 
 async fn send(mut running: Running, output: &mut Output, sender: &mpsc::Sender<Vec<u8>>) -> Result<(), SendError> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{ErrorBody, ErrorClass, RunRequest, path};
+use api::{ErrorBody, ErrorClass, RunRequest, TOO_MUCH, TOO_MUCH_HINT, path};
 use attest::StatementId;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
@@ -14,6 +14,7 @@ use futures::{StreamExt as _, stream};
 use serde::de::DeserializeOwned;
 use stdx::Digest;
 
+use crate::engine::{EngineError, Stop};
 use crate::wire::QUESTION_BYTES_MAX;
 use crate::worker::{Frames, Worker, WorkerError};
 
@@ -94,11 +95,11 @@ impl WorkerError {
         match self {
             Self::Request(_) => ("request", Rejected, "docs/errors.md names the form of each request"),
             Self::Refused(_) => ("read-refused", Rejected, "make another intent; nothing was opened"),
+            Self::TooMany { .. } | Self::Query(EngineError::Stopped(Stop::Memory)) => {
+                (TOO_MUCH, Rejected, TOO_MUCH_HINT)
+            }
             Self::Query(_) => ("query", Rejected, "docs/formats/worker.md says what a query may do"),
             Self::Schema { .. } => ("query", Rejected, "request the query anew, with the schema that it has now"),
-            Self::TooMany { .. } => {
-                ("query-objects", Rejected, "ask for fewer countries, or a shorter time with `taken`")
-            }
             Self::Objects(_) => ("objects", Rejected, "plan again: the objects may have been written anew meanwhile"),
             Self::NotHeld => ("not-held", Rejected, "the query has ended; ask for it again"),
             Self::Busy => ("busy", Unavailable, "try again later"),

@@ -135,18 +135,10 @@ impl Output {
         self.count(bytes)
     }
 
-    /// What was sent. `failed` says why that is not all.
+    /// What was sent.
     #[must_use]
-    pub fn end(self, failed: Option<String>) -> ResultEnd {
-        ResultEnd {
-            rows: self.rows,
-            bytes: self.bytes,
-            sha256: self.sha256.finish(),
-            unreadable: 0,
-            workers: 1,
-            made: None,
-            failed,
-        }
+    pub fn end(self) -> ResultEnd {
+        ResultEnd::new(self.rows, self.bytes, self.sha256.finish())
     }
 
     fn count(&mut self, bytes: Vec<u8>) -> Result<Budgeted, OutputError> {

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Made, RESULT_FRAME_BYTES_MAX, ResultEnd, result_end, result_frame};
+use api::{ErrorBody, Made, RESULT_FRAME_BYTES_MAX, ResultEnd, result_end, result_frame};
 use attest::{CountryCode, DataClass, Envelope, Rewriting, Statement, StatementId, Subject, objects_root};
 use datafusion::arrow::array::RecordBatch;
 use futures::FutureExt as _;
@@ -19,6 +19,7 @@ use crate::catalog::{Form, Located};
 use crate::ciphertext::{Vault, VaultError};
 use crate::columns::{self, Columns, ColumnsError, File};
 use crate::engine::{Planned, Stop};
+use crate::give::{OWN_ERROR, TOO_LATE};
 use crate::raw::{self, Known};
 use crate::store::{SealedStore, path_of};
 use crate::table::Table;
@@ -105,18 +106,18 @@ impl Rewrites {
         let written = match tokio::time::timeout(time, written).await {
             Ok(Ok(Ok(written))) => Ok(written),
             Ok(Ok(Err(error))) => Err(error.to_string()),
-            Ok(Err(_)) => Err("the worker found an error of its own".to_owned()),
-            Err(_) => Err("the intent's time is over".to_owned()),
+            Ok(Err(_)) => Err(OWN_ERROR.to_owned()),
+            Err(_) => Err(TOO_LATE.to_owned()),
         };
         let (bytes, sha256) = (sent.bytes, sent.sha256.finish());
-        let mut end = ResultEnd { rows: 0, bytes, sha256, unreadable: 0, workers: 1, made: None, failed: None };
+        let mut end = ResultEnd::new(0, bytes, sha256);
         match written.and_then(|written| {
             end.unreadable = written.unread.len() as u64;
             tracing::info!(data.intent = %self.intent, data.events = written.events, data.bytes = bytes, "written anew");
             self.made(sha256, written).map_err(|error| error.to_string())
         }) {
             Ok(made) => end.made = Some(made),
-            Err(why) => end.failed = Some(why),
+            Err(why) => end.failed = Some(ErrorBody::incomplete(why)),
         }
         // Who has gone away learns nothing more.
         let _ = sender.send(result_end(&end)).await;

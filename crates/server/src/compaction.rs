@@ -123,7 +123,7 @@ fn read(mut source: ResultReader<Box<dyn std::io::Read>>) -> anyhow::Result<(Vec
             }
             ResultPiece::End(end) => {
                 if let Some(why) = end.failed {
-                    let failure = Failure::refused(format!("nothing was written anew: {why}"));
+                    let failure = Failure::refused(format!("nothing was written anew: {}", why.message));
                     return Err(failure.hint("nothing has changed; the outcome in the log says so").into());
                 }
                 let is_whole = end.bytes == segment.len() as u64 && end.sha256 == hasher.finish();

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use api::ErrorBody;
 use async_trait::async_trait;
 use attest::{Opening, RegionId};
 use bytes::Bytes;
@@ -120,11 +121,11 @@ async fn budgets_end_a_result_that_says_so() {
     question.rows = 1;
     let (answer, end) = scene.ask(&question).await;
     assert_eq!((answer.as_str(), end.rows, end.bytes), ("", 0, 0));
-    assert!(end.failed.unwrap().contains("budget of the intent is used up: rows"));
+    assert_eq!(end.failed, Some(ErrorBody::too_much("the budget of the intent is used up: rows")));
     (question.rows, question.bytes) = (1000, 5);
     let (answer, end) = scene.ask(&question).await;
     assert_eq!((answer.as_str(), end.bytes), ("", 0));
-    assert!(end.failed.unwrap().contains("bytes"));
+    assert_eq!(end.failed, Some(ErrorBody::too_much("the budget of the intent is used up: bytes")));
     question.bytes = 13;
     let (answer, end) = scene.ask(&question).await;
     assert_eq!((answer.as_str(), end.bytes, end.failed), ("rule\none\ntwo\n", 13, None));
@@ -183,7 +184,10 @@ async fn a_vault_that_is_away_is_no_object_that_was_changed() {
     let worker = scene.another_worker_with(Arc::new(Mute(OnDisk(Arc::clone(&scene.objects)))));
     let request = scene.granted_to(&worker.certificate().await.unwrap(), &question, &plan).await;
     let (answer, end) = collected(worker.run(request).await.unwrap()).await;
-    assert_eq!((&*answer, end.failed.as_deref()), (&b""[..], Some("the vault did not give an object")));
+    assert_eq!(
+        (&*answer, end.failed.as_ref().map(|it| &*it.message)),
+        (&b""[..], Some("the vault did not give an object"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,8 +196,8 @@ async fn an_error_does_not_repeat_what_was_read() {
     scene.take(&[scene.sealed(APPROVED_CLASS, "DE", detection("a-secret-word", 10))]).await;
     let question = Question::of(APPROVED_CLASS, "SELECT CAST(rule AS BIGINT) AS n FROM detections");
     let (answer, end) = scene.ask(&question).await;
-    let failed = end.failed.unwrap();
+    let failed = end.failed.unwrap().message;
     assert!(answer.is_empty() && failed.contains("a value does not allow"), "{failed}");
     let question = Question::of(APPROVED_CLASS, "SELECT size / (size - 10) AS n FROM detections");
-    assert!(scene.ask(&question).await.1.failed.unwrap().contains("a value does not allow"));
+    assert!(scene.ask(&question).await.1.failed.unwrap().message.contains("a value does not allow"));
 }

@@ -13,7 +13,7 @@ fn every_code_of_a_worker_is_described() {
     let (_, public) = source.split_once("fn public").unwrap();
     let (public, _) = public.split_once("impl IntoResponse").unwrap();
     let mut codes: Vec<&str> = public.split("(\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
-    codes.push("not-found");
+    codes.extend(["not-found", api::TOO_MUCH]);
     codes.sort_unstable();
     codes.dedup();
     let mut listed: Vec<&str> =

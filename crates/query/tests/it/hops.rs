@@ -132,7 +132,7 @@ async fn whoever_changes_what_a_worker_answers_is_seen() {
         Between::before(&mut crew, 1, change).await;
         let brought = brought(&mut scene, &crew, &question).await;
         let failed = match crew.lead(&brought).await {
-            Ok(frames) => collected(frames).await.1.failed.unwrap(),
+            Ok(frames) => collected(frames).await.1.failed.unwrap().message,
             Err(error) => error.to_string(),
         };
         assert!(failed.contains(expected), "{failed}");
@@ -154,7 +154,7 @@ async fn a_stranger_at_a_workers_address_gets_no_plan_and_gives_no_rows() {
     let brought = brought(&mut scene, &crew, &question).await;
     let (answer, end) = led(&crew, &brought).await;
     assert_eq!(answer, "");
-    assert!(end.failed.unwrap().contains("in the place of worker 3 of the intent is not that worker"));
+    assert!(end.failed.unwrap().message.contains("in the place of worker 3 of the intent is not that worker"));
     let heard = heard.lock().unwrap();
     assert!(!heard.is_empty() && heard.iter().all(|body| body.len() < 1300), "it was only greeted");
 }
@@ -186,7 +186,7 @@ async fn a_worker_that_the_intent_does_not_name_asks_and_answers_nothing() {
     // Put in another's place by the gateway, it gets nothing.
     crew.urls[1] = fourth.urls[0].clone();
     let brought = brought(&mut scene, &crew, &question).await;
-    let failed = led(&crew, &brought).await.1.failed.unwrap();
+    let failed = led(&crew, &brought).await.1.failed.unwrap().message;
     assert!(failed.contains("worker 2 of the intent does not hold its part"), "{failed}");
 }
 
@@ -195,7 +195,7 @@ async fn addresses_in_another_order_are_not_believed() {
     let (mut scene, mut crew, question) = ready(3).await;
     crew.urls.swap(1, 2);
     let all = brought(&mut scene, &crew, &question).await;
-    let failed = led(&crew, &all).await.1.failed.unwrap();
+    let failed = led(&crew, &all).await.1.failed.unwrap().message;
     assert!(failed.contains("does not hold its part of the grant"), "{failed}");
     // Keys in another order are another intent's.
     crew.urls.swap(1, 2);
@@ -214,7 +214,7 @@ async fn what_is_let_go_of_or_over_is_held_no_more() {
     // Nobody was brought a part: the leader is alone.
     let plan = scene.plan(&question).await.unwrap();
     let alone = Brought { request: crew.granted(&mut scene, &question, &plan).await, holding: Vec::new() };
-    let failed = led(&crew, &alone).await.1.failed.unwrap();
+    let failed = led(&crew, &alone).await.1.failed.unwrap().message;
     assert!(failed.contains("worker 2 of the intent does not hold its part"), "{failed}");
 
     // Whoever has brought it has gone.

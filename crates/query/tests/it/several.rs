@@ -122,9 +122,9 @@ async fn all_equal(scene: &mut Scene, workers: usize, step: usize) {
     for text in QUERIES.iter().map(|it| (*it).to_owned()).chain(deep()).step_by(step) {
         let question = Question::of(APPROVED_CLASS, &text);
         let one = scene.ask(&question).await;
-        assert_eq!((one.1.failed.as_deref(), one.1.workers), (None, 1), "{text}");
+        assert_eq!((one.1.failed.as_ref(), one.1.workers), (None, 1), "{text}");
         let several = crew.ask(scene, &question).await;
-        if (several.1.failed.as_deref(), several.1.workers, &several.0) != (None, workers as u64, &one.0) {
+        if (several.1.failed.as_ref(), several.1.workers, &several.0) != (None, workers as u64, &one.0) {
             others.push((text, one, several));
         }
     }
@@ -196,7 +196,10 @@ async fn what_can_not_go_from_worker_to_worker_is_planned_for_one() {
     let crew = Crew::of(&scene, 2).await;
     let (answer, end) = crew.ask(&mut scene, &Question::of(APPROVED_CLASS, &long)).await;
     assert_eq!(answer, "");
-    assert_eq!(end.failed.as_deref(), Some("worker 2 of the intent can't make out its part of the plan"));
+    assert_eq!(
+        end.failed.as_ref().map(|it| &*it.message),
+        Some("worker 2 of the intent can't make out its part of the plan")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,7 +225,7 @@ async fn budgets_values_formats_and_standing_requests_hold_for_all_together() {
     question.rows = 3;
     let (answer, end) = crew.ask(&mut scene, &question).await;
     assert_eq!((answer.as_str(), end.rows), ("", 0));
-    assert!(end.failed.unwrap().contains("budget of the intent is used up: rows"));
+    assert!(end.failed.unwrap().message.contains("budget of the intent is used up: rows"));
     question.text = "SELECT size FROM detections WHERE rule = $rule ORDER BY size".to_owned();
     question.rows = 1000;
     question.parameters.insert("rule".to_owned(), api::Parameter::Text("two".to_owned()));
@@ -265,7 +268,7 @@ async fn what_is_more_than_memory_stops_and_two_at_once_do_not_meet() {
     // Four million rows are more than a query may have in memory.
     let text = "SELECT concat(a.rule, b.rule) AS x FROM detections a CROSS JOIN detections b ORDER BY x";
     let (_, end) = crew.ask(&mut scene, &Question::of(APPROVED_CLASS, text)).await;
-    assert!(end.failed.as_ref().unwrap().contains("needs more memory"), "{end:?}");
+    assert!(end.failed.as_ref().unwrap().message.contains("needs more memory"), "{end:?}");
     // As many as a worker runs, at the same time; by others, since what has ended lets go a moment later.
     let question =
         Question::of(APPROVED_CLASS, "SELECT count(*) AS n FROM detections a JOIN detections b ON a.size = b.size");
@@ -288,7 +291,7 @@ async fn an_error_of_another_worker_is_told_without_what_it_read() {
     let crew = Crew::of(&scene, 3).await;
     for text in ["SELECT CAST(rule AS BIGINT) AS n FROM detections", "SELECT 1 / (size - size) AS n FROM detections"] {
         let (answer, end) = crew.ask(&mut scene, &Question::of(APPROVED_CLASS, text)).await;
-        let failed = end.failed.unwrap();
+        let failed = end.failed.unwrap().message;
         assert!(answer.is_empty() && failed.contains("a value does not allow"), "{failed}");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use api::{DataQuery, Parameter, Parameters, ResultFormat, ResultPiece, ResultReader};
+use api::{ClientError, DataQuery, Parameter, Parameters, ResultFormat, ResultPiece, ResultReader, TOO_MUCH};
 use attest::{AccessRequest, DataClass, RegionId, Statement, StatementId, Subject};
 use policy::Role;
 use reputation::{Report, Said};
@@ -110,13 +110,12 @@ struct Row {
     groups: u64,
 }
 
-/// What the gateway says before it announces anything, and what ends a result: whoever seals enough can bring that about,
-/// and less of it may be read all the same.
-const TOO_MUCH: [&str; 3] = ["objects, and ", "the budget of ", "more memory than this worker gives"];
-
-fn is_too_much(error: &anyhow::Error) -> bool {
-    let said = format!("{error:#}");
-    TOO_MUCH.iter().any(|it| said.contains(it))
+/// What came of an access.
+enum Answer {
+    /// What the worker gives, and how many objects it has passed over.
+    Lines(Vec<u8>, u64),
+    /// More than may be opened or given out at once: whoever seals enough can bring that about.
+    TooMuch(String),
 }
 
 impl Reader {
@@ -167,10 +166,12 @@ impl Reader {
         window: Window,
         rows: &mut Rows,
     ) -> anyhow::Result<()> {
-        let (lines, unreadable) = match self.lines(id, request, window) {
-            Err(error) if is_too_much(&error) => {
+        let (lines, unreadable) = match self.ask(id, request, window)? {
+            Answer::Lines(lines, unreadable) => (lines, unreadable),
+            Answer::TooMuch(why) => {
                 let (after, until) = (window.after.seconds(), window.until.seconds());
                 if until.saturating_sub(after) <= 1 {
+                    tracing::warn!(cloud.request = %id, "what was taken at {} is left out: {why}", window.until);
                     rows.read.ignored.entry(window.until).or_default().unread += 1;
                     return Ok(());
                 }
@@ -178,7 +179,6 @@ impl Reader {
                 self.fill(id, request, Window { until: middle, ..window }, rows)?;
                 return self.fill(id, request, Window { after: middle, ..window }, rows);
             }
-            read => read?,
         };
         let (mut groups, mut given) = (0, 0);
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -199,13 +199,7 @@ impl Reader {
         Ok(())
     }
 
-    /// What the worker gives, and how many objects it has passed over.
-    fn lines(
-        &self,
-        id: StatementId,
-        request: &Statement<AccessRequest>,
-        window: Window,
-    ) -> anyhow::Result<(Vec<u8>, u64)> {
+    fn ask(&self, id: StatementId, request: &Statement<AccessRequest>, window: Window) -> anyhow::Result<Answer> {
         let says = &request.predicate;
         let time = |time: UnixTime| Parameter::Text(time.to_string());
         let values: Parameters =
@@ -213,7 +207,10 @@ impl Reader {
         let values = private("parameters", &serde_json::to_string(&values)?)?;
         let call = text(&self.asker.call(request, id, says.reader, Some(values.commitment()))?)?;
         let query = DataQuery { call, openings: vec![values], format: ResultFormat::Json };
-        let mut source = ResultReader::new(self.asker.query(&query, PATIENCE)?);
+        let mut source = match self.asker.query(&query, PATIENCE) {
+            Ok(source) => ResultReader::new(source),
+            Err(error) => return refused(error),
+        };
         let (mut lines, mut hasher) = (Vec::new(), Hasher::default());
         loop {
             match source.piece().context("the result was cut off")? {
@@ -223,13 +220,21 @@ impl Reader {
                     lines.extend_from_slice(&piece);
                 }
                 ResultPiece::End(end) => {
-                    if let Some(why) = end.failed {
-                        anyhow::bail!("the result is not all of it: {why}");
+                    match end.failed {
+                        Some(why) if why.code == TOO_MUCH => return Ok(Answer::TooMuch(why.message)),
+                        Some(why) => anyhow::bail!("the result is not all of it: {}", why.message),
+                        None => {}
                     }
                     anyhow::ensure!(end.sha256 == hasher.finish(), "what came is not what the worker has written");
-                    return Ok((lines, end.unreadable));
+                    return Ok(Answer::Lines(lines, end.unreadable));
                 }
             }
         }
     }
+}
+
+/// What the gateway refuses before anything is opened.
+fn refused(error: anyhow::Error) -> anyhow::Result<Answer> {
+    let is_too_much = error.downcast_ref::<ClientError>().is_some_and(|it| it.code() == Some(TOO_MUCH));
+    if is_too_much { Ok(Answer::TooMuch(format!("{error:#}"))) } else { Err(error) }
 }

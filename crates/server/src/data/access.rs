@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::{
-    DataQuery, GrantAnswer, GrantRequest, Parameters, Plan, PlanRequest, ResultEnd, ResultFormat, Rewrite, result_end,
+    DataQuery, ErrorBody, GrantAnswer, GrantRequest, Parameters, Plan, PlanRequest, ResultEnd, ResultFormat, Rewrite,
+    result_end,
 };
 use attest::{
     AccessIntent, AccessOutcome, AccessRequest, AccessStop, Budget, Bundle, BundleEntry, Commitment, CountryCode,
@@ -171,7 +172,7 @@ impl Gateway {
         }
         if plan.objects.len() as u64 > says.budget.objects {
             let (has, may) = (plan.objects.len(), says.budget.objects);
-            return Err(DataError::refused(format!("the query needs {has} objects, and {may} may be opened")));
+            return Err(DataError::TooMuch(format!("the query needs {has} objects, and {may} may be opened")));
         }
         let headers: Vec<String> = plan.objects.iter().map(|object| object.header.clone()).collect();
         let read = headers.iter().map(header).collect::<Result<Vec<_>, _>>()?;
@@ -255,7 +256,7 @@ impl Gateway {
         // Who reads to a good end knows that the log has the outcome.
         if let Some((frames, mut end)) = end {
             if !logged && end.failed.is_none() {
-                end.failed = Some("the log has not taken the outcome yet".to_owned());
+                end.failed = Some(ErrorBody::incomplete("the log has not taken the outcome yet"));
             }
             let _ = frames.send(Bytes::from(result_end(&end))).await;
         }
@@ -394,9 +395,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// There is no such data: nothing is announced, and nothing was read.
 async fn nothing() -> Result<Reading, DataError> {
     let (sender, frames) = mpsc::channel(1);
-    let end =
-        ResultEnd { rows: 0, bytes: 0, sha256: Digest::of(b""), unreadable: 0, workers: 1, made: None, failed: None };
-    let _ = sender.send(Bytes::from(result_end(&end))).await;
+    let _ = sender.send(Bytes::from(result_end(&ResultEnd::nothing()))).await;
     Ok(Reading { frames })
 }
 

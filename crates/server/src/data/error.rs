@@ -20,6 +20,9 @@ pub enum DataError {
     /// Policy, rules or approvals don't allow it.
     #[error("{0}")]
     Refused(String),
+    /// More than may be opened at once.
+    #[error("{0}")]
+    TooMuch(String),
     /// Nobody has asked for that.
     #[error("there is no request {0}")]
     NoRequest(StatementId),

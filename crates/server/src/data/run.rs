@@ -7,7 +7,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use api::{GrantAnswer, ResultEnd, ResultFormat, ResultPiece, ResultReader, RunRequest, RunWorker, result_frame};
+use api::{
+    ErrorBody, GrantAnswer, ResultEnd, ResultFormat, ResultPiece, ResultReader, RunRequest, RunWorker, result_frame,
+};
 use attest::{Budget, Ended, OrganisationId, RegionId, Workers};
 use bytes::Bytes;
 use stdx::Hasher;
@@ -141,15 +143,15 @@ fn passed(
         failed => {
             let (rows, why) = match failed {
                 Ok(ResultEnd { rows, failed: Some(why), .. }) => (rows.min(budget.rows), why),
-                Ok(_) => (budget.rows, "the worker has counted otherwise than the gateway".to_owned()),
+                Ok(_) => (budget.rows, ErrorBody::incomplete("the worker has counted otherwise than the gateway")),
                 // Nobody knows how many were in what has come.
                 Err(error) => {
                     let why = if workers > 1 { format!("worker 1 of the intent: {error}") } else { error.to_string() };
-                    (if bytes == 0 { 0 } else { budget.rows }, why)
+                    (if bytes == 0 { 0 } else { budget.rows }, ErrorBody::incomplete(why))
                 }
             };
-            tracing::warn!(data.region = %region, "a run has failed: {why}");
-            let end = ResultEnd { rows, bytes, sha256, unreadable: 0, workers: 1, made: None, failed: Some(why) };
+            tracing::warn!(data.region = %region, "a run has failed: {}", why.message);
+            let end = ResultEnd { failed: Some(why), ..ResultEnd::new(rows, bytes, sha256) };
             (Came { ended: Ended::Failed, rows, bytes: read, result: None }, Some((frames, end)))
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{DataApproval, DataQuery, DataRequest, ErrorClass, path};
+use api::{DataApproval, DataQuery, DataRequest, ErrorClass, TOO_MUCH, path};
 use attest::{ENVELOPE_BYTES_MAX, StatementId};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
@@ -95,10 +95,12 @@ fn code(error: &DataError) -> Code {
     match error {
         DataError::Form(_) => Code::Request,
         DataError::Evidence(_) | DataError::Refused(_) => Code::Access,
+        DataError::TooMuch(_) => Code::TooMuch,
         DataError::NoRequest(_) => Code::NotFound,
         DataError::Call(_) => Code::Call,
         // Somebody else has written to the stream in between: whoever signs takes the next place.
         DataError::Stream(StreamError::Log { source, .. }) if source.status() == Some(422) => Code::EntryPosition,
+        DataError::Peer { source, .. } if source.code() == Some(TOO_MUCH) => Code::TooMuch,
         DataError::Stream(StreamError::Log { source, .. }) | DataError::Peer { source, .. }
             if source.class() == ErrorClass::Rejected =>
         {

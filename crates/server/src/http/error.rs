@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::{ErrorBody, ErrorClass};
+use api::{ErrorBody, ErrorClass, TOO_MUCH, TOO_MUCH_HINT};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -70,6 +70,8 @@ pub enum Code {
     Rewriting,
     /// The gateway of data lets nobody ask, approve or read this.
     Access,
+    /// More than may be opened or given out at once.
+    TooMuch,
     /// A call is too old, or was made before, or by another than it says.
     Call,
     /// A worker or a custodian can't be reached.
@@ -78,7 +80,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, for the test that compares `docs/errors.md`.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::NotFound,
         Self::Method,
         Self::TooLong,
@@ -109,6 +111,7 @@ impl Code {
         Self::Range,
         Self::Rewriting,
         Self::Access,
+        Self::TooMuch,
         Self::Call,
         Self::Peer,
     ];
@@ -147,6 +150,7 @@ impl Code {
             Self::Range => "range",
             Self::Rewriting => "rewriting",
             Self::Access => "access",
+            Self::TooMuch => TOO_MUCH,
             Self::Call => "call",
             Self::Peer => "peer",
         }
@@ -174,6 +178,7 @@ impl Code {
             | Self::Range
             | Self::Rewriting
             | Self::Access
+            | Self::TooMuch
             | Self::Call => ErrorClass::Rejected,
             Self::Busy
             | Self::Timeout
@@ -232,6 +237,7 @@ impl Code {
             Self::Request => "docs/errors.md names the form of each request",
             Self::NotSigned => "the message names what is missing; nothing was signed",
             Self::Access => "the message names what is missing; `clerestory data requests` shows whose approval",
+            Self::TooMuch => TOO_MUCH_HINT,
             Self::Call => "make the call again; both clocks must be right to a minute",
             Self::Peer => "nothing was read; try again later, or ask the gateway's operator",
             Self::Report => "ask the supervisor's operator whether this host is enrolled (`clerestory rules hosts`)",

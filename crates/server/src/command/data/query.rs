@@ -117,9 +117,8 @@ fn print(mut source: ResultReader<Box<dyn std::io::Read>>, progress: &ProgressBa
             ResultPiece::End(end) => {
                 stdout.flush().context("can't write to standard output")?;
                 if let Some(why) = end.failed {
-                    let failure = Failure::refused(format!("what came is not all of it: {why}"));
-                    let hint = "it counts as read, as the outcome in the log says; asked again, it goes to the workers that answer";
-                    return Err(failure.hint(hint).into());
+                    let failure = Failure::refused(format!("what came is not all of it: {}", why.message));
+                    return Err(why.hint.into_iter().fold(failure, Failure::hint).into());
                 }
                 return check(end, bytes, hasher.finish());
             }
