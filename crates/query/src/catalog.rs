@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use attest::{CountryCode, DataClass, RegionId};
+use futures::future::try_join_all;
 use seal::BatchId;
 use stdx::{Digest, UnixTime};
 use tokio::sync::{Mutex, MutexGuard};
@@ -54,6 +55,10 @@ pub enum Form {
     Columns,
 }
 
+/// Manifests that are asked for at once where there are many: whoever is behind waits for the vault, not for a processor.
+/// They have 16 MiB each at most.
+const AT_ONCE_MAX: u64 = 8;
+
 /// The objects of one region.
 pub(crate) struct Catalog {
     vault: Arc<dyn Vault>,
@@ -85,10 +90,21 @@ impl Catalog {
     /// The chain as it is now.
     async fn newest(&self) -> Result<MutexGuard<'_, Chain>, CatalogError> {
         let mut chain = self.chain.lock().await;
-        while let Some(manifest) = self.vault.manifest(&self.region, chain.next()).await? {
-            chain.read(&manifest)?;
+        let mut at_once = 1;
+        loop {
+            let (next, region) = (chain.next(), &self.region);
+            let asked = (next..next.saturating_add(at_once)).map(|number| self.vault.manifest(region, number));
+            for manifest in try_join_all(asked).await? {
+                let Some(manifest) = manifest else { return Ok(chain) };
+                chain.read(&manifest)?;
+            }
+            at_once = (at_once * 2).min(AT_ONCE_MAX);
         }
-        Ok(chain)
+    }
+
+    /// Reads what has come since.
+    pub(crate) async fn catch_up(&self) -> Result<(), CatalogError> {
+        self.newest().await.map(drop)
     }
 
     /// All objects of a class from these countries, in the order in which they lie.

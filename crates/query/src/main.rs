@@ -115,7 +115,10 @@ async fn work(config: &Config, code: stdx::Digest, memory: Memory) -> anyhow::Re
             _ = interrupt.recv() => {}
         }
     };
-    axum::serve(listener, router(Arc::new(worker))).with_graceful_shutdown(stopped).await?;
+    let worker = Arc::new(worker);
+    let reading = Arc::clone(&worker);
+    tokio::spawn(async move { reading.catch_up().await });
+    axum::serve(listener, router(worker)).with_graceful_shutdown(stopped).await?;
     Ok(())
 }
 

@@ -236,6 +236,13 @@ impl Worker {
         Ok(Certified { key: Arc::new(key), envelope, from: now })
     }
 
+    /// Reads which objects there are, so that the first query need not: after a start that is all of it.
+    pub async fn catch_up(&self) {
+        if let Err(error) = self.catalog.catch_up().await {
+            tracing::warn!("the vault's manifests can't be read; each query tries again: {error}");
+        }
+    }
+
     /// What a query needs, and what comes out of it. Nothing is opened.
     ///
     /// # Errors

@@ -1,11 +1,18 @@
 //! What honest people get.
 
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use api::{Parameter, ResultFormat};
-use attest::Standing;
+use async_trait::async_trait;
+use attest::{RegionId, Standing};
+use bytes::Bytes;
+use query::{Place, Vault, VaultError};
 use stdx::Digest;
 use testkit::{APPROVED_CLASS, OPEN_CLASS};
 
-use crate::scene::{CODE, Question, Scene, collected, detection, header, statistic};
+use crate::scene::{CODE, OnDisk, Question, Scene, collected, detection, header, statistic};
 
 async fn with_detections() -> Scene {
     let scene = Scene::new().await;
@@ -129,4 +136,53 @@ async fn a_worker_has_a_new_key_after_half_a_day_and_the_old_one_for_a_while() {
     assert_eq!(key().await, first);
     scene.clock.advance(std::time::Duration::from_secs(13 * 3600));
     assert_ne!(key().await, first);
+}
+
+/// A vault where everybody who asks for a manifest lets others ask first.
+#[derive(Debug)]
+struct Queue {
+    vault: OnDisk,
+    asked: AtomicUsize,
+    waiting: AtomicUsize,
+    most: AtomicUsize,
+}
+
+#[async_trait]
+impl Vault for Queue {
+    async fn manifest(&self, region: &RegionId, number: u64) -> Result<Option<Bytes>, VaultError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.most.fetch_max(self.waiting.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.vault.manifest(region, number).await
+    }
+
+    async fn evidence(&self, region: &RegionId, evidence: &Digest) -> Result<Bytes, VaultError> {
+        self.vault.evidence(region, evidence).await
+    }
+
+    async fn read(&self, place: &Place, range: Range<u64>) -> Result<Bytes, VaultError> {
+        self.vault.read(place, range).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_behind_asks_for_several_manifests_at_once_and_nobody_else_does() {
+    let scene = Scene::new().await;
+    for number in 0..20 {
+        scene.take(&[scene.sealed(APPROVED_CLASS, "DE", detection("one", number))]).await;
+    }
+    let count = AtomicUsize::default;
+    let vault = OnDisk(Arc::clone(&scene.objects));
+    let queue = Arc::new(Queue { vault, asked: count(), waiting: count(), most: count() });
+    let worker = scene.another_worker_with(Arc::clone(&queue) as Arc<dyn Vault>);
+    let asked = || (queue.asked.swap(0, Ordering::SeqCst), queue.most.swap(0, Ordering::SeqCst));
+    worker.catch_up().await;
+    // One, two, four, eight, and eight of which five are there.
+    assert_eq!(asked(), (23, 8));
+    worker.catch_up().await;
+    assert_eq!(asked(), (1, 1));
+    scene.take(&[scene.sealed(APPROVED_CLASS, "DE", detection("one", 20))]).await;
+    worker.catch_up().await;
+    assert_eq!(asked(), (3, 2));
 }
