@@ -2,8 +2,10 @@
 //! become nothing but lines that say that they were ignored.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use attest::{AccessIntent, AccessOutcome, Ended, Statement, WorkerKey};
@@ -14,10 +16,11 @@ use serde_json::Value;
 use stdx::{Clock as _, Digest, Entropy as _, SystemClock, SystemEntropy, durable};
 use testkit::{APPROVED_CLASS, sealed_wrongly};
 
+use super::columns::until;
 use super::gateway::Desk;
 use super::scene::{CUSTODIANS, Scene, Setting, Shared, signed};
-use super::stand::Stand;
-use super::through::with_real_worker;
+use super::stand::{Stand, text};
+use super::through::{program, start, with_real_worker};
 use crate::lookups::{gateway_at, look_up, relay};
 use crate::process::{Done, Server};
 use crate::raw;
@@ -445,6 +448,22 @@ impl Cloud {
     fn intents(&self) -> usize {
         self.desk.logged::<AccessIntent>().len()
     }
+
+    /// Starts the vendor, which has ended; what it says comes back.
+    fn start_vendor(&mut self) -> Arc<Mutex<Vec<String>>> {
+        let vendor = &mut self.desk.scene.system.vendor;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clerestory"));
+        command.env_clear().args(["serve", "--config", vendor.config()]);
+        vendor.start_as(command);
+        let said = Arc::default();
+        vendor.listen(&said);
+        said
+    }
+
+    /// Waits until the vendor says `text`.
+    fn until_said(said: &Mutex<Vec<String>>, text: &str) {
+        until(&format!("nobody says `{text}`"), || said.lock().unwrap().iter().any(|line| line.contains(text)));
+    }
 }
 
 /// Nothing about it is exempt: what the grant binds can't be changed, and it is used as often as was agreed.
@@ -495,42 +514,67 @@ fn another_query(cloud: &mut Cloud, code: &str) {
     assert_eq!(cloud.desk.scene.system.vendor.stop().code, 0);
     let before = cloud.intents();
     cloud.system().set("vendor", &line, &format!("requests = [\"{strange}\"]"));
-    let mut vendor = std::process::Command::new(env!("CARGO_BIN_EXE_clerestory"));
-    vendor.env_clear().args(["serve", "--config", cloud.system().vendor.config()]);
-    cloud.desk.scene.system.vendor.start_as(vendor);
-    let mut said = BufReader::new(cloud.desk.scene.system.vendor.stderr());
+    let said = cloud.start_vendor();
     cloud.share(APPROVED_CLASS, "DE", &[detection("trojan", "unread")]);
-    let mut text = String::new();
-    while !text.contains("is not about this program's query") {
-        text.clear();
-        assert_ne!(said.read_line(&mut text).unwrap(), 0, "the vendor has ended");
-    }
+    Cloud::until_said(&said, "is not about this program's query");
     assert_eq!(cloud.intents(), before);
 }
 
-/// A host that is enrolled for one region, and certifies a key for another.
+/// Its worker is another program, enrolled as it should be, or moves: nothing is opened for the cloud then, and what
+/// came meanwhile becomes a verdict when the old one is back.
 #[test]
-fn a_worker_that_was_moved_gets_no_grant() {
-    const CODE: &[u8] = b"the worker's program";
-    let mut stand = None;
-    let desk = Desk::of(Scene::made(), &Digest::of(CODE).to_string(), |scene| {
-        let enrolment = fs::read_to_string(scene.system.file("enrolment")).unwrap();
-        let mut moved = Statement::<WorkerKey>::decode(scene.certify_code(CODE).payload()).unwrap();
-        moved.predicate.region = "geneva".parse().unwrap();
-        let worker = Stand::new(scene.take_worker(), &signed(moved, &scene.host), enrolment, Digest::of(CODE));
-        worker.keep(scene.objects());
-        let url = worker.url.clone();
-        stand = Some(worker);
-        url
-    });
-    let request = desk.request();
-    desk.approve(&request);
-    let done = desk.query(&request);
-    assert!(done.code != 0 && done.stdout.is_empty() && done.stderr.contains("region"), "{done:?}");
-    // The gateway has announced it; no custodian has opened anything, and that stands in the log, too.
-    assert_eq!(desk.outcomes(), [(Ended::Refused, 0, 0)]);
-    for who in CUSTODIANS {
-        assert_eq!(desk.scene.state(who).opened, 0, "{who}");
-    }
+fn the_clouds_worker_is_changed_or_moved_and_opens_nothing() {
+    let mut cloud = Cloud::running();
+    assert_eq!(cloud.desk.scene.system.vendor.stop().code, 0);
+    let said = cloud.start_vendor();
+    let presented: api::Worker = serde_json::from_value(cloud.worker_says()).unwrap();
+    let query = cloud.system().run(&["cloud", "query", APPROVED_CLASS]).ok().stdout;
+    let schema: Digest = cloud.schema(APPROVED_CLASS, &query).parse().unwrap();
+    assert_eq!(cloud.worker.stop().code, 0);
+    // One byte more: it works as before, and is another program.
+    let changed = cloud.system().file("changed");
+    fs::copy(program(), &changed).unwrap();
+    fs::OpenOptions::new().append(true).open(&changed).unwrap().write_all(b"\0").unwrap();
+    let start_changed = |worker: &mut Server| {
+        let mut command = Command::new(&changed);
+        command.env_clear().args(["serve", "--config", worker.config()]);
+        worker.start_as(command);
+    };
+    start_changed(&mut cloud.worker);
+    let done = cloud.worker.wait();
+    assert!(done.code != 0 && done.stderr.contains("enrolment"), "{done:?}");
+    let enrolment = cloud.system().file("worker/enrolment.bundle");
+    let enrolled = fs::read(&enrolment).unwrap();
+    let code = Command::new(&changed).arg("code").output().unwrap().stdout;
+    cloud.desk.scene.enrol(String::from_utf8(code).unwrap().trim_end(), "worker/enrolment.bundle");
+    start_changed(&mut cloud.worker);
+    let before = cloud.intents();
+    let event = || detection("trojan", "meanwhile");
+    cloud.share(APPROVED_CLASS, "DE", &[event(), event()]);
+    Cloud::until_said(&said, "other code");
+    refused(&cloud.read(&cloud.requests[0]), "other code");
+    assert_eq!(cloud.intents(), before, "nothing of this was announced");
+    assert_eq!(cloud.worker.stop().code, 0);
+    // The code that was approved, on a host that says that it stands elsewhere.
+    let scene = &cloud.desk.scene;
+    let mut moved =
+        Statement::<WorkerKey>::decode(scene.certify_code(&fs::read(program()).unwrap()).payload()).unwrap();
+    moved.predicate.region = "geneva".parse().unwrap();
+    let opened = CUSTODIANS.map(|who| scene.state(who).opened);
+    let presented = api::Worker { key: text(&signed(moved, &scene.host)), ..presented };
+    let listener = cloud.worker.listener().try_clone().unwrap();
+    let stand = Stand::at(listener, scene.take_worker(), presented, schema);
+    stand.keep(vec![cloud.sealed(APPROVED_CLASS, "DE", "{}\n")]);
+    Cloud::until_said(&said, "not in this region");
+    refused(&cloud.read(&cloud.requests[0]), "not in this region");
+    assert_eq!(CUSTODIANS.map(|who| cloud.desk.scene.state(who).opened), opened);
+    // The gateway has announced it; that it came to nothing stands in the log, too.
+    assert_eq!(cloud.desk.outcomes().last(), Some(&(Ended::Refused, 0, 0)));
     drop(stand);
+    // The old one, where it was.
+    durable::write(&enrolment, &enrolled).unwrap();
+    cloud.worker.listener().set_nonblocking(false).unwrap();
+    start(&mut cloud.worker);
+    cloud.share(APPROVED_CLASS, "JP", &[event()]);
+    cloud.wait("verdict", |it| standing(it, "meanwhile") == "malicious" && is_released(it));
 }

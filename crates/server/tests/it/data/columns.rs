@@ -92,7 +92,7 @@ impl Past {
     }
 }
 
-fn until(complaint: &str, ready: impl Fn() -> bool) {
+pub(super) fn until(complaint: &str, ready: impl Fn() -> bool) {
     let clock = SystemClock::new();
     let begun = clock.monotonic();
     while !ready() {

@@ -51,11 +51,7 @@ impl Desk<()> {
     pub(crate) fn of(mut scene: Scene, code: &str, start: impl FnOnce(&Scene) -> String) -> Self {
         durable::write(&scene.system.file(QUERY_FILE), QUERY.as_bytes()).unwrap();
         scene.start_logs();
-        let key = scene.host.verifier().to_string();
-        let enrol = ["data", "enrol", "--config", "supervisor/clerestory.toml", "--key", &key, "--code", code];
-        scene.system.run(&[&enrol[..], &["--region", REGION, "--out", "enrolment", "host-1"]].concat()).ok();
-        let enrolment = std::fs::read_to_string(scene.system.file("enrolment")).unwrap();
-        scene.enrolment = attest::Bundle::parse(enrolment.as_bytes()).unwrap().entries()[0].envelope.id();
+        scene.enrolment = scene.enrol(code, "enrolment");
         // One address, or several between blanks.
         let urls = start(&scene);
         let workers: Vec<&str> = urls.split(' ').collect();

@@ -128,7 +128,7 @@ impl Scene {
         let mut scene = Self::made_with(setting);
         scene.start_logs();
         scene.custodians.iter_mut().for_each(Server::start);
-        scene.enrolment = scene.enrol(&Digest::of(b"code").to_string());
+        scene.enrolment = scene.enrol(&Digest::of(b"code").to_string(), "enrolment");
         scene
     }
 
@@ -210,12 +210,12 @@ impl Scene {
         self.system.supervisor.start();
     }
 
-    /// The ceremony, by its command.
-    pub(crate) fn enrol(&self, code: &str) -> StatementId {
+    /// The ceremony, by its command; the bundle is there then, in the system's folder.
+    pub(crate) fn enrol(&self, code: &str, bundle: &str) -> StatementId {
         let key = self.host.verifier().to_string();
         let config = ["--json", "data", "enrol", "--config", "supervisor/clerestory.toml"];
-        let done =
-            self.system.run(&[&config[..], &["--key", &key, "--code", code, "--region", REGION, "host-1"]].concat());
+        let about = ["--key", &key, "--code", code, "--region", REGION, "--out", bundle, "host-1"];
+        let done = self.system.run(&[&config[..], &about].concat());
         done.ok().json()["statement"].as_str().unwrap().parse().unwrap()
     }
 

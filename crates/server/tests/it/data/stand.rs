@@ -1,6 +1,7 @@
 //! A worker that opens sealed objects with what custodians have given, for real, and gives out their lines.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -43,9 +44,13 @@ struct Worker {
 impl Stand {
     /// Serves with this key, certified by `certificate` of the host that `enrolment` is about.
     pub(crate) fn new(key: PrivateKey, certificate: &Envelope, enrolment: String, code: Digest) -> Self {
+        let presented = api::Worker { key: text(certificate), enrolment, code };
+        Self::at(TcpListener::bind("127.0.0.1:0").unwrap(), key, presented, Digest::of(b"line: text"))
+    }
+
+    /// Serves there, presents itself so, and plans with this schema whatever is asked.
+    pub(crate) fn at(listener: TcpListener, key: PrivateKey, presented: api::Worker, schema: Digest) -> Self {
         let (objects, pace) = (Arc::<Mutex<Vec<Vec<u8>>>>::default(), Arc::<Mutex<Option<Pace>>>::default());
-        let certificate = String::from_utf8(certificate.to_bytes()).unwrap();
-        let (schema, presented) = (Digest::of(b"line: text"), api::Worker { key: certificate, enrolment, code });
         let worker = Worker { presented, key, schema, objects: Arc::clone(&objects), pace: Arc::clone(&pace) };
         let router = Router::new()
             .route(path::WORKER, get(|State(worker): State<Arc<Worker>>| async move { Json(worker.presented.clone()) }))
@@ -53,8 +58,9 @@ impl Stand {
             .route(path::RUN, post(run).layer(DefaultBodyLimit::max(64 << 20)))
             .with_state(Arc::new(worker));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        listener.set_nonblocking(true).unwrap();
+        let listener = runtime.block_on(async { tokio::net::TcpListener::from_std(listener).unwrap() });
         runtime.spawn(async { axum::serve(listener, router).await.unwrap() });
         Self { url, schema, objects, pace, _runtime: runtime }
     }
@@ -70,6 +76,10 @@ impl Stand {
         *self.pace.lock().unwrap() = Some(Pace { arrived, go });
         (arrives, goes)
     }
+}
+
+pub(crate) fn text(envelope: &Envelope) -> String {
+    String::from_utf8(envelope.to_bytes()).unwrap()
 }
 
 async fn plan(State(worker): State<Arc<Worker>>, Json(asked): Json<PlanRequest>) -> Json<Plan> {
@@ -114,15 +124,8 @@ async fn run(State(worker): State<Arc<Worker>>, Json(asked): Json<RunRequest>) -
         assert_eq!(Some(parameters.commitment()), says.parameters);
         lines.push(format!("with {}\n", parameters.value()).into_bytes());
     }
-    let end = ResultEnd {
-        rows: lines.len() as u64,
-        bytes: lines.iter().map(|line| line.len() as u64).sum(),
-        sha256: Digest::of(&lines.concat()),
-        unreadable: 0,
-        workers: 1,
-        made: None,
-        failed: None,
-    };
+    let bytes = lines.iter().map(|line| line.len() as u64).sum();
+    let end = ResultEnd::new(lines.len() as u64, bytes, Digest::of(&lines.concat()));
     let pace = worker.pace.lock().unwrap().take();
     let mut frames: Vec<Vec<u8>> = lines.iter().map(|line| result_frame(line)).collect();
     frames.push(result_end(&end));
