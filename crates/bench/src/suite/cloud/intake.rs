@@ -13,7 +13,7 @@ use api::{BodyLimit, Client, Plan, PlanRequest, path};
 use attest::DataClass;
 use policy::{Policy, Residency};
 use seal::Destination;
-use stdx::{Clock as _, SystemClock, SystemEntropy, durable};
+use stdx::{Clock as _, Entropy as _, SystemClock, SystemEntropy, durable};
 use testkit::{OPEN_CLASS, Postgres, Seaweed, write_section};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
@@ -47,14 +47,6 @@ pub(super) struct Site {
     destination: Destination,
 }
 
-/// As many objects in a segment as fit.
-fn with_residency(system: &System, policy: &mut Policy) -> anyhow::Result<()> {
-    add_residency(system, policy)?;
-    let residency = policy.residency.as_mut().context("a residency")?;
-    residency.classes.iter_mut().for_each(|class| class.objects_max = 4096);
-    Ok(())
-}
-
 fn class() -> anyhow::Result<DataClass> {
     OPEN_CLASS.parse().map_err(|error| anyhow::anyhow!("{error}"))
 }
@@ -69,7 +61,7 @@ impl Site {
     pub(super) fn alone_with(bench: &Bench, more: impl FnOnce(&System) -> anyhow::Result<()>) -> anyhow::Result<Self> {
         let folder = bench.folder().join("alone");
         durable::create_folder(&folder)?;
-        let system = System::made(&folder, bench.programs()?, &FOLDERS, with_residency)?;
+        let system = System::made(&folder, bench.programs()?, &FOLDERS, add_residency)?;
         more(&system)?;
         Self::started(system, bench, None)
     }
@@ -82,7 +74,7 @@ impl Site {
         seaweed.make_bucket(BUCKET);
         write_section(&folder, (&postgres, &seaweed), BUCKET, "vendor");
         let vendor: &[&str] = &["--shared", "vendor.toml"];
-        let system = System::made_with(&folder, bench.programs()?, (&FOLDERS, vendor), with_residency)?;
+        let system = System::made_with(&folder, bench.programs()?, (&FOLDERS, vendor), add_residency)?;
         Self::started(system, bench, Some((postgres, seaweed)))
     }
 
@@ -119,8 +111,11 @@ impl Site {
 
     /// The same, of a class.
     pub(super) fn run_as(&self, class: &DataClass, count: usize) -> anyhow::Result<f64> {
-        let plain = events();
-        let seal = |_| -> anyhow::Result<Vec<u8>> { Ok(self.destination.seal(class, &plain, &SystemEntropy)?) };
+        let seal = |_| -> anyhow::Result<Vec<u8>> {
+            let mut batch = [0; 8];
+            SystemEntropy.fill(&mut batch)?;
+            Ok(self.destination.seal(class, &events(u64::from_be_bytes(batch)), &SystemEntropy)?)
+        };
         let batches = Arc::new((0..count).map(seal).collect::<anyhow::Result<Vec<_>>>()?);
         Builder::new_multi_thread().enable_all().build()?.block_on(self.send(batches))
     }

@@ -1,24 +1,25 @@
 //! What it takes until a worker has the shares of a sealed object: the call checked, the intent durable and
-//! witnessed, both custodians' checks, notes and keys. Everything runs as processes, but for the worker, which
-//! plans one object and gives out nothing, so that no query is in the figures.
+//! witnessed, both custodians' checks, notes and keys. Everything runs as processes, but for the worker, which plans as
+//! many objects as a request may open, and gives out nothing, so that no query is in the figures.
 
 use std::net::TcpStream;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use api::{
-    BaseUrl, Client, DataQuery, Plan, PlannedObject, ResultEnd, ResultFormat, ResultPiece, ResultReader, path,
-    result_end,
+    BaseUrl, Client, DataQuery, Plan, PlanRequest, PlannedObject, ResultEnd, ResultFormat, ResultPiece, ResultReader,
+    path, result_end,
 };
 use attest::{AccessCall, AccessRequest, Bundle, Envelope, Statement, StatementId, Subject, WorkerKey};
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use policy::{Organisation, Policy, Residency, Role, RoleKey, TimedKey};
-use seal::{Destination, Header, Kem, PrivateKey};
+use seal::{Destination, Header, Kem, PrivateKey, Wrapped};
 use serde::Deserialize as _;
 use serde_json::Value;
 use server::key_file;
@@ -43,6 +44,8 @@ const RULES: &str = concat!(
     include_str!("../../../../../docs/samples/access.cedar"),
     "permit (principal in Organisation::\"vendor\", action, resource) when { context.standing };\n"
 );
+/// As many as one grant opens, and a segment holds.
+const OBJECTS: usize = 4096;
 /// Services that ask at once.
 const READERS: usize = 48;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,6 +56,7 @@ pub(in super::super) fn add_residency(system: &System, policy: &mut Policy) -> a
     for assignment in &mut residency.assignments {
         assignment.from = UnixTime::from_seconds(0);
     }
+    residency.classes.iter_mut().for_each(|class| class.objects_max = OBJECTS as u64);
     let region = residency.regions.first_mut().context("a region")?;
     for ((custodian, (who, kem)), folder) in region.custodians.iter_mut().zip(CUSTODIANS).zip(FOLDERS) {
         system.run(&["init", "custodian", "--dir", folder, "--organisation", who])?;
@@ -99,7 +103,7 @@ pub(in super::super) fn add_access(system: &System, workers: &[String]) -> anyho
     system.change("supervisor", |line| (line == "[http]").then(|| section.clone()))
 }
 
-/// A worker that holds one object, and never opens it.
+/// A worker that holds objects, and never opens them.
 struct Worker {
     key: PrivateKey,
     host: SignerKey,
@@ -115,7 +119,7 @@ impl Worker {
     }
 
     /// Serves until the process ends.
-    fn serve(self, enrolment: String, object: &[u8]) -> anyhow::Result<()> {
+    fn serve(self, enrolment: String, objects: &[Vec<u8>]) -> anyhow::Result<()> {
         let bundle = Bundle::parse(enrolment.as_bytes())?;
         let entry = bundle.entries().first().context("an enrolment")?;
         let now = SystemClock::new().now();
@@ -129,29 +133,19 @@ impl Worker {
         let statement = Statement { subject: vec![Subject::new("clerestory-query", Digest::of(CODE))], predicate };
         let key = String::from_utf8(Envelope::sign(statement.encode()?, &[&self.host])?.to_bytes())?;
         let presented = api::Worker { key, enrolment, code: Digest::of(CODE) };
-        let (header, _) = Header::parse(object)?;
-        let planned = PlannedObject {
-            id: header.bound.id.to_string(),
-            header: STANDARD.encode(header.to_bytes()),
-            segment: Digest::of(object),
-            at: 0,
-            bytes: object.len() as u64,
+        let mut objects = objects.iter().map(|object| planned(object)).collect::<anyhow::Result<Vec<_>>>()?;
+        objects.sort_by(|one, other| one.id.cmp(&other.id));
+        let objects = Arc::new(objects);
+        let plan = move |asked: Json<PlanRequest>| async move {
+            let columns = vec![("line".to_owned(), "text".to_owned())];
+            let objects = objects.iter().zip(0..asked.objects).map(|(object, _)| object.clone()).collect();
+            Json(Plan { objects, columns, bytes: 1000, schema: Digest::of(SCHEMA), is_for_one: false })
         };
-        let columns = vec![("line".to_owned(), "text".to_owned())];
-        let plan = Plan { objects: vec![planned], columns, bytes: 1000, schema: Digest::of(SCHEMA), is_for_one: false };
-        let end = result_end(&ResultEnd {
-            rows: 0,
-            bytes: 0,
-            sha256: Digest::of(b""),
-            unreadable: 0,
-            workers: 1,
-            made: None,
-            failed: None,
-        });
+        let end = result_end(&ResultEnd::nothing());
         let router = Router::new()
             .route(path::WORKER, get(|| async move { Json(presented) }))
-            .route(path::PLAN, post(|_: axum::body::Bytes| async move { Json(plan) }))
-            .route(path::RUN, post(|_: axum::body::Bytes| async move { end }));
+            .route(path::PLAN, post(plan))
+            .route(path::RUN, post(|_: axum::body::Bytes| async move { end }).layer(DefaultBodyLimit::disable()));
         let listener = self.listener;
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -159,6 +153,17 @@ impl Worker {
         });
         Ok(())
     }
+}
+
+fn planned(object: &[u8]) -> anyhow::Result<PlannedObject> {
+    let (header, _) = Header::parse(object)?;
+    Ok(PlannedObject {
+        id: header.bound.id.to_string(),
+        header: STANDARD.encode(header.to_bytes()),
+        segment: Digest::of(object),
+        at: 0,
+        bytes: object.len() as u64,
+    })
 }
 
 /// A service with a standing request that was approved.
@@ -191,7 +196,8 @@ impl Reader {
     }
 }
 
-fn make(bench: &Bench) -> anyhow::Result<(System, Reader)> {
+/// A system, who reads one object, and who reads all of them.
+fn make(bench: &Bench) -> anyhow::Result<(System, Reader, Reader)> {
     let folder = bench.folder().to_owned();
     let mut system = System::made(&folder, bench.programs()?, &FOLDERS, add_residency)?;
     let worker = Worker::new()?;
@@ -208,18 +214,21 @@ fn make(bench: &Bench) -> anyhow::Result<(System, Reader)> {
     let country = "DE".parse().map_err(|error| anyhow::anyhow!("{error}"))?;
     let destination = Destination::new(&residency, policy, country, SystemClock::new().now())?;
     let class = APPROVED_CLASS.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
-    let object = destination.seal(&class, b"a line\n", &SystemEntropy)?;
-    worker.serve(std::fs::read_to_string(system.file("enrolment"))?, &object)?;
-    let reader = reader(&system, &code, &schema)?;
-    Ok((system, reader))
+    let seal = |_| Ok(destination.seal(&class, b"a line\n", &SystemEntropy)?);
+    let objects = (0..OBJECTS).map(seal).collect::<anyhow::Result<Vec<_>>>()?;
+    worker.serve(std::fs::read_to_string(system.file("enrolment"))?, &objects)?;
+    let one = reader(&system, &code, &schema, 1)?;
+    let all = reader(&system, &code, &schema, OBJECTS)?;
+    Ok((system, one, all))
 }
 
 /// Asks and approves by the commands that people use.
-fn reader(system: &System, code: &str, schema: &str) -> anyhow::Result<Reader> {
+fn reader(system: &System, code: &str, schema: &str, objects: usize) -> anyhow::Result<Reader> {
+    let objects = objects.to_string();
     durable::write(&system.file("query.sql"), QUERY.as_bytes())?;
     let ask = ["--json", "data", "request", "--config", "vendor/clerestory.toml", "--key", "vendor/keys/reader.key"];
     let what = ["--query", "query.sql", "--reader", "a service", "--ticket", "T-1", "--class", APPROVED_CLASS];
-    let bounds = ["--country", "DE", "--objects", "1", "--purpose", PURPOSE, "--service", "--uses", "1000000"];
+    let bounds = ["--country", "DE", "--objects", &objects, "--purpose", PURPOSE, "--service", "--uses", "1000000"];
     let asked = system.run(&[&ask[..], &what, &bounds, &["--code", code, "--schema", schema]].concat())?;
     let asked: api::DataRequestState = serde_json::from_str(&asked)?;
     let id = asked.id.to_string();
@@ -235,7 +244,7 @@ fn reader(system: &System, code: &str, schema: &str) -> anyhow::Result<Reader> {
 }
 
 pub(in super::super) fn grant(bench: &mut Bench) -> anyhow::Result<()> {
-    let (_system, reader) = make(bench)?;
+    let (_system, reader, of_all) = make(bench)?;
     let clock = SystemClock::new();
     let one = bench.scale().of(1000, 5);
     let at_once = bench.scale().of(6000, READERS);
@@ -244,6 +253,8 @@ pub(in super::super) fn grant(bench: &mut Bench) -> anyhow::Result<()> {
     let alone = asked(&clock, 1, one, connect, |client| reader.ask(client, &clock))?;
     bench.say("many at once");
     let many = asked(&clock, READERS, at_once, connect, |client| reader.ask(client, &clock))?;
+    bench.say(&format!("{OBJECTS} objects in one grant"));
+    shares(bench, &of_all, &clock)?;
     let p99 = Figure::Percentile(99.0);
     let mut rows = [
         Row::new("data/grant/p50", "ms", Figure::Median, &alone.taken).target(Target::AtMost(30.0)),
@@ -273,6 +284,39 @@ pub(in super::super) fn grant(bench: &mut Bench) -> anyhow::Result<()> {
         bench.say("OpenBao is not installed, and left out");
     }
     rows.into_iter().for_each(|row| bench.row(row));
+    Ok(())
+}
+
+/// Objects a second of which both custodians open their shares, within one grant; beside it nothing but the opening, on
+/// a thread for each custodian.
+fn shares(bench: &mut Bench, reader: &Reader, clock: &SystemClock) -> anyhow::Result<()> {
+    let client = Client::new(PATIENCE);
+    #[expect(clippy::cast_precision_loss, reason = "thousands")]
+    let count = OBJECTS as f64;
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let keys = [Kem::P256, Kem::XWing].map(|kem| PrivateKey::generate(kem, &SystemEntropy));
+    let mut sealed = Vec::new();
+    for key in keys {
+        let key = key?;
+        let seal = |_| Wrapped::seal(&[7; 32], key.public(), b"", &SystemEntropy);
+        let shares = (0..OBJECTS).map(seal).collect::<Result<Vec<_>, _>>()?;
+        sealed.push((key, shares));
+    }
+    for _ in 0..bench.scale().of(5, 1) {
+        ours.push(count / reader.ask(&client, clock)?);
+        let start = clock.monotonic();
+        let opened = std::thread::scope(|scope| {
+            let open = |(key, shares): &(PrivateKey, Vec<Wrapped>)| {
+                shares.iter().filter(|share| share.open(key, b"").is_some()).count()
+            };
+            let running: Vec<_> = sealed.iter().map(|it| scope.spawn(move || open(it))).collect();
+            running.into_iter().filter_map(|it| it.join().ok()).sum::<usize>()
+        });
+        ensure!(opened == 2 * OBJECTS, "{opened} shares were opened");
+        bare.push(count / (clock.monotonic() - start).as_secs_f64());
+    }
+    let row = Row::new("data/grant/objects", "1/s", Figure::Median, &Samples::new(ours)?);
+    bench.row(row.against(Figure::Median, &Samples::new(bare)?));
     Ok(())
 }
 

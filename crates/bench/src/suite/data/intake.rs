@@ -48,9 +48,9 @@ fn class() -> anyhow::Result<DataClass> {
 }
 
 /// Lines as an endpoint writes them.
-pub(in super::super) fn events() -> Vec<u8> {
+pub(in super::super) fn events(batch: u64) -> Vec<u8> {
     let line = |number: usize| {
-        let sha256 = Digest::of(&number.to_be_bytes());
+        let sha256 = Digest::of(&[batch.to_be_bytes(), (number as u64).to_be_bytes()].concat());
         let id: String = sha256.to_string().chars().take(32).collect();
         format!(
             "{{\"id\":\"{id}\",\"hour\":\"2026-11-22T14:00:00Z\",\"body\":{{\"detection\":{{\"rule\":\"rule_{number}\",\"sha256\":\"{sha256}\",\"size\":{number}}}}}}}\n"
@@ -68,7 +68,7 @@ impl<'a> Route<'a> {
             folder,
             custody,
             destination: Arc::new(Destination::new(&custody.residency(), policy(), country, at)?),
-            plain: Arc::new(events()),
+            plain: Arc::new(events(0)),
             recorder: Arc::new(recorder),
         })
     }
