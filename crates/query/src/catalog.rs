@@ -8,9 +8,9 @@ use futures::future::try_join_all;
 use seal::BatchId;
 use stdx::{Digest, UnixTime};
 use tokio::sync::{Mutex, MutexGuard};
-use vault::{Chain, ChainError, Kept, Segment};
+use vault::{Chain, ChainError, Kept, MANIFESTS_AT_ONCE_MAX, Segment};
 
-use crate::choose::{Wish, choose};
+use crate::choose::{TooLarge, Wish, choose};
 use crate::ciphertext::{Place, Vault, VaultError};
 
 /// An object, where it lies, and what is known of it without opening it.
@@ -55,10 +55,6 @@ pub enum Form {
     Columns,
 }
 
-/// Manifests that are asked for at once where there are many: whoever is behind waits for the vault, not for a processor.
-/// They have 16 MiB each at most.
-const AT_ONCE_MAX: u64 = 8;
-
 /// The objects of one region.
 pub(crate) struct Catalog {
     vault: Arc<dyn Vault>,
@@ -75,6 +71,9 @@ pub enum CatalogError {
     /// Its manifests are no chain.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// What is to be written anew can't be.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 impl Catalog {
@@ -98,7 +97,7 @@ impl Catalog {
                 let Some(manifest) = manifest else { return Ok(chain) };
                 chain.read(&manifest)?;
             }
-            at_once = (at_once * 2).min(AT_ONCE_MAX);
+            at_once = (at_once * 2).min(MANIFESTS_AT_ONCE_MAX);
         }
     }
 
@@ -125,7 +124,7 @@ impl Catalog {
     pub(crate) async fn to_rewrite(&self, wish: &Wish<'_>) -> Result<Vec<Located>, CatalogError> {
         let chain = self.newest().await?;
         let opens = |segment: &&Segment| segment.objects.iter().all(|kept| !chain.is_erased(&kept.id));
-        let chosen = choose(chain.segments().filter(opens), chain.unclean(), wish);
+        let chosen = choose(chain.segments().filter(opens), chain.unclean(), wish)?;
         Ok(chosen.into_iter().flat_map(|segment| self.located(segment)).collect())
     }
 

@@ -27,13 +27,30 @@ pub(crate) struct Wish<'a> {
     pub(crate) code: Digest,
 }
 
+/// What is left to be written anew, and does not fit.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "segment {segment} has {objects} objects and {bytes} bytes; at once no more than {objects_max} and {bytes_max} are \
+     written anew"
+)]
+pub struct TooLarge {
+    segment: Digest,
+    objects: usize,
+    bytes: u64,
+    objects_max: u64,
+    bytes_max: u64,
+}
+
 /// The oldest day's segments of columns with events that are to be erased (`unclean`), as far as they fit; where there are
 /// none, those in lines; and then small ones in columns that become one. Nothing, if there is nothing to do.
+///
+/// # Errors
+/// When nothing is left of the first two but what fits not even alone.
 pub(crate) fn choose<'a>(
     segments: impl Iterator<Item = &'a Segment>,
     unclean: &BTreeSet<Digest>,
     wish: &Wish<'_>,
-) -> Vec<&'a Segment> {
+) -> Result<Vec<&'a Segment>, TooLarge> {
     let (mut erased, mut lines, mut columns): (Days<'a>, Days<'a>, Days<'a>) = Default::default();
     for segment in segments.filter(|segment| wish.covers(segment)) {
         let day = segment.until.seconds() / DAY_S;
@@ -46,9 +63,13 @@ pub(crate) fn choose<'a>(
             columns.entry(day).or_default().push(segment);
         }
     }
-    let first = erased.into_values().chain(lines.into_values()).map(|day| wish.fit(day)).find(|day| !day.is_empty());
+    let must = || erased.values().chain(lines.values());
+    let first = must().map(|day| wish.fit(day.clone())).find(|day| !day.is_empty());
+    if let (None, Some(left)) = (&first, must().flatten().next()) {
+        return Err(wish.too_large(left));
+    }
     let merged = || columns.into_values().map(|day| wish.fit(day)).find(|day| day.len() > 1);
-    first.or_else(merged).unwrap_or_default()
+    Ok(first.or_else(merged).unwrap_or_default())
 }
 
 type Days<'a> = BTreeMap<u64, Vec<&'a Segment>>;
@@ -56,6 +77,11 @@ type Days<'a> = BTreeMap<u64, Vec<&'a Segment>>;
 impl Wish<'_> {
     fn covers(&self, segment: &Segment) -> bool {
         segment.class == *self.class && segment.objects.iter().all(|kept| self.countries.contains(&kept.country))
+    }
+
+    const fn too_large(&self, segment: &Segment) -> TooLarge {
+        let Segment { segment, bytes, ref objects, .. } = *segment;
+        TooLarge { segment, objects: objects.len(), bytes, objects_max: self.objects, bytes_max: self.bytes }
     }
 
     /// As many of a day's as fit, the earliest first.
@@ -114,15 +140,20 @@ mod tests {
     }
 
     fn chosen_with(segments: &[(&str, Segment)], unclean: &[&str]) -> Vec<String> {
+        tried(segments, unclean).unwrap()
+    }
+
+    fn tried(segments: &[(&str, Segment)], unclean: &[&str]) -> Result<Vec<String>, String> {
         let countries: [CountryCode; 2] = ["DE", "JP"].map(|it| it.parse().unwrap());
         let class = "detections".parse().unwrap();
         let wish = Wish { class: &class, countries: &countries, objects: 4, bytes: 100, code: Digest::of(CODE) };
         let unclean = unclean.iter().map(|name| Digest::of(name.as_bytes())).collect();
         let found = choose(segments.iter().map(|(_, segment)| segment), &unclean, &wish);
+        let found = found.map_err(|error| error.to_string())?;
         let name = |it: &&Segment| segments.iter().find(|(_, segment)| segment.segment == it.segment).unwrap().0;
         let mut names: Vec<String> = found.iter().map(|it| name(it).to_owned()).collect();
         names.sort();
-        names
+        Ok(names)
     }
 
     fn named(segments: Vec<(&'static str, u64, &str, usize)>) -> Vec<(&'static str, Segment)> {
@@ -135,8 +166,22 @@ mod tests {
         assert_eq!(chosen(&all), ["b", "c"], "the oldest day, and no country that was not asked for");
         let all = named(vec![("a", 1, "DE", 3), ("b", 1, "DE", 3), ("c", 1, "DE", 9)]);
         assert_eq!(chosen(&all).len(), 1, "four objects at most");
-        assert!(chosen(&named(vec![("c", 1, "DE", 9)])).is_empty());
         assert!(chosen(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_fits_not_even_alone_is_named_when_all_else_is_done() {
+        let (many, long) = (("c", segment("c", 1, "DE", 9)), Segment { bytes: 101, ..segment("d", 2, "DE", 1) });
+        assert_eq!(chosen(&[many.clone(), ("a", segment("a", 3, "DE", 1))]), ["a"]);
+        let error = tried(&[many.clone(), ("b", columns("b", 1, None))], &[]).unwrap_err();
+        let name = Digest::of(b"c");
+        let said =
+            format!("segment {name} has 9 objects and 90 bytes; at once no more than 4 and 100 are written anew");
+        assert_eq!(error, said);
+        assert!(tried(&[("d", long.clone())], &[]).unwrap_err().contains("has 1 objects and 101 bytes"));
+        let erased = Segment { from: Some(UnixTime::from_seconds(0)), ..long };
+        assert!(chosen(&[("d", erased.clone())]).is_empty(), "in columns, and alone: it is as it should be");
+        assert!(tried(&[("d", erased)], &["d"]).unwrap_err().contains("101 bytes"));
     }
 
     #[test]

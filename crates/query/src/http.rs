@@ -14,6 +14,7 @@ use futures::{StreamExt as _, stream};
 use serde::de::DeserializeOwned;
 use stdx::Digest;
 
+use crate::catalog::CatalogError;
 use crate::engine::{EngineError, Stop};
 use crate::wire::QUESTION_BYTES_MAX;
 use crate::worker::{Frames, Worker, WorkerError};
@@ -104,6 +105,9 @@ impl WorkerError {
             Self::NotHeld => ("not-held", Rejected, "the query has ended; ask for it again"),
             Self::Busy => ("busy", Unavailable, "try again later"),
             Self::Erasure(_) | Self::NotErased(_) => ("not-erased", Rejected, "the vault must show what was erased"),
+            Self::Manifests(CatalogError::TooLarge(_)) => {
+                ("segment", Rejected, "give the workers more memory (`memory_mb`): a quarter of it is read at once")
+            }
             Self::Manifests(_) | Self::Vault(_) => ("vault", Unavailable, "try again when the vault answers"),
             Self::Policy(_) | Self::Enrolment(_) | Self::Entropy(_) | Self::Seal(_) | Self::Threads(_) | Self::Died => {
                 ("worker", Fatal, "the operator must look at this worker")

@@ -38,7 +38,7 @@ pub use chain::{Announced, Chain, ChainError, Kept, MANIFEST_BYTES_MAX, Manifest
 pub use check::{Checked, Damage, check, check_wal, copy};
 pub use intake::{Intake, IntakeError, Limits, News, Taken};
 pub use lineage::{Descent, Lineage};
-pub use manifest::{Erased, ManifestError, Manifests, evidence_key, manifest_key, segment_key};
+pub use manifest::{Erased, MANIFESTS_AT_ONCE_MAX, ManifestError, Manifests, evidence_key, manifest_key, segment_key};
 pub use renounced::{NotRenounced, Renounced};
 pub use rewriting::{Offer, Replacement, RewritingError, Vouched};
 pub use segment::{SEGMENT_MARK, SegmentError, objects_of};

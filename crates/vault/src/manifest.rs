@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use attest::{DataClass, RegionId};
 use bytes::Bytes;
+use futures::future::try_join_all;
 use seal::Header;
 use stdx::{Digest, UnixTime};
 use storage::{Error, Folder, Key, KeyError, Listing, ObjectStore};
@@ -80,6 +81,10 @@ pub struct Manifests {
     removed: Vec<Gone>,
 }
 
+/// Asked for at once where there are many: whoever is behind waits for a store, not for a processor. They have 16 MiB each
+/// at most.
+pub const MANIFESTS_AT_ONCE_MAX: u64 = 8;
+
 impl Manifests {
     /// Reads all of them.
     ///
@@ -96,13 +101,18 @@ impl Manifests {
     /// # Errors
     /// [`ManifestError`].
     pub async fn refresh(&mut self) -> Result<(), ManifestError> {
+        let mut at_once = 1;
         loop {
-            let key = self.key(self.chain.next())?;
-            let Some(bytes) = self.objects.get(&key).await? else {
-                return self.check_end(key).await;
-            };
-            let removed = self.chain.read(&bytes)?;
-            self.forget(removed);
+            let next = self.chain.next();
+            let keys = (next..next.saturating_add(at_once)).map(|number| self.key(number));
+            let keys = keys.collect::<Result<Vec<_>, _>>()?;
+            let found = try_join_all(keys.iter().map(|key| self.objects.get(key))).await?;
+            for (key, bytes) in keys.into_iter().zip(found) {
+                let Some(bytes) = bytes else { return self.check_end(key).await };
+                let removed = self.chain.read(&bytes)?;
+                self.forget(removed);
+            }
+            at_once = (at_once * 2).min(MANIFESTS_AT_ONCE_MAX);
         }
     }
 

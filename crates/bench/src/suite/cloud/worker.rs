@@ -43,7 +43,7 @@ impl Worker {
         durable::write_private(&folder.join("host.key"), host.to_secret_text().as_bytes())?;
         let text = format!(
             "listen = \"stdin\"\nregion = \"{REGION}\"\npolicies = \"policies\"\ngenesis = \"{}\"\nhost_key = \
-             \"host.key\"\nenrolment = \"enrolment.bundle\"\nvault = \"{}\"\nmemory_mb = 256\n",
+             \"host.key\"\nenrolment = \"enrolment.bundle\"\nvault = \"{}\"\nmemory_mb = 1024\n",
             system.genesis(),
             system.url(VENDOR)?
         );
