@@ -96,7 +96,7 @@ pub(in super::super) fn query(bench: &mut Bench) -> anyhow::Result<()> {
     let (short, many) = (Samples::new(short)?, Samples::new(many)?);
     let row = Row::new("cloud/query", "s", Figure::Median, &many);
     bench.row(row.against(Figure::Median, &Samples::new(one)?));
-    let growth = Row::new("cloud/query-growth", "s", Figure::Median, &many);
+    let growth = Row::new("cloud/query/growth", "s", Figure::Median, &many);
     bench.row(growth.against(Figure::Median, &short));
     compaction(bench, &site.system, events)
 }
@@ -122,9 +122,9 @@ fn compaction(bench: &mut Bench, system: &System, events: usize) -> anyhow::Resu
     let found = of_all(|it| it.events);
     ensure!(found == events as f64, "{found} of {events} events were written anew");
     let each = |bytes: f64| Samples::new(vec![bytes / found]);
-    let row = Row::new("cloud/compaction/bytes", "B", Figure::Median, &each(of_all(|it| it.bytes))?);
+    let row = Row::new("cloud/query/compaction/bytes", "B", Figure::Median, &each(of_all(|it| it.bytes))?);
     bench.row(row.against(Figure::Median, &each(of_all(|it| it.bytes_before))?));
-    bench.row(Row::new("cloud/compaction/rate", "1/s", Figure::Median, &Samples::new(vec![found / seconds])?));
+    bench.row(Row::new("cloud/query/compaction/rate", "1/s", Figure::Median, &Samples::new(vec![found / seconds])?));
     Ok(())
 }
 
